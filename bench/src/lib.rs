@@ -1,0 +1,1 @@
+//! Measurements of Newswire beside a physical limit in the same run.

@@ -1,0 +1,1 @@
+//! Rust client of Newswire: publishes, subscribes, reconnects and resumes by itself.

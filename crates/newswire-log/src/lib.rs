@@ -1,0 +1,1 @@
+//! The durable log of Newswire and the small shared state beside it.

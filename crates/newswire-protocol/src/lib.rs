@@ -1,0 +1,1 @@
+//! The wire of Newswire: events, commands, replies, codes and limits.

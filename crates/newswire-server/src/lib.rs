@@ -1,0 +1,1 @@
+//! The Newswire server and command line.
