@@ -1,0 +1,29 @@
+# Every task of this repository. The logic lives in scripts/, so that it can be read and run on its own.
+
+ROUNDS ?= 1000
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help run test fuzz crash bench audit
+
+help: ## list the tasks
+	@echo "make TASK, where TASK is one of:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+run: ## build, start a server on 127.0.0.1:8080, play the demo company, show the feed (LISTEN=host:port, DATA_DIR=dir)
+	@scripts/run.sh
+
+test: ## everything a change must pass: format, lints, docs, tests, dependencies
+	@scripts/test.sh
+
+fuzz: ## fuzz every target for FUZZ_SECONDS=60 each (needs nightly and cargo-fuzz)
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+crash: ## kill a loaded server at ROUNDS=1000 random moments, check that nothing acknowledged is lost
+	@scripts/crash.sh $(ROUNDS)
+
+bench: ## measure the log, the fan-out and the whole street on this machine
+	@scripts/bench.sh
+
+audit: ## ask the advisory database about every dependency (needs the network)
+	@scripts/audit.sh

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# `make run`: builds Newswire, starts a server, plays the demo company through its API and shows the feed until Ctrl-C.
+# LISTEN=host:port and DATA_DIR=dir choose another place. Nothing is asked, so it runs without a terminal too.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+listen=${LISTEN:-127.0.0.1:8080}
+data_dir=${DATA_DIR:-./newswire-data}
+newswire=target/release/newswire
+server_log=target/newswire-serve.log
+server=
+
+stop_server() {
+    [ -n "$server" ] || return 0
+    kill -TERM "$server" 2>/dev/null || true
+    wait "$server" 2>/dev/null || true
+    server=
+}
+
+# Ctrl-C reaches the demo as well; the server has the SIGINT of background jobs ignored and is stopped here.
+interrupted() {
+    stop_server
+    printf '\nStopped. The events are kept in %s; `make run` goes on from there.\n' "$data_dir"
+    exit 0
+}
+trap stop_server EXIT
+trap interrupted INT TERM
+
+if ! command -v cargo >/dev/null; then
+    echo "Newswire is built with Rust, and cargo is not on the PATH. Install it with rustup, then run this again." >&2
+    exit 1
+fi
+[ -x "$newswire" ] || echo "Building Newswire. The first time takes some minutes; later starts take seconds."
+cargo build --release --locked --package newswire-server
+
+"$newswire" serve --listen "$listen" --data-dir "$data_dir" </dev/null >"$server_log" 2>&1 &
+server=$!
+
+# `serve` prints one line once it accepts connections.
+address=
+for _ in $(seq 600); do
+    address=$(sed -n 's#.*http://\([^ /]*\).*#\1#p' "$server_log" | head -n 1)
+    [ -z "$address" ] || break
+    if ! kill -0 "$server" 2>/dev/null; then
+        server=
+        cat "$server_log" >&2
+        printf '\nThe server did not start. If %s is taken, choose another port: LISTEN=127.0.0.1:8090 make run\n' "$listen" >&2
+        exit 1
+    fi
+    sleep 0.1
+done
+if [ -z "$address" ]; then
+    echo "The server did not accept connections within a minute; its log is $server_log" >&2
+    exit 1
+fi
+
+cat <<TEXT
+
+Newswire listens on http://$address, its events are in $data_dir, its log in $server_log.
+In a second terminal:
+  $newswire tail tasks --url http://$address
+  curl -s http://$address/api/v1/channels
+A sample company plays below. Ctrl-C stops it and the server.
+
+TEXT
+
+"$newswire" demo --watch --url "http://$address"
