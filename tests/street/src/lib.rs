@@ -1,1 +1,57 @@
-//! Black-box tests of the real binary over real sockets.
+//! Harness of the black-box tests: the real binary, over real sockets, in a temporary directory.
+//!
+//! [`Server`] starts and kills `newswire serve`; [`Http`], [`Socket`] and [`Raw`] speak to it; [`naive`] says what a
+//! subscriber should have received, in the plainest way that can be written down.
+
+#![allow(clippy::unwrap_used, reason = "every line here runs only inside tests")]
+
+pub mod binary;
+pub mod clients;
+pub mod data;
+pub mod http;
+pub mod naive;
+pub mod process;
+pub mod raw;
+pub mod server;
+pub mod socket;
+
+pub use http::{Answer, Http};
+pub use raw::{Ending, Frame, Raw};
+pub use server::{Server, ServerOptions};
+pub use socket::{Heard, Socket};
+
+use std::time::Duration;
+
+/// How long a test waits for something that must happen; generous, because it only costs time when a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` answers something, asking every few milliseconds.
+///
+/// # Panics
+/// When [`PATIENCE`] runs out; `what` names the condition.
+pub async fn eventually<T, F, Fut>(what: &str, condition: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    within(PATIENCE, what, condition).await
+}
+
+/// As [`eventually`], with its own deadline: for conditions that the contract bounds in time.
+///
+/// # Panics
+/// When `limit` runs out; `what` names the condition.
+pub async fn within<T, F, Fut>(limit: Duration, what: &str, mut condition: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let started = std::time::Instant::now();
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+}
