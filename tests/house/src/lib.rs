@@ -1,1 +1,1 @@
-//! Checks of the house itself: absences, layout, documents.
+//! Checks of the house itself: absences, layout, documents. All of them are tests, in `tests/house/`.

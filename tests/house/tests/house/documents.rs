@@ -1,0 +1,142 @@
+//! Documents lead somewhere: links, indexes, JSON examples, named tasks.
+
+use crate::markdown::Document;
+use crate::{assert_found, assert_none, tree};
+
+pub(crate) fn documents() -> Vec<Document> {
+    tree::files_ending("", ".md").iter().map(|path| Document::parse(path, &tree::read(path))).collect()
+}
+
+/// `a/b.md` and `../c.md` → `c.md`.
+fn resolve(from: &str, relative: &str) -> String {
+    let mut parts: Vec<&str> = from.split('/').collect();
+    parts.pop();
+    for part in relative.split('/') {
+        match part {
+            "." | "" => {}
+            ".." => _ = parts.pop(),
+            name => parts.push(name),
+        }
+    }
+    parts.join("/")
+}
+
+fn dead_links(document: &Document, anchors: impl Fn(&str) -> Option<Vec<String>>) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (line, link) in document.links() {
+        if link.contains("://") || link.starts_with("mailto:") {
+            continue;
+        }
+        let (path, anchor) =
+            link.split_once('#').map_or((link.as_str(), None), |(path, anchor)| (path, Some(anchor)));
+        let target = if path.is_empty() { document.path.clone() } else { resolve(&document.path, path) };
+        let dead = match (anchors(&target), anchor) {
+            (None, _) => true,
+            (Some(known), Some(anchor)) => !known.iter().any(|one| one == anchor),
+            (Some(_), None) => false,
+        };
+        if dead {
+            findings.push(format!("{}:{line}: {link} leads nowhere", document.path));
+        }
+    }
+    findings
+}
+
+/// The anchors of a document, nothing for another file, `None` where there is no such file.
+fn anchors_in_tree(path: &str) -> Option<Vec<String>> {
+    let document = || Document::parse(path, &tree::read(path)).anchors();
+    tree::exists(path).then(|| if path.ends_with(".md") { document() } else { Vec::new() })
+}
+
+fn broken_json(document: &Document) -> Vec<String> {
+    let blocks = document
+        .blocks_of("json")
+        .map(|block| (block, serde_json::from_str::<serde_json::Value>(&block.text)));
+    blocks
+        .filter_map(|(block, parsed)| Some(format!("{}:{}: {}", document.path, block.line, parsed.err()?)))
+        .collect()
+}
+
+/// Which of `files` the index (a document) does not link to.
+fn not_in_index(index: &Document, files: &[String]) -> Vec<String> {
+    let linked: Vec<String> =
+        index.links().into_iter().map(|(_, link)| resolve(&index.path, &link)).collect();
+    let missing = files.iter().filter(|file| **file != index.path && !linked.contains(file));
+    missing.map(|file| format!("{} does not link to {file}", index.path)).collect()
+}
+
+fn unknown_tasks(document: &Document, makefile: &str) -> Vec<String> {
+    let known: Vec<&str> =
+        makefile.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+    let mut findings = Vec::new();
+    let prose = document
+        .prose
+        .iter()
+        .flat_map(|(line, text)| text.split('`').skip(1).step_by(2).map(|code| (*line, code)));
+    let blocks = document.blocks_of("sh").flat_map(|block| block.text.lines().map(|line| (block.line, line)));
+    for (line, command) in prose.chain(blocks) {
+        let Some(rest) = command.strip_prefix("make ") else { continue };
+        let task = rest.split_whitespace().next().unwrap_or_default();
+        if !known.contains(&task) {
+            findings.push(format!("{}:{line}: the Makefile has no task {task}", document.path));
+        }
+    }
+    findings
+}
+
+#[test]
+fn every_relative_link_resolves() {
+    let findings: Vec<String> =
+        documents().iter().flat_map(|document| dead_links(document, anchors_in_tree)).collect();
+    assert_none(&findings);
+    let planted =
+        Document::parse("docs/a.md", "# One\n[b](b.md) [one](#one) [two](#two) [web](https://example.com)\n");
+    let there = |path: &str| (path == "docs/a.md").then(|| vec!["one".to_owned()]);
+    assert_eq!(
+        dead_links(&planted, there),
+        ["docs/a.md:2: b.md leads nowhere", "docs/a.md:2: #two leads nowhere"]
+    );
+}
+
+#[test]
+fn every_json_block_parses() {
+    let documents = documents();
+    assert!(
+        documents.iter().any(|document| document.blocks_of("json").next().is_some()),
+        "there are JSON blocks"
+    );
+    let findings: Vec<String> = documents.iter().flat_map(broken_json).collect();
+    assert_none(&findings);
+    assert_found(&broken_json(&Document::parse("x.md", "```json\n{\"a\":}\n```\n")), "x.md:1");
+}
+
+#[test]
+fn every_decision_vector_and_document_is_in_its_index() {
+    let mut findings = Vec::new();
+    for (index, dir, ending) in [
+        ("docs/decisions/README.md", "docs/decisions", ".md"),
+        ("conformance/README.md", "conformance", ".json"),
+        ("docs/README.md", "docs", ".md"),
+    ] {
+        let depth = dir.matches('/').count() + 1;
+        let files: Vec<String> = tree::files_ending(dir, ending)
+            .into_iter()
+            .filter(|path| path.matches('/').count() == depth || path.ends_with("/README.md"))
+            .collect();
+        findings.extend(not_in_index(&Document::parse(index, &tree::read(index)), &files));
+    }
+    assert_none(&findings);
+    let index = Document::parse("docs/README.md", "[a](a.md)\n");
+    let files = ["docs/README.md", "docs/a.md", "docs/b.md"].map(str::to_owned);
+    assert_eq!(not_in_index(&index, &files), ["docs/README.md does not link to docs/b.md"]);
+}
+
+#[test]
+fn every_named_task_exists() {
+    let makefile = tree::read("Makefile");
+    let findings: Vec<String> =
+        documents().iter().flat_map(|document| unknown_tasks(document, &makefile)).collect();
+    assert_none(&findings);
+    let planted = Document::parse("x.md", "`make test` and `make coffee`\n");
+    assert_eq!(unknown_tasks(&planted, &makefile), ["x.md:1: the Makefile has no task coffee"]);
+}
