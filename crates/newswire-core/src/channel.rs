@@ -1,0 +1,132 @@
+//! Which channels there are, and patterns over their names.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use newswire_protocol::limits::MAX_NAME_BYTES;
+use newswire_protocol::names::is_channel_name;
+
+/// A channel by name, or all channels whose names begin alike, those of the future too.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChannelPattern {
+    /// This channel.
+    Exact(Arc<str>),
+    /// All channels that begin so; the text before the `*`, possibly empty.
+    Prefix(Arc<str>),
+}
+
+impl ChannelPattern {
+    /// Reads a channel name, or the beginning of one followed by `*`. `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_suffix('*') {
+            None => is_channel_name(text).then(|| Self::Exact(text.into())),
+            Some("") => Some(Self::Prefix("".into())),
+            Some(prefix) => (prefix.len() < MAX_NAME_BYTES && is_channel_name(prefix))
+                .then(|| Self::Prefix(prefix.into())),
+        }
+    }
+
+    /// Whether the channel is meant.
+    pub fn matches(&self, channel: &str) -> bool {
+        match self {
+            Self::Exact(name) => **name == *channel,
+            Self::Prefix(prefix) => channel.starts_with(&**prefix),
+        }
+    }
+
+    /// Whether some channel is meant by both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), b) => b.matches(a),
+            (a, Self::Exact(b)) => a.matches(b),
+            (Self::Prefix(a), Self::Prefix(b)) => a.starts_with(&**b) || b.starts_with(&**a),
+        }
+    }
+}
+
+impl fmt::Display for ChannelPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// Which channels may be published to and subscribed.
+#[derive(Clone, Debug)]
+pub struct ChannelPolicy {
+    /// These always.
+    pub declared: BTreeSet<Arc<str>>,
+    /// Any valid name too.
+    pub arbitrary_allowed: bool,
+}
+
+impl Default for ChannelPolicy {
+    /// The five that every deployment has.
+    fn default() -> Self {
+        let declared =
+            ["tasks", "agents", "budget", "messages", "system"].into_iter().map(Arc::from).collect();
+        Self { declared, arbitrary_allowed: false }
+    }
+}
+
+impl ChannelPolicy {
+    /// Whether there is, or may be, such a channel.
+    pub fn allows(&self, channel: &str) -> bool {
+        self.declared.contains(channel) || (self.arbitrary_allowed && is_channel_name(channel))
+    }
+
+    /// Reads a name or pattern as a subscriber gave it; `None` if it is to be refused as unknown. A pattern is
+    /// never unknown: it stands for channels of the future too.
+    pub fn parse(&self, text: &str) -> Option<ChannelPattern> {
+        ChannelPattern::parse(text).filter(|pattern| match pattern {
+            ChannelPattern::Exact(name) => self.allows(name),
+            ChannelPattern::Prefix(_) => true,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_names_or_prefixes() {
+        for bad in ["", "a b", "a*b", "**", "é*", &"x".repeat(129), &format!("{}*", "x".repeat(128))] {
+            assert_eq!(ChannelPattern::parse(bad), None, "{bad:?}");
+        }
+        let matches = |pattern: &str, channel: &str| ChannelPattern::parse(pattern).unwrap().matches(channel);
+        assert!(matches("tasks", "tasks") && !matches("tasks", "tasks2"));
+        assert!(
+            matches("t*", "tasks") && matches("t*", "t") && !matches("t*", "agents") && matches("*", "x")
+        );
+        assert_eq!(ChannelPattern::parse("t*").unwrap().to_string(), "t*");
+    }
+
+    #[test]
+    fn patterns_overlap_if_some_name_is_both() {
+        let overlaps = |a: &str, b: &str| {
+            let (a, b) = (ChannelPattern::parse(a).unwrap(), ChannelPattern::parse(b).unwrap());
+            assert_eq!(a.overlaps(&b), b.overlaps(&a));
+            a.overlaps(&b)
+        };
+        assert!(
+            overlaps("tasks", "tasks")
+                && overlaps("t*", "tasks")
+                && overlaps("t*", "tas*")
+                && overlaps("*", "a*")
+        );
+        assert!(!overlaps("tasks", "agents") && !overlaps("a*", "tasks") && !overlaps("ta*", "te*"));
+    }
+
+    #[test]
+    fn policy() {
+        let mut policy = ChannelPolicy::default();
+        assert!(policy.parse("tasks").is_some() && policy.parse("x*").is_some());
+        assert!(policy.parse("other").is_none() && policy.parse("a b").is_none());
+        policy.arbitrary_allowed = true;
+        assert!(policy.parse("other").is_some() && policy.parse("a b").is_none());
+    }
+}
