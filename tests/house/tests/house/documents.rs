@@ -1,6 +1,6 @@
 //! Documents lead somewhere: links, indexes, JSON examples, named tasks.
 
-use crate::markdown::Document;
+use crate::markdown::{Block, Document};
 use crate::{assert_found, assert_none, tree};
 
 pub(crate) fn documents() -> Vec<Document> {
@@ -48,9 +48,13 @@ fn anchors_in_tree(path: &str) -> Option<Vec<String>> {
     tree::exists(path).then(|| if path.ends_with(".md") { document() } else { Vec::new() })
 }
 
+/// Blocks in this language, whatever else their fence says of them.
+fn blocks_in<'a>(document: &'a Document, language: &'a str) -> impl Iterator<Item = &'a Block> {
+    document.blocks.iter().filter(move |block| block.info.split(' ').next() == Some(language))
+}
+
 fn broken_json(document: &Document) -> Vec<String> {
-    let blocks = document
-        .blocks_of("json")
+    let blocks = blocks_in(document, "json")
         .map(|block| (block, serde_json::from_str::<serde_json::Value>(&block.text)));
     blocks
         .filter_map(|(block, parsed)| Some(format!("{}:{}: {}", document.path, block.line, parsed.err()?)))
@@ -73,7 +77,8 @@ fn unknown_tasks(document: &Document, makefile: &str) -> Vec<String> {
         .prose
         .iter()
         .flat_map(|(line, text)| text.split('`').skip(1).step_by(2).map(|code| (*line, code)));
-    let blocks = document.blocks_of("sh").flat_map(|block| block.text.lines().map(|line| (block.line, line)));
+    let blocks =
+        blocks_in(document, "sh").flat_map(|block| block.text.lines().map(|line| (block.line, line)));
     for (line, command) in prose.chain(blocks) {
         let Some(rest) = command.strip_prefix("make ") else { continue };
         let task = rest.split_whitespace().next().unwrap_or_default();
@@ -102,7 +107,7 @@ fn every_relative_link_resolves() {
 fn every_json_block_parses() {
     let documents = documents();
     assert!(
-        documents.iter().any(|document| document.blocks_of("json").next().is_some()),
+        documents.iter().any(|document| blocks_in(document, "json").next().is_some()),
         "there are JSON blocks"
     );
     let findings: Vec<String> = documents.iter().flat_map(broken_json).collect();

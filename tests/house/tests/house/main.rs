@@ -3,6 +3,7 @@
 
 mod dependencies;
 mod documents;
+mod examples;
 mod layout;
 mod markdown;
 mod purity;
