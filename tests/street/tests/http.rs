@@ -57,7 +57,7 @@ async fn bad_events_are_refused_alone_and_in_their_place() {
     let invalid = "invalid_event";
     assert_eq!(
         json!(seen),
-        json!([1, "unknown_channel", invalid, invalid, invalid, invalid, "event_too_large", invalid, 2]),
+        json!([1, "unknown_channel", "expected_json_object", invalid, invalid, invalid, "event_too_large", invalid, 2]),
         "{results}"
     );
     assert!(results[1]["error"].is_string());
