@@ -5,6 +5,7 @@
 
 pub mod codes;
 pub mod command;
+mod command_text;
 pub mod event;
 pub mod filter;
 pub mod frame;

@@ -191,3 +191,71 @@ fn name(out: &mut Vec<u8>, key: &str) {
     out.extend_from_slice(key.as_bytes());
     out.extend_from_slice(b"\":");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codes::ErrorCode;
+
+    fn text(build: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        build(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn answers_are_as_on_the_protocol_page() {
+        let epoch = Epoch::from_bytes([0; 16]);
+        let id = CommandId::from_raw_json("\"a\\n1\"").unwrap();
+        let echo = Echo { id: Some(&id), sub: Some("s\"1") };
+        let answer = Subscribed {
+            channels: &["tasks", "budget", "tasks"],
+            offset: 1234,
+            epoch,
+            recovered: Some(true),
+            rejected: &[("x", RejectReason::UnknownChannel)],
+        };
+        assert_eq!(
+            text(|out| subscribed(out, echo, &answer)),
+            r#"{"action":"subscribed","channels":["budget","tasks"],"offset":1234,"epoch":"00000000-0000-0000-0000-000000000000","recovered":true,"rejected":[{"channel":"x","reason":"unknown_channel"}],"id":"a\n1","sub":"s\"1"}"#
+        );
+        let plain = Subscribed { channels: &["a"], offset: 0, epoch, recovered: None, rejected: &[] };
+        assert_eq!(
+            text(|out| subscribed(out, Echo::default(), &plain)),
+            r#"{"action":"subscribed","channels":["a"],"offset":0,"epoch":"00000000-0000-0000-0000-000000000000"}"#
+        );
+        assert_eq!(
+            text(|out| unsubscribed::<&str>(out, echo, &[])),
+            r#"{"action":"unsubscribed","channels":[],"id":"a\n1","sub":"s\"1"}"#
+        );
+        assert_eq!(
+            text(|out| published(out, None, 9, "e\\", true)),
+            r#"{"action":"published","offset":9,"event_id":"e\\","duplicate":true}"#
+        );
+        assert_eq!(text(|out| pong(out, None)), r#"{"action":"pong"}"#);
+        assert_eq!(text(|out| auth_ok(out, Some(&id))), r#"{"action":"auth_ok","id":"a\n1"}"#);
+    }
+
+    #[test]
+    fn what_comes_unasked_is_as_on_the_protocol_page() {
+        assert_eq!(
+            text(|out| caught_up(out, Echo::default(), &["b", "a"], 7)),
+            r#"{"action":"caught_up","channels":["a","b"],"offset":7}"#
+        );
+        assert_eq!(text(|out| checkpoint(out, 7)), r#"{"action":"checkpoint","offset":7}"#);
+        let told = Gap { channels: &["a"], from: 1, to: 2, reason: GapReason::Retention, epoch: None };
+        assert_eq!(
+            text(|out| gap(out, Echo { id: None, sub: Some("s") }, &told)),
+            r#"{"action":"gap","channels":["a"],"from":1,"to":2,"reason":"retention","sub":"s"}"#
+        );
+        assert_eq!(
+            text(|out| error(out, None, &ErrorCode::InvalidJson.into())),
+            r#"{"action":"error","error":"Invalid JSON","code":"invalid_json"}"#
+        );
+        let refusal = Refusal::because(ErrorCode::InvalidEvent, "channel is \"required\"");
+        assert_eq!(
+            text(|out| error(out, None, &refusal)),
+            r#"{"action":"error","error":"Invalid event","code":"invalid_event","detail":"channel is \"required\""}"#
+        );
+    }
+}

@@ -66,6 +66,14 @@ impl Scalar {
         self.0.strip_prefix(b"s").and_then(|text| std::str::from_utf8(text).ok())
     }
 
+    /// Appends it as JSON; a number in its canonical form.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self.as_str() {
+            Some(text) => json::write_string(out, text),
+            None => out.extend_from_slice(self.0.get(1..).unwrap_or_default()),
+        }
+    }
+
     /// Whether a filter can name this value: not longer than a filter value may be.
     pub fn fits_filter(&self) -> bool {
         match self.as_str() {

@@ -249,3 +249,150 @@ fn count_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     Some((text[..digits].parse().ok()?, &text[digits..]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_in_utc_with_their_digits() {
+        let cases = [
+            ("2026-11-22T15:24:00Z", "2026-11-22T15:24:00Z"),
+            ("2026-11-22t16:24:00.120+01:00", "2026-11-22T15:24:00.120Z"),
+            ("2026-11-22T00:00:00.000000001-23:59", "2026-11-22T23:59:00.000000001Z"),
+            ("2026-01-01T00:30:00+05:45", "2025-12-31T18:45:00Z"),
+            ("2024-02-29T23:59:59z", "2024-02-29T23:59:59Z"),
+            ("2000-02-29T00:00:00-00:00", "2000-02-29T00:00:00Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+            ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999999Z"),
+            // Leap seconds, which are at the end of a day in UTC, become the second before.
+            ("2016-12-31T23:59:60.5Z", "2016-12-31T23:59:59.5Z"),
+            ("2017-01-01T00:59:60+01:00", "2016-12-31T23:59:59Z"),
+        ];
+        for (given, written) in cases {
+            assert_eq!(
+                Rfc3339::parse(given).map(|time| time.to_string()).as_deref(),
+                Some(written),
+                "{given}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_rfc_3339_time() {
+        let bad = [
+            "",
+            "2026-11-22",
+            "2026-11-22T15:24:00",
+            "2026-11-22 15:24:00Z",
+            "2026-11-22T15:24Z",
+            "2026-11-22T15:24:00.Z",
+            "2026-11-22T15:24:00.1234567890Z",
+            "2026-11-22T15:24:00,5Z",
+            "2026-11-22T24:00:00Z",
+            "2026-11-22T15:60:00Z",
+            "2026-11-22T15:24:61Z",
+            "2026-11-22T15:24:60Z",
+            "2026-13-22T15:24:00Z",
+            "2026-00-22T15:24:00Z",
+            "2026-11-31T15:24:00Z",
+            "2026-11-00T15:24:00Z",
+            "2025-02-29T15:24:00Z",
+            "1900-02-29T15:24:00Z",
+            "2026-11-22T15:24:00+0100",
+            "2026-11-22T15:24:00+01",
+            "2026-11-22T15:24:00+24:00",
+            "2026-11-22T15:24:00+01:60",
+            "2026-11-22T15:24:00Z ",
+            " 2026-11-22T15:24:00Z",
+            "+026-11-22T15:24:00Z",
+            "12026-11-22T15:24:00Z",
+            "2026-11-22T15:24:0éZ",
+            "0000-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59-00:01",
+        ];
+        for text in bad {
+            assert_eq!(Rfc3339::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_day_goes_there_and_back() {
+        let first = days_from_civil(0, 1, 1);
+        let last = days_from_civil(10_000, 1, 1);
+        assert_eq!((days_from_civil(1970, 1, 1), last - first), (0, 3_652_425));
+        for days in first..last {
+            let (year, month, day) = civil_from_days(days);
+            assert_eq!(days_from_civil(year, month, day), days);
+            assert!((1..=days_in(year, month).unwrap()).contains(&day));
+        }
+    }
+
+    #[test]
+    fn micros_display_and_round_up() {
+        assert_eq!(UnixMicros(1_795_361_040_123_456).to_string(), "2026-11-22T15:24:00.123456Z");
+        assert_eq!(UnixMicros(u64::MAX).to_string(), "9999-12-31T23:59:59.999999Z");
+        let micros = |text| Rfc3339::parse(text).unwrap().micros_ceil().0;
+        assert_eq!(micros("1970-01-01T00:00:01.5Z"), 1_500_000);
+        assert_eq!(micros("1970-01-01T00:00:00.000000001Z"), 1);
+        assert_eq!(micros("1970-01-01T00:00:00.999999999Z"), 1_000_000);
+        assert_eq!(micros("1969-12-31T23:59:59Z"), 0);
+    }
+
+    #[test]
+    fn durations_and_sizes() {
+        let millis = |text| parse_duration(text).map(|duration| duration.as_millis());
+        assert_eq!(millis("250ms"), Some(250));
+        assert_eq!(
+            [millis("10s"), millis("5m"), millis("2h")],
+            [Some(10_000), Some(300_000), Some(7_200_000)]
+        );
+        assert_eq!(millis("7d"), Some(604_800_000));
+        for bad in [
+            "",
+            "s",
+            "10",
+            "1.5s",
+            "-1s",
+            "+1s",
+            "10 s",
+            "10S",
+            "1w",
+            "99999999999999999999s",
+            "300000000000000d",
+        ] {
+            assert_eq!(millis(bad), None, "{bad}");
+        }
+        assert_eq!(
+            [parse_size("65536"), parse_size("64KiB"), parse_size("1GiB")],
+            [Some(65_536), Some(65_536), Some(1 << 30)]
+        );
+        assert_eq!([parse_size("5MB"), parse_size("0B")], [Some(5_000_000), Some(0)]);
+        for bad in ["", "KiB", "1.5GiB", "-1", "1 KiB", "1gib", "99999999999TiB"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn written_durations_and_sizes_are_read_back() {
+        for millis in [0, 1, 250, 1000, 10_000, 90_000, 3_600_000, 604_800_000] {
+            let duration = Duration::from_millis(millis);
+            assert_eq!(parse_duration(&format_duration(duration)), Some(duration));
+        }
+        assert_eq!(format_duration(Duration::from_secs(604_800)), "7d");
+        for bytes in [0, 1, 1000, 1024, 65_536, 10 << 30, u64::MAX] {
+            assert_eq!(parse_size(&format_size(bytes)), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn since_is_a_time_or_a_duration() {
+        assert_eq!(SinceSpec::parse("10m"), Some(SinceSpec::Ago(Duration::from_secs(600))));
+        let at = SinceSpec::parse("1970-01-01T00:00:01Z").unwrap();
+        assert_eq!(at, SinceSpec::At(UnixMicros(1_000_000)));
+        assert_eq!(at.resolve(UnixMicros(5)), UnixMicros(1_000_000));
+        assert_eq!(SinceSpec::Ago(Duration::from_micros(3)).resolve(UnixMicros(5)), UnixMicros(2));
+        assert_eq!(SinceSpec::Ago(Duration::MAX).resolve(UnixMicros(5)), UnixMicros(0));
+        assert_eq!(SinceSpec::parse("soon"), None);
+    }
+}
