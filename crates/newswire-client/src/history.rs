@@ -129,7 +129,9 @@ impl Client {
         if !status.is_success() {
             return Err(RequestError::Refused(Problem::read(status, &body)));
         }
-        read_event(&body).map(Some).map_err(|detail| RequestError::Unreadable { url: url.to_string(), detail })
+        read_event(&body)
+            .map(Some)
+            .map_err(|detail| RequestError::Unreadable { url: url.to_string(), detail })
     }
 
     /// How the server is. An unhealthy one is an answer, not an error.
@@ -163,7 +165,8 @@ impl Client {
 fn read_page(body: &[u8]) -> Result<HistoryPage, String> {
     let top: HashMap<&str, &RawValue> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let member = |key: &str| top.get(key).map_or("null", |raw| raw.get());
-    let texts: Vec<&RawValue> = serde_json::from_str(member("data")).map_err(|error| format!("data: {error}"))?;
+    let texts: Vec<&RawValue> =
+        serde_json::from_str(member("data")).map_err(|error| format!("data: {error}"))?;
     let events = texts.into_iter().map(|text| received(text.get())).collect::<Result<_, _>>()?;
     let epoch: String = serde_json::from_str(member("epoch")).map_err(|error| format!("epoch: {error}"))?;
     Ok(HistoryPage {

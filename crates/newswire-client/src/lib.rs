@@ -20,16 +20,22 @@
 
 mod backoff;
 mod client;
+mod conversation;
+mod ending;
 mod history;
 mod interest;
+mod item;
 mod problem;
 mod publish;
 mod resume;
+mod subscription;
 
 pub use backoff::Backoff;
 pub use client::{Client, ClientError};
 pub use history::{Health, HistoryPage, HistoryQuery, Received, RequestError};
 pub use interest::Interest;
+pub use item::{Gap, GapCause, Item, SubscribeError};
 pub use problem::Problem;
 pub use publish::{Outcome, PublishError};
 pub use resume::{Position, Start};
+pub use subscription::{Patience, Subscription};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use newswire_protocol::ErrorCode;
 use serde_json::value::RawValue;
 
 use crate::backoff::Backoff;
@@ -40,7 +41,8 @@ pub enum Outcome {
 impl Outcome {
     /// Refused for a reason that passes by itself (a full disk, a server going down): worth sending again.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code == "storage_full" || code == "storage_unavailable" || code == "unavailable")
+        let passing = [ErrorCode::StorageFull, ErrorCode::Unavailable];
+        matches!(self, Self::Refused { code, .. } if passing.iter().any(|known| known.code() == code))
     }
 }
 
@@ -106,7 +108,9 @@ impl Client {
         let problem = Problem::read(status, &body);
         Err(match status.as_u16() {
             413 => PublishError::TooLarge,
-            408 | 425 | 429 | 500..=599 => PublishError::Retryable { reason: problem.to_string(), retry_after },
+            408 | 425 | 429 | 500..=599 => {
+                PublishError::Retryable { reason: problem.to_string(), retry_after }
+            }
             _ => PublishError::Refused(problem),
         })
     }
@@ -183,7 +187,11 @@ fn outcome(result: &serde_json::Value) -> Outcome {
     match result.get("offset").and_then(serde_json::Value::as_u64) {
         Some(offset) if result.get("error").is_none_or(serde_json::Value::is_null) => {
             let event_id = text("event_id").unwrap_or_default();
-            if duplicate { Outcome::Duplicate { offset, event_id } } else { Outcome::Stored { offset, event_id } }
+            if duplicate {
+                Outcome::Duplicate { offset, event_id }
+            } else {
+                Outcome::Stored { offset, event_id }
+            }
         }
         _ => Outcome::Refused {
             error: text("error").unwrap_or_else(|| "no reason given".to_owned()),
@@ -204,7 +212,8 @@ mod tests {
 
     #[test]
     fn results_are_read_in_order_and_counted() {
-        let body = br#"{"data":{"results":[{"offset":7,"event_id":"a"},{"offset":3,"event_id":"b","duplicate":true},
+        let body =
+            br#"{"data":{"results":[{"offset":7,"event_id":"a"},{"offset":3,"event_id":"b","duplicate":true},
             {"error":"Event too large","code":"event_too_large","detail":"70000 of 65536 bytes"}]}}"#;
         assert_eq!(
             read_results(body, 3).unwrap(),

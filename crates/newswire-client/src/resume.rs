@@ -74,7 +74,9 @@ enum Phase {
     /// The command is under way.
     Asked,
     /// Answered; its replay runs until `caught_up`.
-    Replaying { end: u64 },
+    Replaying {
+        end: u64,
+    },
     Live,
 }
 
@@ -121,7 +123,9 @@ impl Resume {
     pub(crate) fn connect(&mut self, since_begin: Duration) -> (Vec<Start>, Vec<CutHistory>) {
         let mut cuts = Vec::new();
         for (index, set) in self.sets.iter_mut().enumerate() {
-            if let (Some(reached), Phase::Replaying { end }, None) = (set.history_reached, set.phase, set.done) {
+            if let (Some(reached), Phase::Replaying { end }, None) =
+                (set.history_reached, set.phase, set.done)
+            {
                 // Asking for the history again could skip what arrived meanwhile; asking for all after `reached` could
                 // bring millions that nobody asked for. What is owed for certain begins at the answer's end.
                 set.done = Some(end);
@@ -249,7 +253,8 @@ impl Resume {
 impl Set {
     /// What arrives now may be old events, picked by number: an offset among them says nothing about those between.
     fn in_history(&self) -> bool {
-        self.done.is_none() && matches!((&self.asked, self.phase), (Start::History(_), Phase::Replaying { .. }))
+        self.done.is_none()
+            && matches!((&self.asked, self.phase), (Start::History(_), Phase::Replaying { .. }))
     }
 
     /// The only set of its connection: its events come in offset order.
@@ -259,7 +264,9 @@ impl Set {
         }
         match self.phase {
             // The picked ones end where the log ended; a replay that goes on beyond that is complete there.
-            Phase::Replaying { end } if self.in_history() && offset <= end => self.history_reached = Some(offset),
+            Phase::Replaying { end } if self.in_history() && offset <= end => {
+                self.history_reached = Some(offset);
+            }
             _ => self.done = Some(offset),
         }
         Verdict::Deliver
