@@ -1,1 +1,29 @@
 //! The durable log of Newswire and the small shared state beside it.
+//!
+//! [`EventLog`] is the one log of a deployment and states what an implementation promises; [`MemoryLog`] keeps it in
+//! memory.
+
+mod clock;
+mod dedup;
+pub mod embedded;
+mod event_log;
+mod floors;
+mod follow;
+mod lru;
+mod memory;
+mod page;
+mod retention;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod writer;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use dedup::{Dedup, DedupOptions};
+pub use event_log::{
+    AppendError, Appended, ChannelStats, Commit, EventLog, LogHealth, LogStats, NewEvent, Observer, ReadError, Trim,
+    TrimError,
+};
+pub use follow::{CommitReceiver, FOLLOW_QUEUE};
+pub use memory::{MemoryLog, MemoryOptions};
+pub use retention::{RetentionOptions, RetentionPolicy};
+pub use writer::BatchOptions;

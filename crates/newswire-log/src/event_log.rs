@@ -1,0 +1,269 @@
+//! [`EventLog`]: the one log of a deployment, and everything its promises mention.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use newswire_core::{EventHead, LogView, Page, ReadRequest};
+use newswire_protocol::{Encoded, Epoch, UnixMicros};
+
+use crate::dedup::Dedup;
+use crate::follow::CommitReceiver;
+
+/// An event to be appended. Its offset is given by the log.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// What readers select by.
+    pub head: EventHead,
+    /// The JSON that will be sent, but for the digits of the offset.
+    pub encoded: Encoded,
+    /// Present if the publisher gave an id of its own: the same key again, inside the window, stores nothing.
+    pub dedup: Option<Dedup>,
+    /// The id that stands in `encoded`, for the publisher's answer; the log does not look at it.
+    pub event_id: String,
+}
+
+/// What became of one event of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is in the log.
+    Stored {
+        /// Where.
+        offset: u64,
+    },
+    /// The same event, by key and fingerprint, was there already; nothing was stored.
+    Duplicate {
+        /// Where the first one is.
+        offset: u64,
+    },
+    /// Another event had the same key inside the window; nothing was stored.
+    Conflict {
+        /// Where that other event is.
+        offset: u64,
+    },
+}
+
+/// Why an append did not happen. All of its events share the fate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// No space. None of the events is in the log, now or after a crash; a later append tries again.
+    #[error("storage is full")]
+    StorageFull,
+    /// The log takes no more events until it is opened again. Events that were under way when it stopped were not
+    /// acknowledged: they may or may not be found after the restart, so repeat them under the same event id.
+    #[error("the log has stopped: {reason}")]
+    Stopped {
+        /// What happened, with file and error.
+        reason: Arc<str>,
+    },
+    /// The log was closed before the append reached it. None of the events is in the log.
+    #[error("the log is closed")]
+    Closed,
+    /// The append is larger than the log takes in one piece. Split it.
+    #[error("an append of {bytes} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The largest size.
+        limit: usize,
+    },
+    /// An append with given offsets that do not ascend, or that lie before the log's end.
+    #[error("offset {offset} is before {expected}, the least that may follow")]
+    OffsetTaken {
+        /// The first offending offset.
+        offset: u64,
+        /// The least that was possible in its place.
+        expected: u64,
+    },
+    /// The log has given every offset below 2^53.
+    #[error("all offsets are used up")]
+    OutOfOffsets,
+}
+
+/// Why a read did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// A record that was durable cannot be read back.
+    #[error("{file} is damaged at byte {byte}; run `newswire check` on the data directory")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// Where in it.
+        byte: u64,
+    },
+    /// The file system failed.
+    #[error("reading {file}: {error}")]
+    Io {
+        /// The file.
+        file: String,
+        /// What the system said.
+        error: String,
+    },
+    /// The log is closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Why a trim did not happen.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TrimError {
+    /// The index of what is to be trimmed could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The new floors could not be made durable; nothing was trimmed.
+    #[error("writing {file}: {error}")]
+    Io {
+        /// The file.
+        file: String,
+        /// What the system said.
+        error: String,
+    },
+}
+
+/// What to trim by hand; retention does the same by policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trim {
+    /// Only this channel; `None` is all.
+    pub channel: Option<Arc<str>>,
+    /// Every event up to this offset, inclusive. Beyond the end means all there are.
+    pub up_to: u64,
+}
+
+/// Whether the log takes events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogHealth {
+    /// It does.
+    Ok,
+    /// The last append found no space. The next one tries again.
+    Full,
+    /// It does not, until it is opened again. Reads go on.
+    Stopped {
+        /// What happened.
+        reason: Arc<str>,
+    },
+}
+
+/// Figures of the log at one moment. Counters start at zero when the log is opened.
+#[derive(Clone, Debug)]
+pub struct LogStats {
+    /// The current epoch.
+    pub epoch: Epoch,
+    /// Oldest retained offset, `tail` if there is none.
+    pub head: u64,
+    /// Next offset to be written.
+    pub tail: u64,
+    /// Retained events.
+    pub events: u64,
+    /// Bytes in segments, indexes and saved ids.
+    pub bytes: u64,
+    /// Segment files; 0 in memory.
+    pub segments: usize,
+    /// Batches committed.
+    pub commits: u64,
+    /// Events committed.
+    pub committed_events: u64,
+    /// Bytes of committed batches as written.
+    pub committed_bytes: u64,
+    /// Ids in the dedup window.
+    pub dedup_ids: usize,
+    /// When the last batch was committed.
+    pub last_commit_at: Option<UnixMicros>,
+    /// Whether it takes events.
+    pub health: LogHealth,
+}
+
+/// One channel that has, or had, events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelStats {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Oldest retained offset.
+    pub first: u64,
+    /// Newest retained offset.
+    pub last: u64,
+    /// Retained events.
+    pub events: u64,
+    /// Their bytes as stored; where a segment is trimmed in part, by its average.
+    pub bytes: u64,
+}
+
+/// What one commit was.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit {
+    /// Events in the batch.
+    pub events: usize,
+    /// Publishers' appends in the batch.
+    pub appends: usize,
+    /// Bytes written.
+    pub bytes: usize,
+    /// How long the write took.
+    pub write: Duration,
+    /// How long the sync took; zero where this commit was not synced.
+    pub sync: Duration,
+}
+
+/// Hears of commits, for metrics. Called on the writer: return fast, never block.
+pub trait Observer: Send + Sync + 'static {
+    /// A batch is durable and visible.
+    fn on_commit(&self, commit: &Commit);
+    /// An append was refused.
+    fn on_refused(&self, _error: &AppendError) {}
+    /// Retention removed so many events.
+    fn on_trim(&self, _events: u64) {}
+}
+
+/// The log: one order over all channels, from which live delivery, replay and history are served.
+///
+/// **Ordering.** Offsets ascend strictly, beginning at 1, over all channels. Events of one append keep their order and
+/// lie next to each other. Appends are ordered by the first poll of their futures.
+///
+/// **Atomicity.** An append is committed as a whole or not at all, also across a crash.
+///
+/// **Durability.** An append resolves only after its events are durable (as the implementation defines it: synced to
+/// disk, or merely in memory) and after the batch was handed to every follower. Nothing is visible to [`Self::read`],
+/// [`LogView::tail`] or a follower before it is durable.
+///
+/// **Zero.** Offset 0 is before every event: reading from 0 forward reads all; `tail` of an empty new log is 1, and
+/// equals `head`.
+///
+/// **Retention.** Trimmed events are never returned again, and [`LogView::lost`] tells of them for ever.
+pub trait EventLog: LogView + Send + Sync + 'static {
+    /// Appends events; the results stand in their order.
+    ///
+    /// Nothing happens before the first poll. Dropping the future before it resolved leaves it open whether the events
+    /// are stored: it does not undo. Waits while the bounded queue before the writer is full.
+    ///
+    /// The epoch in which a result's offset holds is [`LogView::epoch`]: it never changes while a log is open.
+    fn append(&self, events: Vec<NewEvent>) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>>;
+
+    /// Reads a page. Blocks on the disk: call it off the async threads. Safe to call from many threads.
+    ///
+    /// Whatever the budgets, a page examines at least one event if there is one, so repeating with the page's `reached`
+    /// as the new `from` comes to the end. Backward, `since` bounds the read below.
+    fn read(&self, request: &ReadRequest) -> Result<Page, ReadError>;
+
+    /// Every batch committed from now on, in order, none missing; [`CommitReceiver::start`] is the first offset it can
+    /// bring. The receiver's queue is bounded and the writer **waits** for it when it is full: drain it promptly, or
+    /// drop it.
+    fn follow(&self) -> CommitReceiver;
+
+    /// Makes events up to an offset disappear; returns how many. Blocks on the disk.
+    fn trim(&self, trim: &Trim) -> Result<u64, TrimError>;
+
+    /// Applies the retention policy now; returns how many events went. It is also applied by itself, periodically.
+    /// Blocks on the disk.
+    fn retain(&self) -> Result<u64, TrimError>;
+
+    /// Figures for metrics and health.
+    fn stats(&self) -> LogStats;
+
+    /// Every channel that has retained events, by name.
+    fn channel_stats(&self) -> Vec<ChannelStats>;
+
+    /// Whether it takes events, and if not, why.
+    fn health(&self) -> LogHealth;
+
+    /// Commits what waits, makes all durable and stops. Later appends are refused with [`AppendError::Closed`], reads
+    /// go on where the implementation can. Blocks until done; closing twice is no error. Dropping the log closes it.
+    fn close(&self);
+}

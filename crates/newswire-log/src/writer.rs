@@ -1,0 +1,492 @@
+//! The one writer of a log: collects what publishers sent, decides offsets and repeats, has an [`Engine`] make the
+//! batch durable, and only then shows it and answers. One batch serves all who wait, so concurrent publishers share
+//! one sync.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use newswire_core::{Batch, BatchBuilder};
+use newswire_protocol::{Epoch, UnixMicros};
+use newswire_protocol::limits::MAX_OFFSET;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::dedup::{BatchIds, Dedup, DedupOptions, DedupWindow, Seen, StoredId};
+use crate::event_log::{AppendError, Appended, Commit, LogHealth, LogStats, NewEvent, Observer};
+use crate::follow::Followers;
+
+/// Appends that may wait for the writer; further callers wait for a place.
+const QUEUE: usize = 4096;
+
+/// Bounds of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchOptions {
+    /// The writer stops collecting once a batch has so many bytes of events.
+    pub max_bytes: usize,
+    /// The writer stops collecting once a batch has so many events.
+    pub max_events: usize,
+    /// A single append beyond this is refused.
+    pub max_append_bytes: usize,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        Self { max_bytes: 4 << 20, max_events: 16_384, max_append_bytes: 24 << 20 }
+    }
+}
+
+/// A batch ready to be stored.
+pub(crate) struct Prepared {
+    pub(crate) batch: Arc<Batch>,
+    pub(crate) metas: Vec<u8>,
+    pub(crate) events: Vec<PreparedEvent>,
+    pub(crate) now: UnixMicros,
+}
+
+/// Where one event's parts stand, and its idempotency key.
+pub(crate) struct PreparedEvent {
+    pub(crate) offset: u64,
+    pub(crate) meta: Range<usize>,
+    pub(crate) frame: Range<usize>,
+    pub(crate) dedup: Option<Dedup>,
+}
+
+/// How a batch was stored.
+pub(crate) struct Persisted {
+    pub(crate) bytes: usize,
+    pub(crate) write: Duration,
+    pub(crate) sync: Duration,
+}
+
+/// Why a batch was not stored.
+pub(crate) enum PersistError {
+    Full,
+    Broken(String),
+}
+
+/// Where batches go. Called by the writer alone.
+pub(crate) trait Engine: Send + 'static {
+    /// Makes a batch durable, or leaves the log as it was.
+    fn persist(&mut self, prepared: &Prepared) -> Result<Persisted, PersistError>;
+    /// Makes the batch just persisted visible to readers.
+    fn publish(&mut self, prepared: &Prepared);
+    /// How long nothing must come for [`Self::idle`] to be called; `None` if there is nothing to do.
+    fn idle_after(&self) -> Option<Duration>;
+    /// Nothing has come for that long. Called again and again while nothing comes.
+    fn idle(&mut self) -> Result<(), PersistError>;
+    /// Last call.
+    fn close(&mut self, healthy: bool) -> Result<(), PersistError>;
+}
+
+/// What the writer shares with the log's other callers.
+pub(crate) struct Shared {
+    pub(crate) followers: Followers,
+    pub(crate) dedup: Mutex<DedupWindow>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) health: Mutex<LogHealth>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) commits: AtomicU64,
+    pub(crate) committed_events: AtomicU64,
+    pub(crate) committed_bytes: AtomicU64,
+    /// 0 before the first.
+    pub(crate) last_commit_at: AtomicU64,
+    tail: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        tail: u64,
+        dedup: DedupOptions,
+        clock: Arc<dyn Clock>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
+        Self {
+            followers: Followers::new(),
+            dedup: Mutex::new(DedupWindow::new(dedup)),
+            clock,
+            health: Mutex::new(LogHealth::Ok),
+            observer,
+            commits: AtomicU64::new(0),
+            committed_events: AtomicU64::new(0),
+            committed_bytes: AtomicU64::new(0),
+            last_commit_at: AtomicU64::new(0),
+            tail: AtomicU64::new(tail),
+        }
+    }
+
+    /// The next offset to be written.
+    pub(crate) fn tail(&self) -> u64 {
+        self.tail.load(Ordering::Acquire)
+    }
+
+    /// `kept`: events, bytes and segments that are there.
+    pub(crate) fn stats(&self, epoch: Epoch, head: u64, tail: u64, kept: (u64, u64, usize)) -> LogStats {
+        let last_commit_at = self.last_commit_at.load(Ordering::Relaxed);
+        LogStats {
+            epoch,
+            head,
+            tail,
+            events: kept.0,
+            bytes: kept.1,
+            segments: kept.2,
+            commits: self.commits.load(Ordering::Relaxed),
+            committed_events: self.committed_events.load(Ordering::Relaxed),
+            committed_bytes: self.committed_bytes.load(Ordering::Relaxed),
+            dedup_ids: self.dedup.lock().len(),
+            last_commit_at: (last_commit_at > 0).then_some(UnixMicros(last_commit_at)),
+            health: self.health.lock().clone(),
+        }
+    }
+}
+
+struct Append {
+    events: Vec<NewEvent>,
+    /// Given by a remote sequencer; ascending.
+    offsets: Option<Vec<u64>>,
+    answer: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+}
+
+impl Append {
+    fn bytes(&self) -> usize {
+        size_of_events(&self.events)
+    }
+}
+
+fn size_of_events(events: &[NewEvent]) -> usize {
+    events.iter().map(|event| event.encoded.json.len() + 128).sum()
+}
+
+/// The sending side, and the thread's owner.
+pub(crate) struct WriterHandle {
+    queue: mpsc::Sender<Append>,
+    closing: watch::Sender<bool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    options: BatchOptions,
+}
+
+impl WriterHandle {
+    pub(crate) fn spawn<E: Engine>(
+        engine: E,
+        shared: Arc<Shared>,
+        last_time: UnixMicros,
+        options: BatchOptions,
+    ) -> std::io::Result<Self> {
+        let (queue, appends) = mpsc::channel(QUEUE);
+        let (closing, closed) = watch::channel(false);
+        // A clock of its own for the idle timer: publishers may live in any runtime, or in several.
+        let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let writer = Writer { engine, shared, last_time, options, appends, closed, timer, deferred: None };
+        let thread = std::thread::Builder::new().name("newswire-log".into()).spawn(move || writer.run())?;
+        Ok(Self { queue, closing, thread: Mutex::new(Some(thread)), options })
+    }
+
+    pub(crate) fn append(
+        &self,
+        events: Vec<NewEvent>,
+        offsets: Option<Vec<u64>>,
+    ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
+        let (queue, limit) = (self.queue.clone(), self.options.max_append_bytes);
+        Box::pin(async move {
+            let bytes = size_of_events(&events);
+            if bytes > limit {
+                return Err(AppendError::TooLarge { bytes, limit });
+            }
+            let (answer, answered) = oneshot::channel();
+            let append = Append { events, offsets, answer };
+            queue.send(append).await.map_err(|_| AppendError::Closed)?;
+            answered.await.map_err(|_| AppendError::Closed)?
+        })
+    }
+
+    /// Lets the writer finish what waits, and waits for it.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the log's writer panicked");
+        }
+    }
+}
+
+struct Writer<E> {
+    engine: E,
+    shared: Arc<Shared>,
+    last_time: UnixMicros,
+    options: BatchOptions,
+    appends: mpsc::Receiver<Append>,
+    closed: watch::Receiver<bool>,
+    timer: tokio::runtime::Runtime,
+    /// Taken from the queue, but for the next batch.
+    deferred: Option<Append>,
+}
+
+enum Next {
+    Append(Append),
+    Idle,
+    Closed,
+}
+
+impl<E: Engine> Writer<E> {
+    fn run(mut self) {
+        loop {
+            match self.next() {
+                Next::Append(first) => {
+                    let group = self.collect(first);
+                    self.commit(group);
+                }
+                Next::Idle => {
+                    if let Err(error) = self.engine.idle() {
+                        self.note(&error);
+                    }
+                }
+                Next::Closed => break,
+            }
+        }
+        self.finish();
+    }
+
+    /// Waits for an append, for idling to be due, or for the end.
+    fn next(&mut self) -> Next {
+        if let Some(deferred) = self.deferred.take() {
+            return Next::Append(deferred);
+        }
+        if let Ok(append) = self.appends.try_recv() {
+            return Next::Append(append);
+        }
+        let wait = self.engine.idle_after();
+        let (appends, closed) = (&mut self.appends, &mut self.closed);
+        self.timer.block_on(async {
+            let idle = async {
+                match wait {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                append = appends.recv() => append.map_or(Next::Closed, Next::Append),
+                _ = closed.wait_for(|closed| *closed) => Next::Closed,
+                () = idle => Next::Idle,
+            }
+        })
+    }
+
+    /// Takes what else waits, up to the size of a batch.
+    fn collect(&mut self, first: Append) -> Vec<Append> {
+        let mut bytes = first.bytes();
+        let mut events = first.events.len();
+        let mut group = vec![first];
+        while bytes < self.options.max_bytes && events < self.options.max_events {
+            let Ok(append) = self.appends.try_recv() else { break };
+            bytes += append.bytes();
+            events += append.events.len();
+            if bytes > self.options.max_append_bytes {
+                self.deferred = Some(append);
+                break;
+            }
+            group.push(append);
+        }
+        group
+    }
+
+    fn commit(&mut self, group: Vec<Append>) {
+        if let LogHealth::Stopped { reason } = &*self.shared.health.lock() {
+            let error = AppendError::Stopped { reason: reason.clone() };
+            return refuse(group.into_iter().map(|append| append.answer), &error);
+        }
+        let now = self.shared.clock.now().max(self.last_time);
+        let assembled = {
+            let window = self.shared.dedup.lock();
+            assemble(group, &window, self.shared.tail(), now)
+        };
+        let Assembled { prepared, ids, answers } = assembled;
+        if !prepared.events.is_empty() {
+            match self.engine.persist(&prepared) {
+                Ok(persisted) => self.show(&prepared, ids, &persisted, answers.len()),
+                Err(error) => return self.fail(&error, answers),
+            }
+        }
+        for answer in answers {
+            // A caller that went away stored its events all the same.
+            let _ = answer.to.send(answer.result);
+        }
+    }
+
+    /// The batch is durable: readers, followers and metrics learn of it, in this order.
+    fn show(&mut self, prepared: &Prepared, ids: Vec<StoredId>, persisted: &Persisted, appends: usize) {
+        self.last_time = prepared.now;
+        {
+            let mut window = self.shared.dedup.lock();
+            ids.into_iter().for_each(|id| window.insert(id));
+        }
+        self.engine.publish(prepared);
+        self.shared.tail.store(prepared.batch.last() + 1, Ordering::Release);
+        self.timer.block_on(self.shared.followers.hand_over(&prepared.batch));
+        *self.shared.health.lock() = LogHealth::Ok;
+        let events = prepared.events.len();
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.committed_events.fetch_add(events as u64, Ordering::Relaxed);
+        self.shared.committed_bytes.fetch_add(persisted.bytes as u64, Ordering::Relaxed);
+        self.shared.last_commit_at.store(prepared.now.0, Ordering::Relaxed);
+        if let Some(observer) = &self.shared.observer {
+            let Persisted { bytes, write, sync } = *persisted;
+            observer.on_commit(&Commit { events, appends, bytes, write, sync });
+        }
+    }
+
+    /// Nothing of the batch was stored: answers that rest on it fail, those that only repeat older events stand.
+    fn fail(&self, error: &PersistError, answers: Vec<Answer>) {
+        let error = self.note(error);
+        let (failed, sound): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.rests_on_batch);
+        for answer in sound {
+            let _ = answer.to.send(answer.result);
+        }
+        refuse(failed.into_iter().map(|answer| answer.to), &error);
+        if let Some(observer) = &self.shared.observer {
+            observer.on_refused(&error);
+        }
+    }
+
+    fn note(&self, error: &PersistError) -> AppendError {
+        let mut health = self.shared.health.lock();
+        match error {
+            PersistError::Full => {
+                if *health == LogHealth::Ok {
+                    tracing::warn!("storage is full: publishing is refused until there is space");
+                    *health = LogHealth::Full;
+                }
+                AppendError::StorageFull
+            }
+            PersistError::Broken(reason) => {
+                tracing::error!(%reason, "the log takes no more events until it is opened again");
+                let reason: Arc<str> = reason.as_str().into();
+                *health = LogHealth::Stopped { reason: reason.clone() };
+                AppendError::Stopped { reason }
+            }
+        }
+    }
+
+    fn finish(mut self) {
+        self.appends.close();
+        while let Some(first) = self.deferred.take().or_else(|| self.appends.try_recv().ok()) {
+            let group = self.collect(first);
+            self.commit(group);
+        }
+        let healthy = !matches!(*self.shared.health.lock(), LogHealth::Stopped { .. });
+        if let Err(error) = self.engine.close(healthy) {
+            self.note(&error);
+        }
+        self.shared.followers.close();
+    }
+}
+
+fn refuse(
+    answers: impl Iterator<Item = oneshot::Sender<Result<Vec<Appended>, AppendError>>>,
+    error: &AppendError,
+) {
+    for answer in answers {
+        let _ = answer.send(Err(error.clone()));
+    }
+}
+
+struct Answer {
+    to: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    result: Result<Vec<Appended>, AppendError>,
+    /// Whether the result speaks of events of the batch that is being stored.
+    rests_on_batch: bool,
+}
+
+struct Assembled {
+    prepared: Prepared,
+    ids: Vec<StoredId>,
+    answers: Vec<Answer>,
+}
+
+/// Gives offsets, recognises repeats, and encodes the frames, each once, into one buffer.
+fn assemble(group: Vec<Append>, window: &DedupWindow, tail: u64, now: UnixMicros) -> Assembled {
+    let count = group.iter().map(|append| append.events.len()).sum();
+    let bytes = group.iter().map(Append::bytes).sum();
+    let mut batch = Assembly {
+        builder: BatchBuilder::with_capacity(count, bytes),
+        events: Vec::with_capacity(count),
+        ids: BatchIds::new(window, now),
+        tail,
+        next: tail,
+        now,
+    };
+    let mut answers = Vec::with_capacity(group.len());
+    for append in group {
+        answers.push(batch.add_append(append));
+    }
+    let Assembly { builder, events, ids, .. } = batch;
+    let ids = ids.into_new();
+    let metas = builder.metas().to_vec();
+    let prepared = Prepared { metas, batch: Arc::new(builder.finish()), events, now };
+    Assembled { prepared, ids, answers }
+}
+
+struct Assembly<'a> {
+    builder: BatchBuilder,
+    events: Vec<PreparedEvent>,
+    ids: BatchIds<'a>,
+    tail: u64,
+    next: u64,
+    now: UnixMicros,
+}
+
+impl Assembly<'_> {
+    fn add_append(&mut self, append: Append) -> Answer {
+        let Append { events, offsets, answer } = append;
+        if let Err(error) = self.check_offsets(events.len(), offsets.as_deref()) {
+            return Answer { to: answer, result: Err(error), rests_on_batch: false };
+        }
+        let mut results = Vec::with_capacity(events.len());
+        let mut rests_on_batch = false;
+        for (index, event) in events.iter().enumerate() {
+            let appended = self.add_event(event, offsets.as_ref().map(|given| given[index]));
+            let (Appended::Stored { offset } | Appended::Duplicate { offset } | Appended::Conflict { offset }) =
+                appended;
+            rests_on_batch |= offset >= self.tail;
+            results.push(appended);
+        }
+        Answer { to: answer, result: Ok(results), rests_on_batch }
+    }
+
+    fn check_offsets(&self, events: usize, offsets: Option<&[u64]>) -> Result<(), AppendError> {
+        let Some(offsets) = offsets else {
+            let last = self.next.saturating_add(events as u64);
+            return if last <= MAX_OFFSET + 1 { Ok(()) } else { Err(AppendError::OutOfOffsets) };
+        };
+        let mut expected = self.next;
+        for &offset in offsets {
+            if offset < expected {
+                return Err(AppendError::OffsetTaken { offset, expected });
+            }
+            if offset > MAX_OFFSET {
+                return Err(AppendError::OutOfOffsets);
+            }
+            expected = offset + 1;
+        }
+        Ok(())
+    }
+
+    fn add_event(&mut self, event: &NewEvent, given: Option<u64>) -> Appended {
+        let offset = given.unwrap_or(self.next);
+        if let Some(dedup) = &event.dedup {
+            match self.ids.look_up(dedup) {
+                Seen::Same(offset) => return Appended::Duplicate { offset },
+                Seen::Other(offset) => return Appended::Conflict { offset },
+                Seen::New => self.ids.insert(*dedup, offset),
+            }
+        }
+        let (frame, meta) = self.builder.push_encoded(offset, self.now, &event.head, &event.encoded);
+        self.events.push(PreparedEvent { offset, meta, frame, dedup: event.dedup });
+        self.next = offset + 1;
+        Appended::Stored { offset }
+    }
+}
