@@ -150,7 +150,9 @@ impl Members<'_> {
                 self.string("epoch", epoch.as_deref());
             }
             Start::Since(SinceSpec::At(time)) => self.string("since", Some(&time.to_string())),
-            Start::Since(SinceSpec::Ago(ago)) => self.string("since", Some(&format!("{}ms", ago.as_millis()))),
+            Start::Since(SinceSpec::Ago(ago)) => {
+                self.string("since", Some(&format!("{}ms", ago.as_millis())));
+            }
             Start::History(count) => self.number("history", *count),
         }
     }

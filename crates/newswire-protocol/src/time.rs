@@ -234,14 +234,15 @@ pub fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
     let (size, unit) =
-        units.into_iter().find(|(size, _)| millis > 0 && millis % size == 0).unwrap_or((1, "ms"));
+        units.into_iter().find(|(size, _)| millis > 0 && millis.is_multiple_of(*size)).unwrap_or((1, "ms"));
     format!("{}{unit}", millis / size)
 }
 
 /// Writes a size so that [`parse_size`] reads it back.
 pub fn format_size(bytes: u64) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let (size, unit) = units.into_iter().find(|(size, _)| bytes > 0 && bytes % size == 0).unwrap_or((1, "B"));
+    let (size, unit) =
+        units.into_iter().find(|(size, _)| bytes > 0 && bytes.is_multiple_of(*size)).unwrap_or((1, "B"));
     format!("{}{unit}", bytes / size)
 }
 
