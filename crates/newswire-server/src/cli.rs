@@ -1,0 +1,54 @@
+//! The command line: which commands there are, and how their failures are shown.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{Failure, serve};
+
+#[derive(Debug, Parser)]
+#[command(name = "newswire", version, about = "A durable, live event feed: one log, many subscribers.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve(serve::Args),
+}
+
+/// Runs the command that the arguments name.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration; the commands document what they add.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    let code = runtime.block_on(run(cli.command)).unwrap_or_else(|error| fail(&error));
+    // Blocking reads of standard input cannot be cancelled; nobody waits for them any more.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve::run(args).await,
+    }
+}
+
+/// One line for people, with the causes behind it. A reader that left (`newswire … | head`) is no failure.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(broken_pipe) {
+        return ExitCode::SUCCESS;
+    }
+    anstream::eprintln!("newswire: {error:#}");
+    error.downcast_ref::<Failure>().map_or(ExitCode::FAILURE, Failure::code)
+}

@@ -1,0 +1,286 @@
+//! The table of keys: the one place that knows their names, kinds, defaults and meaning.
+//!
+//! Parsing, the error messages, `newswire serve --help`, `docs/configuration.md` and `newswire.example.toml` come
+//! from it; [`Config`](super::Config) is what it is read into.
+
+use std::time::Duration;
+
+use newswire_protocol::limits::MAX_FRAME_BYTES;
+
+use super::key::{Key, Kind};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const WEEK: Duration = Duration::from_secs(86_400 * 7);
+const CENTURY: Duration = Duration::from_secs(86_400 * 36_500);
+
+const AGE: Kind = Kind::Duration(SECOND, CENTURY);
+const BYTES: Kind = Kind::Size(MIB, 1_024 * TIB);
+const CHANNEL_BYTES: Kind = Kind::Size(KIB, 1_024 * TIB);
+const EVENTS: Kind = Kind::Count(1, 1 << 53);
+const AUTH_MODE: Kind = Kind::Choice(&[("none", "Nobody is asked: every caller may read and publish.")]);
+
+/// What a group of keys is about, by the first segment of their path (empty for the keys without a dot).
+pub(crate) const SECTIONS: &[(&str, &str)] = &[
+    ("", "Where the server listens, where it keeps its data, and which channels there are."),
+    ("log", "The durable log."),
+    (
+        "retention",
+        "How long events are kept. Each limit applies on its own: an event goes as soon as one of them says so. Age \
+         counts from the moment the server stored the event. Space is given back a segment at a time, so disk use \
+         can exceed `retention.max_bytes` by about one segment. Under `[retention.channels.NAME]` the same three keys \
+         set limits for one channel, on top of those for the whole log.",
+    ),
+    ("backlog", "What happens to a subscriber that reads more slowly than its events arrive."),
+    ("ring", "The recent events that subscribers who keep up are served from."),
+    ("heartbeat", "How a dead connection is noticed."),
+    ("checkpoint", "How a quiet subscriber learns its position."),
+    ("write", "What happens to a peer that reads nothing."),
+    ("limits", "Bounds on what one peer, and all of them together, can ask for."),
+    ("shutdown", "How the server stops."),
+    ("cors", "Which web pages may talk to the server."),
+    ("auth", "Who may talk to the server."),
+    ("logging", "What the server says about itself, on standard error."),
+];
+
+/// Every key there is, in the order people read them.
+pub const KEYS: &[Key] = &[
+    Key {
+        path: "listen",
+        kind: Kind::Address,
+        default: Some("127.0.0.1:8080"),
+        help: "Address to listen on. Port 0 takes a free one; the line that `serve` prints names it. Anything but \
+               loopback needs `auth.mode` to be set.",
+    },
+    Key {
+        path: "data_dir",
+        kind: Kind::Path,
+        default: Some("./newswire-data"),
+        help: "Directory of the log. Made if it is missing; one server at a time.",
+    },
+    Key {
+        path: "channels",
+        kind: Kind::Channels,
+        default: Some("tasks,agents,budget,messages,system"),
+        help: "The declared channels. The list replaces the default one. Channels that are in the log already stay \
+               readable.",
+    },
+    Key {
+        path: "arbitrary_channels_allowed",
+        kind: Kind::Bool,
+        default: Some("false"),
+        help: "Whether a publish or subscription may name a channel nobody declared.",
+    },
+    Key {
+        path: "allowed_hosts",
+        kind: Kind::Hosts,
+        default: Some(""),
+        help: "Host names under which clients reach an open server, beside loopback and the listen address: a \
+               container's or proxy's name. A request with another `Host` is refused (`forbidden_host`).",
+    },
+    Key {
+        path: "log.backend",
+        kind: Kind::Choice(&[
+            ("embedded", "Segment files in `data_dir`."),
+            ("memory", "Nothing on disk: everything is gone, and the epoch is another, after a restart."),
+        ]),
+        default: Some("embedded"),
+        help: "What keeps the events.",
+    },
+    Key {
+        path: "log.sync",
+        kind: Kind::Choice(&[
+            ("always", "An acknowledged event is on disk, whatever happens to process or machine."),
+            (
+                "interval",
+                "Synced every `log.sync_interval`. A killed process loses nothing; a machine that loses power \
+                 may lose that much, and the log then begins a new epoch.",
+            ),
+            ("os", "The operating system decides. As `interval`, without its bound."),
+        ]),
+        default: Some("always"),
+        help: "What an acknowledgement promises.",
+    },
+    Key {
+        path: "log.sync_interval",
+        kind: Kind::Duration(MILLI, HOUR),
+        default: Some("1s"),
+        help: "Time between syncs under `log.sync = \"interval\"`.",
+    },
+    Key {
+        path: "log.segment_bytes",
+        kind: Kind::Size(MIB, 2 * GIB),
+        default: Some("64MiB"),
+        help: "Size of one segment file. Retention frees space in these steps.",
+    },
+    Key {
+        path: "log.dedup_window",
+        kind: Kind::Duration(Duration::ZERO, WEEK),
+        default: Some("10m"),
+        help: "How long the `event_id` a publisher gave is remembered: the same one again stores nothing and is \
+               answered with the offset of the first.",
+    },
+    Key {
+        path: "log.dedup_max_ids",
+        kind: Kind::Count(0, 10_000_000),
+        default: Some("1000000"),
+        help: "How many such ids are remembered at most; beyond it the oldest is forgotten early.",
+    },
+    Key {
+        path: "retention.max_age",
+        kind: Kind::OrNone(&AGE),
+        default: Some("none"),
+        help: "The oldest an event may get.",
+    },
+    Key {
+        path: "retention.max_bytes",
+        kind: Kind::OrNone(&BYTES),
+        default: Some("10GiB"),
+        help: "The most all events may take on disk.",
+    },
+    Key {
+        path: "retention.max_events",
+        kind: Kind::OrNone(&EVENTS),
+        default: Some("none"),
+        help: "The most events that are kept.",
+    },
+    Key {
+        path: "retention.channels.<channel>.max_age",
+        kind: Kind::OrNone(&AGE),
+        default: None,
+        help: "The oldest an event of this channel may get.",
+    },
+    Key {
+        path: "retention.channels.<channel>.max_bytes",
+        kind: Kind::OrNone(&CHANNEL_BYTES),
+        default: None,
+        help: "The most the events of this channel may take.",
+    },
+    Key {
+        path: "retention.channels.<channel>.max_events",
+        kind: Kind::OrNone(&EVENTS),
+        default: None,
+        help: "The most events of this channel that are kept.",
+    },
+    Key {
+        path: "backlog.policy",
+        kind: Kind::Choice(&[
+            ("catch_up", "It reads on from the log at its own pace and rejoins. It misses nothing."),
+            ("drop_newest", "New events are left out until there is room, and a `gap` says so."),
+            ("drop_oldest", "The oldest that wait are left out, and a `gap` says so."),
+            ("disconnect", "It is closed with 4008 and may resume with `after`."),
+        ]),
+        default: Some("catch_up"),
+        help: "What happens to a subscriber whose backlog exceeds `backlog.max_bytes`.",
+    },
+    Key {
+        path: "backlog.max_bytes",
+        kind: Kind::Size(64 * KIB, GIB),
+        default: Some("1MiB"),
+        help: "Matching bytes that may wait for one subscriber.",
+    },
+    Key {
+        path: "ring.max_bytes",
+        kind: Kind::Size(MIB, 16 * GIB),
+        default: Some("16MiB"),
+        help: "Memory for recent events, shared by all subscribers. Whoever falls further behind reads from the log.",
+    },
+    Key {
+        path: "heartbeat.interval",
+        kind: Kind::Duration(SECOND, HOUR),
+        default: Some("25s"),
+        help: "Time between two pings of a connection, jittered.",
+    },
+    Key {
+        path: "heartbeat.timeout",
+        kind: Kind::Duration(SECOND, HOUR),
+        default: Some("10s"),
+        help: "How long a peer may show no sign of life after a ping before it is closed with 4009.",
+    },
+    Key {
+        path: "checkpoint.interval",
+        kind: Kind::Duration(Duration::from_millis(100), HOUR),
+        default: Some("10s"),
+        help: "The longest a quiet subscriber waits for a `checkpoint` while the log moves.",
+    },
+    Key {
+        path: "write.stall_timeout",
+        kind: Kind::Duration(SECOND, HOUR),
+        default: Some("60s"),
+        help: "How long bytes may wait for a peer that takes none before it is closed with 4008.",
+    },
+    Key {
+        path: "limits.event_bytes",
+        kind: Kind::Size(KIB, MAX_FRAME_BYTES as u64),
+        default: Some("65536"),
+        help: "The largest event.",
+    },
+    Key {
+        path: "limits.command_bytes",
+        kind: Kind::Size(256, MAX_FRAME_BYTES as u64),
+        default: Some("4096"),
+        help: "The largest WebSocket command other than `publish`.",
+    },
+    Key {
+        path: "limits.request_bytes",
+        kind: Kind::Size(64 * KIB, GIB),
+        default: Some("16MiB"),
+        help: "The largest body of one HTTP request, such as a batch of events.",
+    },
+    Key {
+        path: "limits.connections",
+        kind: Kind::Count(1, 10_000_000),
+        default: Some("20000"),
+        help: "WebSocket connections, and besides them HTTP connections, at once. One more is answered 503. The \
+               process needs as many file descriptors (`ulimit -n`).",
+    },
+    Key {
+        path: "limits.channels",
+        kind: Kind::Count(1, 1_000_000),
+        default: Some("10000"),
+        help: "Channels in all; matters with `arbitrary_channels_allowed`.",
+    },
+    Key {
+        path: "limits.log_readers",
+        kind: Kind::Count(1, 1_024),
+        default: Some("4"),
+        help: "Threads that read the log for replay and history at once; further reads wait their turn.",
+    },
+    Key {
+        path: "shutdown.timeout",
+        kind: Kind::Duration(Duration::ZERO, HOUR),
+        default: Some("10s"),
+        help: "How long a stop waits for requests in flight and for clients to take what was sent to them.",
+    },
+    Key {
+        path: "cors.origins",
+        kind: Kind::Origins,
+        default: Some(""),
+        help: "Origins of web pages that may call the server, beside pages of the same host. A request of any other \
+               page is refused (`forbidden_origin`).",
+    },
+    Key {
+        path: "auth.mode",
+        kind: AUTH_MODE,
+        default: None,
+        help: "How callers prove who they are. Unset, the server is open and therefore listens on loopback only; \
+               set to `none` it is open on whatever address it listens.",
+    },
+    Key {
+        path: "logging.level",
+        kind: Kind::LogFilter,
+        default: Some("info"),
+        help: "The least severe messages that are written, for all modules or for each.",
+    },
+    Key {
+        path: "logging.format",
+        kind: Kind::Choice(&[("human", "A line for people."), ("json", "A JSON object a line.")]),
+        default: Some("human"),
+        help: "How messages are written.",
+    },
+];

@@ -1,0 +1,37 @@
+//! What the process says about itself, on standard error.
+
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, LoggingConfig};
+use crate::server::count_panic;
+
+/// Sends `tracing` events to standard error and panics to `tracing`. Once a process; a second call changes nothing.
+///
+/// # Errors
+/// When the level is no filter, which the configuration has checked before.
+pub fn init(config: &LoggingConfig) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.level)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let coloured =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    // An error means that a subscriber is there already, as in tests that start several servers.
+    let _ = match config.format {
+        LogFormat::Human => builder.with_ansi(coloured).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    std::panic::set_hook(Box::new(report_panic));
+    Ok(())
+}
+
+/// A panic ends one task, not the server: it has to be seen all the same.
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    count_panic();
+    let message = panic.payload_as_str().unwrap_or("a value that is no text");
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace = std::backtrace::Backtrace::capture();
+    let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+    tracing::error!(thread, location, %backtrace, "panic: {message}");
+}

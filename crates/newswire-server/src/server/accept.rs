@@ -1,0 +1,168 @@
+//! The front door: accepts connections, bounds them, serves HTTP on them.
+//!
+//! Ours instead of `axum::serve` because that one has no limit on connections and waits for a slow peer's headers as
+//! long as the peer likes.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::metrics::DoorMetrics;
+
+/// What [`Door::headers_timeout`] is outside tests.
+pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a refused peer may take to read why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Refused peers that are being told why at once; further ones are dropped without a word.
+const REFUSALS_AT_ONCE: usize = 64;
+/// Bounds of the pause after the system could not give us a connection (no file descriptors, no memory).
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// What the door needs to know.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// HTTP connections at once. One that became a WebSocket is the feed's and counts there.
+    pub max_connections: usize,
+    /// How long a peer may take for the headers of a request, which is also how long an idle connection is kept.
+    pub headers_timeout: Duration,
+    /// What the door counts.
+    pub metrics: DoorMetrics,
+}
+
+impl Door {
+    /// Accepts and serves until `stop`; then takes nobody in, lets every connection finish the request it is at, and
+    /// returns. The connections go on as tasks of `tasks`, whose end the caller awaits as long as it likes.
+    ///
+    /// A connection that is upgraded leaves `tasks`: who upgraded it owns it.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        router: Router,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) {
+        let places = Arc::new(Semaphore::new(self.max_connections));
+        let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE));
+        let mut pause = PAUSE.0;
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_one_peer(&error) => continue,
+                Err(error) => {
+                    self.metrics.accept_errors.inc();
+                    tracing::error!(%error, pause_ms = pause.as_millis(), "cannot accept connections");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                    continue;
+                }
+            };
+            pause = PAUSE.0;
+            self.metrics.accepted.inc();
+            if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                let open = self.metrics.count_open();
+                let connection = self.serve_connection(stream, peer, router.clone(), stop.clone());
+                tasks.spawn(async move {
+                    let _held = (place, open);
+                    connection.await;
+                });
+            } else {
+                self.metrics.refused.inc();
+                tracing::warn!(%peer, limit = self.max_connections, "connection refused: limits.connections reached");
+                if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
+                    tasks.spawn(refuse(stream, place));
+                }
+            }
+        }
+    }
+
+    fn serve_connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        router: Router,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let headers_timeout = self.headers_timeout;
+        async move {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%peer, %error, "the peer left at once");
+                return;
+            }
+            let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(ConnectInfo(peer));
+                let router = router.clone();
+                async move {
+                    Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
+                }
+            });
+            // HTTP/1 alone: telling it from HTTP/2 means to wait for its first bytes, and no timeout covers that wait.
+            let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(headers_timeout);
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            let result = tokio::select! {
+                result = connection.as_mut() => result,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = result {
+                tracing::debug!(%peer, error, "connection ended early");
+            }
+        }
+    }
+}
+
+/// Errors that say something about the peer that was about to connect, not about us.
+fn is_of_one_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+const BUSY_BODY: &str = concat!(
+    r#"{"type":"urn:newswire:problem:too_many_connections","title":"Too many connections","status":503,"#,
+    r#""detail":"the server has as many connections as it may (limits.connections); try again later","#,
+    r#""code":"too_many_connections"}"#,
+);
+
+fn busy_response() -> String {
+    let length = BUSY_BODY.len();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
+         retry-after: 5\r\ncontent-length: {length}\r\n\r\n{BUSY_BODY}"
+    )
+}
+
+async fn refuse(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
+    let tell = async {
+        stream.write_all(busy_response().as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closing with unread bytes makes the system reset the connection, and the peer would never see the answer.
+        let mut scrap = [0; 1024];
+        while stream.read(&mut scrap).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // The peer's trouble in being refused is its own.
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, tell).await;
+}
