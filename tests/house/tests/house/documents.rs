@@ -89,6 +89,47 @@ fn unknown_tasks(document: &Document, makefile: &str) -> Vec<String> {
     findings
 }
 
+/// Files and directories named in code spans, for example `crates/newswire/src/feed.rs`, that do not exist. A span counts as a
+/// path when it begins with a directory of the tree and holds nothing that stands for something else.
+fn missing_files(document: &Document) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (line, text) in &document.prose {
+        for span in text.split('`').skip(1).step_by(2) {
+            let Some((first, rest)) = span.split_once('/') else { continue };
+            let is_path = !matches!(first, "" | ".")
+                && tree::exists(first)
+                && !rest.contains(['*', '<', '{', ' ', '…']);
+            if is_path && !tree::exists(span) && !BUILT.contains(&first) {
+                findings.push(format!("{}:{line}: {span} does not exist", document.path));
+            }
+        }
+    }
+    findings
+}
+
+/// Directories whose content appears by building.
+const BUILT: &[&str] = &["target", "newswire-data"];
+
+#[test]
+fn every_named_file_exists() {
+    let findings: Vec<String> = documents().iter().flat_map(missing_files).collect();
+    assert_none(&findings);
+    let planted = Document::parse(
+        "x.md",
+        "`docs/protocol.md`, `docs/none.md`, `crates/*/src`, `a/b`, `docs/<topic>.md`\n",
+    );
+    assert_eq!(missing_files(&planted), ["x.md:1: docs/none.md does not exist"]);
+}
+
+#[test]
+fn the_build_machine_runs_what_everybody_runs() {
+    let script = tree::read(".ci/run");
+    let commands: Vec<&str> =
+        script.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+    assert_eq!(commands.last(), Some(&"exec make test"), "{script}");
+    assert_eq!(commands.len(), 3, "set -e, cd, make test: {script}");
+}
+
 #[test]
 fn every_relative_link_resolves() {
     let findings: Vec<String> =

@@ -22,10 +22,13 @@ const SHAPES: &[(&str, &str)] = &[
 ];
 
 /// Files that may spell a message, and why.
-const SPELLERS: &[(&str, &str)] = &[(
-    "crates/newswire-client/src/interest.rs",
-    "the one command that the client sends; the protocol reads commands, and writes only what a server says",
-)];
+const SPELLERS: &[(&str, &str)] = &[
+    (
+        "crates/newswire-client/src/interest.rs",
+        "writes the client's subscribe; the protocol writes what a server says",
+    ),
+    ("crates/newswire-client/src/subscription.rs", "writes the client's ping"),
+];
 
 fn derives(source: &Source) -> Vec<String> {
     // Whoever derives has to name `serde` somewhere: in the `use`, the derive or the attribute.
