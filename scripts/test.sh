@@ -5,7 +5,7 @@ source "$(dirname "$0")/lib.sh"
 
 step "test tools" scripts/setup-tests.sh
 step "format" cargo fmt --all --check
-step "dependencies" cargo deny --all-features check bans licenses sources
+step "dependencies" cargo deny check bans licenses sources
 step "lints" cargo clippy --workspace --all-targets --locked -- --deny warnings
 step "documentation" env RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked
 step "build" cargo build --workspace --locked
