@@ -13,8 +13,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,6 +26,8 @@ use super::metrics::DoorMetrics;
 
 /// What [`Door::headers_timeout`] is outside tests.
 pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most of a request's headers, and of a body that nobody reads, that is kept for one connection.
+const BUFFER_BYTES: usize = 64 << 10;
 /// How long a refused peer may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Refused peers that are being told why at once; further ones are dropped without a word.
@@ -115,10 +117,13 @@ impl Door {
                     Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
                 }
             });
-            // HTTP/1 alone: telling it from HTTP/2 means to wait for its first bytes, and no timeout covers that wait.
-            let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(headers_timeout);
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            // HTTP/1 alone: hyper-util's automatic choice waits without a timeout for the bytes that tell it from HTTP/2.
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(headers_timeout)
+                .max_buf_size(BUFFER_BYTES)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
             tokio::pin!(connection);
             let result = tokio::select! {
                 result = connection.as_mut() => result,
@@ -128,7 +133,7 @@ impl Door {
                 }
             };
             if let Err(error) = result {
-                tracing::debug!(%peer, error, "connection ended early");
+                tracing::debug!(%peer, %error, "connection ended early");
             }
         }
     }
