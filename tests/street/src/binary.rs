@@ -43,22 +43,27 @@ fn build() {
         cargo.arg("--release");
     }
     let output = cargo.output().expect("cargo starts");
-    assert!(output.status.success(), "the server does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "the server does not build:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn is_stale(binary: &Path) -> bool {
     let Ok(built) = binary.metadata().and_then(|data| data.modified()) else { return true };
-    newest(&workspace_root().join("crates")) > built
+    let crates = std::fs::read_dir(workspace_root().join("crates")).into_iter().flatten().flatten();
+    crates.map(|krate| newest(&krate.path().join("src"))).max().is_some_and(|changed| changed > built)
 }
 
-/// The latest change of any source or manifest below `dir`.
+/// The latest change of any source below `dir`.
 fn newest(dir: &Path) -> SystemTime {
     let mut latest = SystemTime::UNIX_EPOCH;
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         let time = if path.is_dir() {
             newest(&path)
-        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "toml") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             entry.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
         } else {
             continue;

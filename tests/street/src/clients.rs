@@ -36,7 +36,8 @@ pub fn run(args: &[&str]) -> Output {
 
 /// Starts a command and reads what it prints.
 pub fn start(args: &[&str]) -> Running {
-    let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut child =
+        command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let lines = collect(child.stdout.take().expect("piped"));
     let errors = collect(child.stderr.take().expect("piped"));
     Running { child, lines, errors }
@@ -85,7 +86,12 @@ impl Running {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 return status;
             }
-            assert!(started.elapsed() < PATIENCE * 2, "it does not end: {:?} {:?}", self.lines(), self.errors());
+            assert!(
+                started.elapsed() < PATIENCE * 2,
+                "it does not end: {:?} {:?}",
+                self.lines(),
+                self.errors()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

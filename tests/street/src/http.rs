@@ -89,7 +89,13 @@ impl Http {
     }
 
     /// Any request, which must be answered.
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
         let answer = self.try_send(method, path, headers, body.into()).await;
         answer.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"))
     }
@@ -145,8 +151,8 @@ impl Http {
     pub async fn channel(&self, name: &str) -> Value {
         let channels = self.get("/channels").await.data();
         let listed = channels.as_array().expect("channels are an array").iter();
-        let named = listed.filter(|channel| channel["name"] == name || channel["channel"] == name);
-        named.cloned().next().unwrap_or(json!(null))
+        let mut named = listed.filter(|channel| channel["channel"] == name);
+        named.next().cloned().unwrap_or(json!(null))
     }
 
     /// How many subscribers a channel has.

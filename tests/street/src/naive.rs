@@ -26,7 +26,9 @@ pub fn wants(channels: &[&str], filters: &Value, event: &Value) -> bool {
 /// What of the event a filter key looks at.
 fn values_of<'a>(key: &str, event: &'a Value) -> Vec<&'a Value> {
     let payload_keys: &[&str] = match key {
-        "event_type" | "correlation_id" | "causation_id" | "source" => return event.get(key).into_iter().collect(),
+        "event_type" | "correlation_id" | "causation_id" | "source" => {
+            return event.get(key).into_iter().collect();
+        }
         "agent" => &["agent_id", "agent", "from", "to", "assigned_to"],
         "project" => &["project", "project_id"],
         other => return event["payload"].get(other).into_iter().collect(),
@@ -36,7 +38,9 @@ fn values_of<'a>(key: &str, event: &'a Value) -> Vec<&'a Value> {
 
 fn value_matches(key: &str, wanted: &Value, found: &Value) -> bool {
     match (wanted, found) {
-        (Value::String(wanted), Value::String(found)) if key == "event_type" => channel_matches(wanted, found),
+        (Value::String(wanted), Value::String(found)) if key == "event_type" => {
+            channel_matches(wanted, found)
+        }
         (Value::String(wanted), Value::String(found)) => wanted == found,
         (Value::Number(wanted), Value::Number(found)) => wanted.as_f64() == found.as_f64(),
         (Value::Bool(wanted), Value::Bool(found)) => wanted == found,
@@ -52,7 +56,8 @@ mod tests {
 
     #[test]
     fn keys_are_anded_and_values_ored() {
-        let event = json!({"channel": "tasks", "event_type": "task.created", "payload": {"to": "ann", "n": 1.0}});
+        let event =
+            json!({"channel": "tasks", "event_type": "task.created", "payload": {"to": "ann", "n": 1.0}});
         assert!(wants(&["ta*"], &json!({"agent": ["bob", "ann"], "n": 1, "event_type": "task.*"}), &event));
         assert!(!wants(&["tasks"], &json!({"agent": "ann", "n": "1"}), &event));
         assert!(!wants(&["tasks"], &json!({"agent": []}), &event));

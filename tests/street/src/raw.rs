@@ -244,6 +244,7 @@ fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
     };
     let end = start + length as usize;
     let payload = bytes.get(start..end)?.to_vec();
-    let frame = Frame { fin: first & 0x80 != 0, rsv: first >> 4 & 7, opcode: first & 0xf, masked: false, payload };
+    let frame =
+        Frame { fin: first & 0x80 != 0, rsv: first >> 4 & 7, opcode: first & 0xf, masked: false, payload };
     Some((frame, end))
 }

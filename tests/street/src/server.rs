@@ -24,6 +24,7 @@ pub struct ServerOptions {
 impl ServerOptions {
     /// Adds `--set key=value`.
     #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "callers give literals and numbers in place")]
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
         self.settings.push((key.to_owned(), value.to_string()));
         self
@@ -31,6 +32,7 @@ impl ServerOptions {
 
     /// Adds a variable to the server's environment.
     #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "callers give literals and numbers in place")]
     pub fn env(mut self, key: &str, value: impl ToString) -> Self {
         self.environment.push((key.to_owned(), value.to_string()));
         self
@@ -159,7 +161,11 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 return status;
             }
-            assert!(asked.elapsed() < Duration::from_secs(30), "the server does not stop:\n{}", self.stderr());
+            assert!(
+                asked.elapsed() < Duration::from_secs(30),
+                "the server does not stop:\n{}",
+                self.stderr()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -173,11 +179,7 @@ impl Server {
     /// As [`Self::restart`], with other options (the data directory and the port stay).
     pub fn restart_with(&mut self, options: ServerOptions) {
         self.kill();
-        let options = ServerOptions {
-            listen: Some(self.addr),
-            data_dir: Some(self.data_dir()),
-            ..options
-        };
+        let options = ServerOptions { listen: Some(self.addr), data_dir: Some(self.data_dir()), ..options };
         let next = Self::spawn(options, Arc::clone(&self.home));
         drop(std::mem::replace(self, next));
     }

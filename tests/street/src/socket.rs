@@ -55,10 +55,12 @@ impl Socket {
 
     async fn over(stream: TcpStream, addr: SocketAddr, path: &str) -> Result<Self, String> {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let request = format!("ws://{addr}{path}").into_client_request().map_err(|error| error.to_string())?;
+        let request =
+            format!("ws://{addr}{path}").into_client_request().map_err(|error| error.to_string())?;
         let config = WebSocketConfig::default().read_buffer_size(32 * 1024).write_buffer_size(0);
         let connected = client_async_with_config(request, stream, Some(config));
-        let connected = tokio::time::timeout(PATIENCE, connected).await.map_err(|_| "no answer".to_owned())?;
+        let connected =
+            tokio::time::timeout(PATIENCE, connected).await.map_err(|_| "no answer".to_owned())?;
         let (stream, _) = connected.map_err(|error| error.to_string())?;
         Ok(Self { stream, checkpoints: Vec::new(), waiting: VecDeque::new() })
     }
@@ -202,11 +204,11 @@ impl Socket {
     /// # Panics
     /// When something does.
     pub async fn nothing_more(&mut self) {
-        let fence =
-            json!({"action": "subscribe", "channels": ["system"], "sub": "fence", "filters": {"event_type": []}});
+        let fence = json!({"action": "subscribe", "channels": ["system"], "sub": "fence", "filters": {"event_type": []}});
         let answer = self.ask(&fence).await;
         assert!(answer["action"] == "subscribed" && answer["sub"] == "fence", "one too many: {answer}");
-        let lifted = self.ask(&json!({"action": "unsubscribe", "channels": ["system"], "sub": "fence"})).await;
+        let lifted =
+            self.ask(&json!({"action": "unsubscribe", "channels": ["system"], "sub": "fence"})).await;
         assert!(lifted["action"] == "unsubscribed", "one too many: {lifted}");
     }
 
@@ -223,7 +225,8 @@ impl Socket {
     /// Closes politely and waits for the server to agree.
     pub async fn close(mut self) {
         let _ = self.stream.close(None).await;
-        let _ = tokio::time::timeout(PATIENCE, async { while let Some(Ok(_)) = self.stream.next().await {} }).await;
+        let _ = tokio::time::timeout(PATIENCE, async { while let Some(Ok(_)) = self.stream.next().await {} })
+            .await;
     }
 }
 

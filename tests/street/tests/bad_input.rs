@@ -27,7 +27,8 @@ impl Neighbour {
         let publisher = tokio::spawn(async move {
             let mut published = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                let results = http.publish(&[event("system", "neighbour", json!({"n": published.len()}))]).await;
+                let results =
+                    http.publish(&[event("system", "neighbour", json!({"n": published.len()}))]).await;
                 published.push(results[0]["offset"].as_u64().expect("a good event is stored"));
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             }
@@ -37,7 +38,7 @@ impl Neighbour {
     }
 
     /// Everything that was published beside the mischief has arrived, in order and once.
-    async fn is_well(mut self) {
+    async fn was_undisturbed(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let published = self.publisher.await.unwrap();
         assert!(!published.is_empty());
@@ -152,7 +153,7 @@ async fn bad_commands_get_their_text_and_the_connection_stays() {
         }
     }
     assert_eq!(socket.ask(&json!({"action": "ping"})).await, json!({"action": "pong"}));
-    neighbour.is_well().await;
+    neighbour.was_undisturbed().await;
 }
 
 #[tokio::test]
@@ -191,7 +192,10 @@ async fn a_command_has_4096_bytes_and_a_publish_the_events_limit() {
     ];
     for command in too_large {
         let answer = socket.refused(&command).await;
-        assert_eq!((&answer["error"], &answer["code"]), (&json!("Message too large"), &json!("message_too_large")));
+        assert_eq!(
+            (&answer["error"], &answer["code"]),
+            (&json!("Message too large"), &json!("message_too_large"))
+        );
     }
     let as_command = |bytes: usize| {
         let action = r#""action":"publish","#;
@@ -206,17 +210,17 @@ async fn a_command_has_4096_bytes_and_a_publish_the_events_limit() {
     assert_eq!(answer["error"], "Message too large");
     socket.send_text(&" ".repeat((1 << 20) + 1)).await;
     assert!(matches!(socket.ending().await, Heard::Close(1009, _)));
-    neighbour.is_well().await;
+    neighbour.was_undisturbed().await;
 }
 
 #[tokio::test]
 async fn configured_limits_hold() {
-    let server = Server::options().set("limits.command_bytes", 128).set("limits.event_bytes", 512).start();
+    let server = Server::options().set("limits.command_bytes", 256).set("limits.event_bytes", 1024).start();
     let mut socket = server.socket().await;
-    socket.send_text(&ping_of(128)).await;
+    socket.send_text(&ping_of(256)).await;
     socket.expect("pong").await;
-    assert_eq!(socket.refused(&ping_of(129)).await["error"], "Message too large");
-    let results = server.http().publish_texts(&[sized("tasks", 512), sized("tasks", 513)]).await;
+    assert_eq!(socket.refused(&ping_of(257)).await["error"], "Message too large");
+    let results = server.http().publish_texts(&[sized("tasks", 1024), sized("tasks", 1025)]).await;
     assert_eq!((&results[0]["offset"], &results[1]["code"]), (&json!(1), &json!("event_too_large")));
 }
 
@@ -224,7 +228,8 @@ async fn configured_limits_hold() {
 async fn filters_are_bounded() {
     let server = Server::start();
     let mut socket = server.socket().await;
-    let keys = |count: usize| (0..count).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>();
+    let keys =
+        |count: usize| (0..count).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>();
     let values = |count: usize| json!({"k": (0..count).collect::<Vec<_>>()});
     let fits = [
         json!(keys(10)),
@@ -263,7 +268,11 @@ async fn a_connection_has_at_most_100_sets() {
     let more = json!({"action": "subscribe", "channels": ["tasks"], "sub": "one too many"});
     socket.refused(&more.to_string()).await;
     let known = json!({"action": "subscribe", "channels": ["budget"], "sub": "s7"});
-    assert_eq!(socket.ask(&known).await["channels"], json!(["budget", "tasks"]), "a set that exists may change");
+    assert_eq!(
+        socket.ask(&known).await["channels"],
+        json!(["budget", "tasks"]),
+        "a set that exists may change"
+    );
     let left = socket.ask(&json!({"action": "unsubscribe", "channels": ["tasks"], "sub": "s8"})).await;
     assert_eq!(left["channels"], json!([]));
     assert_eq!(socket.ask(&more).await["action"], "subscribed", "an empty set makes room");
@@ -388,7 +397,8 @@ fn edge_events() -> Vec<String> {
 /// Publishes an event in each way there is, and gives `offset` or `code` of each: alone, between others in an array and
 /// among lines, and over the socket.
 async fn in_every_way(http: &Http, socket: &mut Socket, text: &str) -> [Value; 4] {
-    let verdict = |answer: &Value| answer.get("offset").or(answer.get("code")).cloned().unwrap_or(answer.clone());
+    let verdict =
+        |answer: &Value| answer.get("offset").or(answer.get("code")).cloned().unwrap_or(answer.clone());
     let good = task(0).to_string();
     let alone = http.post_events("application/json", text).await.data()["results"][0].clone();
     let array = http.publish_texts(&[&good, text, &good]).await;
@@ -414,7 +424,7 @@ async fn malformed_events_are_refused_alike_in_every_way() {
     let unknown = r#"{"channel":"nowhere","event_type":"t"}"#;
     let verdicts = in_every_way(&http, &mut socket, unknown).await;
     assert_eq!(verdicts, ["unknown_channel"; 4].map(Value::from));
-    neighbour.is_well().await;
+    neighbour.was_undisturbed().await;
 }
 
 #[tokio::test]
@@ -430,7 +440,7 @@ async fn events_at_the_edge_are_taken_in_every_way() {
     }
     let verdicts = http.publish_texts(&[sized("tasks", 65_537)]).await;
     assert_eq!(verdicts[0]["code"], "event_too_large");
-    neighbour.is_well().await;
+    neighbour.was_undisturbed().await;
 }
 
 #[tokio::test]
@@ -460,7 +470,10 @@ async fn noise_ends_its_own_connection_at_most() {
     let seeds: Vec<String> = bad_commands()
         .into_iter()
         .map(|(text, _)| text)
-        .chain([task(1).to_string(), r#"{"action":"subscribe","channels":["tasks"],"after":0,"history":3}"#.into()])
+        .chain([
+            task(1).to_string(),
+            r#"{"action":"subscribe","channels":["tasks"],"after":0,"history":3}"#.into(),
+        ])
         .collect();
     for round in 0..60 {
         let mut raw = server.raw().await;
@@ -482,10 +495,13 @@ async fn noise_ends_its_own_connection_at_most() {
         raw.shutdown().await;
         while let Some(frame) = raw.next().await {
             let known = [1000, 1001, 1002, 1005, 1007, 1009];
-            assert!(frame.opcode != 8 || known.contains(&frame.close_code()) || frame.close_code() >= 3000, "{frame:?}");
+            assert!(
+                frame.opcode != 8 || known.contains(&frame.close_code()) || frame.close_code() >= 3000,
+                "{frame:?}"
+            );
         }
     }
-    neighbour.is_well().await;
+    neighbour.was_undisturbed().await;
 }
 
 #[tokio::test]
@@ -498,12 +514,15 @@ async fn noise_instead_of_http_disturbs_nobody() {
         let mut stream = tokio::net::TcpStream::connect(server.addr).await.unwrap();
         let mut bytes: Vec<u8> = (0..random.usize(1..2000)).map(|_| random.u8(..)).collect();
         if round % 2 == 0 {
-            let head = b"POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n";
+            let head =
+                b"POST /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n";
             bytes = [head, &b"Content-Length: 5000\r\n\r\n"[..], &bytes].concat();
         }
         let _ = stream.write_all(&bytes).await;
         let _ = stream.shutdown().await;
-        let _ = tokio::time::timeout(newswire_street_tests::PATIENCE, stream.read_to_end(&mut Vec::new())).await.unwrap();
+        let _ = tokio::time::timeout(newswire_street_tests::PATIENCE, stream.read_to_end(&mut Vec::new()))
+            .await
+            .unwrap();
     }
-    neighbour.is_well().await;
+    neighbour.was_undisturbed().await;
 }

@@ -1,7 +1,7 @@
 //! SIGKILL at random moments under load: whatever was acknowledged is there, offsets have no holes, the epoch stays,
 //! resumed subscribers have everything once, and a publisher that asks again learns the first offset.
 //!
-//! `CRASH_ROUNDS` sets the number of kills (default 10), `CRASH_SEED` repeats a run.
+//! `NEWSWIRE_CRASH_ROUNDS` sets the number of kills (default 10), `NEWSWIRE_CRASH_SEED` repeats a run's choices.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -46,7 +46,8 @@ async fn publish_over_http(shared: Arc<Shared>, publisher: u64) -> Vec<u64> {
     let mut offsets: Vec<u64> = Vec::new();
     while !shared.stopped() {
         let next = offsets.len() as u64;
-        let batch: Vec<Value> = (next..next + 1 + publisher % 4 * 5).map(|sequence| event(publisher, sequence)).collect();
+        let batch: Vec<Value> =
+            (next..next + 1 + publisher % 4 * 5).map(|sequence| event(publisher, sequence)).collect();
         let body = Value::Array(batch).to_string().into_bytes();
         loop {
             let headers = [("content-type", "application/json")];
@@ -129,7 +130,9 @@ async fn follow(shared: Arc<Shared>, channels: Vec<&'static str>, filters: Value
                     continue;
                 }
                 Err(_) => continue,
-                Ok(Err(Heard::Close(code, _))) => panic!("a killed server says nothing, this one said {code}"),
+                Ok(Err(Heard::Close(code, _))) => {
+                    panic!("a killed server says nothing, this one said {code}")
+                }
                 Ok(Err(_)) => continue 'connect,
                 Ok(Ok(message)) => message,
             };
@@ -152,14 +155,16 @@ async fn follow(shared: Arc<Shared>, channels: Vec<&'static str>, filters: Value
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
-    let rounds: u32 = std::env::var("CRASH_ROUNDS").map_or(10, |rounds| rounds.parse().expect("CRASH_ROUNDS is a number"));
-    let seed = std::env::var("CRASH_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
-    eprintln!("{rounds} rounds; CRASH_SEED={seed} repeats them");
+async fn nothing_acknowledged_is_lost_in_a_crash() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let rounds = number("NEWSWIRE_CRASH_ROUNDS").unwrap_or(10);
+    let seed = number("NEWSWIRE_CRASH_SEED").unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("{rounds} rounds; NEWSWIRE_CRASH_SEED={seed} repeats their choices");
     let mut random = fastrand::Rng::with_seed(seed);
 
-    let mut server = Server::options().set("log.segment_bytes", "256KiB").start();
-    let shared = Arc::new(Shared { addr: server.addr, stop: AtomicBool::new(false), acknowledged: AtomicU64::new(0) });
+    let mut server = Server::options().set("log.segment_bytes", "1MiB").start();
+    let shared =
+        Arc::new(Shared { addr: server.addr, stop: AtomicBool::new(false), acknowledged: AtomicU64::new(0) });
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|publisher| {
             let shared = Arc::clone(&shared);
@@ -178,7 +183,9 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     ];
     let followers: Vec<_> = interests
         .iter()
-        .map(|(channels, filters)| tokio::spawn(follow(Arc::clone(&shared), channels.clone(), filters.clone())))
+        .map(|(channels, filters)| {
+            tokio::spawn(follow(Arc::clone(&shared), channels.clone(), filters.clone()))
+        })
         .collect();
 
     let epoch = server.http().get("/events?limit=1").await.json()["epoch"].clone();
@@ -205,8 +212,10 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let log = server.http().history("channels=*").await;
     let offsets: Vec<u64> = log.iter().map(|event| event["offset"].as_u64().unwrap()).collect();
     assert_eq!(offsets, (1..=log.len() as u64).collect::<Vec<_>>(), "offsets have no holes");
-    let stored: HashMap<&str, u64> =
-        log.iter().map(|event| (event["event_id"].as_str().unwrap(), event["offset"].as_u64().unwrap())).collect();
+    let stored: HashMap<&str, u64> = log
+        .iter()
+        .map(|event| (event["event_id"].as_str().unwrap(), event["offset"].as_u64().unwrap()))
+        .collect();
     assert_eq!(stored.len(), log.len(), "an event id is stored twice");
     for (id, offset) in &acknowledged {
         assert_eq!(stored.get(id.as_str()), Some(offset), "{id} was acknowledged");
@@ -234,6 +243,10 @@ async fn check_retries(http: &Http, acknowledged: &HashMap<String, u64>, random:
         let (publisher, sequence) = id.split_once('-').unwrap();
         let again = event(publisher.parse().unwrap(), sequence.parse().unwrap());
         let result = &http.publish(&[again]).await[0];
-        assert_eq!((&result["offset"], &result["duplicate"]), (&json!(offset), &json!(true)), "{id}: {result}");
+        assert_eq!(
+            (&result["offset"], &result["duplicate"]),
+            (&json!(offset), &json!(true)),
+            "{id}: {result}"
+        );
     }
 }

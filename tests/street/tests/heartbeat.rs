@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use newswire_street_tests::raw::{CLOSE, PING, PONG, TEXT};
 use newswire_street_tests::{Frame, Heard, Server, ServerOptions, Socket, clients, data, eventually, within};
 
-const INTERVAL: Duration = Duration::from_millis(400);
-const TIMEOUT: Duration = Duration::from_millis(300);
+const INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// What a loaded machine may add to a deadline before a test complains.
 const SLACK: Duration = Duration::from_secs(5);
 
 fn brisk() -> ServerOptions {
-    Server::options().set("heartbeat.interval", "400ms").set("heartbeat.timeout", "300ms")
+    Server::options().set("heartbeat.interval", "1s").set("heartbeat.timeout", "1s")
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_client_that_only_sends_ping_commands_stays() {
     assert!(raw.next_text().await.contains("subscribed"));
     let started = Instant::now();
     // As a browser's code does: it sees no pings and cannot answer them.
-    while started.elapsed() < (INTERVAL + TIMEOUT) * 4 {
+    while started.elapsed() < (INTERVAL + TIMEOUT) * 3 {
         raw.send_text(r#"{"action":"ping"}"#).await;
         assert_eq!(raw.next_text().await, r#"{"action":"pong"}"#);
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -109,14 +109,14 @@ async fn the_deadline_rests_while_bytes_wait_for_a_peer_that_does_not_read() {
     for _ in 0..COUNT / 500 {
         http.publish_texts(&batch).await;
     }
-    tokio::time::sleep((INTERVAL + TIMEOUT) * 4).await;
+    tokio::time::sleep((INTERVAL + TIMEOUT) * 3).await;
     assert_eq!(http.subscribers("tasks").await, 1, "it was taken for dead while it only did not read");
     for next in 1..=COUNT {
         assert_eq!(idle.event().await["offset"], next);
     }
     // Now nothing waits, and it answers again, because somebody reads.
     let reading = tokio::spawn(async move {
-        let heard = idle.hear_within((INTERVAL + TIMEOUT) * 3).await;
+        let heard = idle.hear_within((INTERVAL + TIMEOUT) * 2).await;
         (idle, heard)
     });
     let (_idle, heard) = reading.await.unwrap();

@@ -21,7 +21,10 @@ async fn one_event_an_array_and_lines_are_all_taken() {
     assert_eq!(one["results"].as_array().unwrap().len(), 1);
     assert_eq!(one["results"][0]["offset"], 1);
     assert!(one["results"][0]["event_id"].is_string());
-    let array = http.post_events("application/json; charset=utf-8", json!([task(2), task(3)]).to_string()).await.data();
+    let array = http
+        .post_events("application/json; charset=utf-8", json!([task(2), task(3)]).to_string())
+        .await
+        .data();
     assert_eq!(offsets(&array["results"]), [2, 3]);
     let lines = format!("{}\n{}\r\n\n{}", task(4), task(5), task(6));
     let lines = http.post_events(NDJSON, lines).await.data();
@@ -52,12 +55,26 @@ async fn bad_events_are_refused_alone_and_in_their_place() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|result| if result["offset"].is_u64() { result["offset"].clone() } else { result["code"].clone() })
+        .map(
+            |result| {
+                if result["offset"].is_u64() { result["offset"].clone() } else { result["code"].clone() }
+            },
+        )
         .collect();
     let invalid = "invalid_event";
     assert_eq!(
         json!(seen),
-        json!([1, "unknown_channel", "expected_json_object", invalid, invalid, invalid, "event_too_large", invalid, 2]),
+        json!([
+            1,
+            "unknown_channel",
+            "expected_json_object",
+            invalid,
+            invalid,
+            invalid,
+            "event_too_large",
+            invalid,
+            2
+        ]),
         "{results}"
     );
     assert!(results[1]["error"].is_string());
@@ -71,18 +88,23 @@ async fn bad_events_are_refused_alone_and_in_their_place() {
 async fn what_cannot_be_read_at_all_is_400_or_415_or_413() {
     let server = Server::start();
     let http = server.http();
-    for (body, why) in [("{\"channel\":", "cut off"), ("", "empty"), ("[1,", "open array"), ("hello", "words")] {
+    for (body, why) in
+        [("{\"channel\":", "cut off"), ("", "empty"), ("[1,", "open array"), ("hello", "words")]
+    {
         let code = http.post_events(JSON, body).await.problem(400);
         assert!(!code.is_empty(), "{why}");
     }
     http.post_events(JSON, vec![b'"', 0xff, 0xfe, b'"']).await.problem(400);
     let text = task(1).to_string();
-    for content_type in ["text/plain", "application/octet-stream", "application/x-www-form-urlencoded", "text/json2"] {
+    for content_type in
+        ["text/plain", "application/octet-stream", "application/x-www-form-urlencoded", "text/json2"]
+    {
         http.post_events(content_type, text.clone()).await.problem(415);
     }
     http.send("POST", "/api/v1/events", &[], text.clone()).await.problem(415);
-    let huge = format!("[{}]", vec![newswire_street_tests::data::sized("tasks", 60_000); 4000].join(","));
-    let too_large = http.try_send("POST", "/api/v1/events", &[("content-type", JSON)], huge.into_bytes()).await;
+    let huge = format!("[{}]", vec![newswire_street_tests::data::sized("tasks", 60_000); 340].join(","));
+    let too_large =
+        http.try_send("POST", "/api/v1/events", &[("content-type", JSON)], huge.into_bytes()).await;
     // A server may close while the client still writes; then there is no answer to read.
     if let Ok(answer) = too_large {
         answer.problem(413);
@@ -138,7 +160,8 @@ async fn duplicates_are_known_after_a_restart() {
 async fn an_event_comes_back_as_it_was_given() {
     let server = Server::start();
     let http = server.http();
-    let payload = r#"{ "z": 1.50, "a": 1e400, "n": 12345678901234567890123, "ü": "\u00fc\/", "e": {"":[ ]} }"#;
+    let payload =
+        r#"{ "z": 1.50, "a": 1e400, "n": 12345678901234567890123, "ü": "\u00fc\/", "e": {"":[ ]} }"#;
     let given = format!(
         r#"{{"channel":"tasks","event_type":"a.B-c_d:e/f","timestamp":"2026-11-22T16:24:00.1234567+01:00","payload":{payload},
         "event_id":"id ~!","source":"s","traceparent":"00-ab","correlation_id":"c","causation_id":"d","offset":77,"version":9}}"#
@@ -171,7 +194,8 @@ async fn an_event_comes_back_as_it_was_given() {
 async fn thirty(http: &Http) {
     let events: Vec<Value> = (1..=30u64)
         .map(|n| {
-            let (channel, kind) = if n % 3 == 0 { ("budget", "budget.alert") } else { ("tasks", "task.updated") };
+            let (channel, kind) =
+                if n % 3 == 0 { ("budget", "budget.alert") } else { ("tasks", "task.updated") };
             event(channel, kind, json!({"n": n, "agent_id": if n % 2 == 0 { "even" } else { "odd" }}))
         })
         .collect();
@@ -204,7 +228,11 @@ async fn history_is_filtered_bounded_and_ordered() {
         let answer = http.get(&format!("/events?{query}")).await;
         assert_eq!(offsets(&answer.data()), wanted, "{query}");
         let body = answer.json();
-        assert_eq!((&body["offset"], body["epoch"].as_str().map(str::len)), (&json!(30), Some(36)), "{query}");
+        assert_eq!(
+            (&body["offset"], body["epoch"].as_str().map(str::len)),
+            (&json!(30), Some(36)),
+            "{query}"
+        );
     }
 }
 
@@ -279,15 +307,24 @@ async fn health_and_metrics_tell_what_happens() {
         assert_eq!(http.get(path).await.status, 200, "{path}");
     }
     let text = http.get("/metrics").await;
-    assert!(text.content_type.starts_with("text/plain") || text.content_type.contains("openmetrics"), "{text:?}");
+    assert!(
+        text.content_type.starts_with("text/plain") || text.content_type.contains("openmetrics"),
+        "{text:?}"
+    );
     let before = http.send("GET", "/metrics", &[], "").await.body;
     let mut socket = server.socket().await;
     socket.subscribe(&["tasks", "budget"]).await;
     thirty(&http).await;
     socket.events(30).await;
     let after = http.send("GET", "/metrics", &[], "").await.body;
-    assert!(after.lines().all(|line| line.starts_with('#') || line.starts_with("newswire_") || line.starts_with("process_")), "{after}");
-    let topics = ["publish", "commit", "sync", "fan", "bytes", "lag", "cursor", "gap", "connection", "heartbeat"];
+    assert!(
+        after.lines().all(|line| line.starts_with('#')
+            || line.starts_with("newswire_")
+            || line.starts_with("process_")),
+        "{after}"
+    );
+    let topics =
+        ["publish", "commit", "sync", "fan", "bytes", "lag", "cursor", "gap", "connection", "heartbeat"];
     let missing: Vec<_> = topics.iter().filter(|topic| !after.contains(*topic)).collect();
     assert!(missing.is_empty(), "no metric about {missing:?} in\n{after}");
     let moved = |topic: &str| {
@@ -307,7 +344,9 @@ async fn wrong_paths_and_methods_are_problems() {
     let server = Server::start();
     let http = server.http();
     assert_eq!(http.get("/nothing/here").await.problem(404), "not_found");
-    for (method, path) in [("PUT", "/api/v1/events"), ("DELETE", "/api/v1/channels"), ("POST", "/api/v1/events/1")] {
+    for (method, path) in
+        [("PUT", "/api/v1/events"), ("DELETE", "/api/v1/channels"), ("POST", "/api/v1/events/1")]
+    {
         let answer = http.send(method, path, &[], "").await;
         answer.problem(405);
         assert!(answer.headers.contains_key("allow"), "405 names what is allowed: {answer:?}");
@@ -324,7 +363,8 @@ async fn foreign_origins_and_hosts_are_refused() {
     let port = server.addr.port();
     let own = [format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}")];
     let body = task(1).to_string();
-    for origin in ["https://evil.example", "http://127.0.0.1.evil.example", "null", "http://evil.example:80"] {
+    for origin in ["https://evil.example", "http://127.0.0.1.evil.example", "null", "http://evil.example:80"]
+    {
         let headers = [("content-type", JSON), ("origin", origin)];
         http.send("POST", "/api/v1/events", &headers, body.clone()).await.problem(403);
         http.send("GET", "/api/v1/events", &[("origin", origin)], "").await.problem(403);
@@ -364,11 +404,15 @@ async fn a_configured_origin_is_let_in() {
     let answer = server.http().send("GET", "/api/v1/channels", &headers, "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.headers["access-control-allow-origin"], "https://dashboard.example");
-    server.http().send("GET", "/api/v1/channels", &[("origin", "https://other.example")], "").await.problem(403);
+    server
+        .http()
+        .send("GET", "/api/v1/channels", &[("origin", "https://other.example")], "")
+        .await
+        .problem(403);
 }
 
-/// A file system of a few megabytes that only the server and this test see: a mount in the server's own namespace.
-const SMALL_DISK: &str = r#"mkdir -p "$0" && mount -t tmpfs -o size=6m tmpfs "$0" && exec "$@""#;
+/// A file system of twelve megabytes that only the server and this test see: a mount in the server's own namespace.
+const SMALL_DISK: &str = r#"mkdir -p "$0" && mount -t tmpfs -o size=12m tmpfs "$0" && exec "$@""#;
 
 #[tokio::test]
 async fn a_full_disk_refuses_publishes_serves_reads_and_heals() {
@@ -381,7 +425,7 @@ async fn a_full_disk_refuses_publishes_serves_reads_and_heals() {
         return;
     }
     let options = Server::options().launcher(&launcher).data_dir(format!("{disk}/data"));
-    let server = options.set("log.segment_bytes", "256KiB").start();
+    let server = options.set("log.segment_bytes", "1MiB").start();
     let http = server.http();
     let mut socket = server.socket().await;
     socket.subscribe(&["tasks"]).await;

@@ -46,7 +46,7 @@ fn blocks(page: &str) -> Vec<Block> {
             }
             _ if text.starts_with("```") => open = false,
             _ if open && !text.starts_with("make ") => {
-                found.last_mut().unwrap().script += &format!("{text}\n")
+                found.last_mut().unwrap().script += &format!("{text}\n");
             }
             _ => {}
         }

@@ -62,9 +62,14 @@ async fn subscribe(
         let after = account.received.last().map_or(0, |(offset, _)| *offset);
         let command = json!({"action": "subscribe", "channels": channels, "filters": filters, "after": after, "epoch": epoch});
         let answer = socket.ask(&command).await;
-        assert_eq!((&answer["action"], &answer["recovered"]), (&json!("subscribed"), &json!(true)), "{answer}");
+        assert_eq!(
+            (&answer["action"], &answer["recovered"]),
+            (&json!("subscribed"), &json!(true)),
+            "{answer}"
+        );
         epoch = answer["epoch"].clone();
-        let patience = if restless && account.resumed < 12 { random.usize(..wanted.max(8) / 4) } else { usize::MAX };
+        let patience =
+            if restless && account.resumed < 12 { random.usize(..wanted.max(8) / 4) } else { usize::MAX };
         let mut caught_up = 0;
         let mut taken = 0;
         while account.received.len() < wanted && taken < patience {
@@ -103,15 +108,19 @@ async fn watch_recording<Fut: Future<Output = Vec<u64>> + Send + 'static>(
 ) {
     let Some(lines) = data::recorded() else { return };
     let lines = Arc::new(lines);
-    let events: Arc<Vec<Value>> = Arc::new(lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect());
+    let events: Arc<Vec<Value>> =
+        Arc::new(lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect());
     let server = Server::start();
     let interests = interests(&events);
     assert_eq!(interests.len(), 20);
     let mut subscribers = tokio::task::JoinSet::new();
     let mut expected = Vec::new();
     for (number, (channels, filters)) in interests.into_iter().enumerate() {
-        let wanted: Vec<u64> =
-            (1..).zip(events.iter()).filter(|(_, event)| naive::wants(&channels, &filters, event)).map(|(n, _)| n).collect();
+        let wanted: Vec<u64> = (1..)
+            .zip(events.iter())
+            .filter(|(_, event)| naive::wants(&channels, &filters, event))
+            .map(|(n, _)| n)
+            .collect();
         assert_eq!(wanted.is_empty(), number == 19, "interest {number} should match something");
         subscribers.spawn(subscribe(server.addr, number, (channels, filters), wanted.len(), number % 2 == 0));
         expected.push(wanted);
@@ -126,7 +135,8 @@ async fn watch_recording<Fut: Future<Output = Vec<u64>> + Send + 'static>(
         for (offset, text) in &account.received {
             let line = &lines[*offset as usize - 1];
             assert_eq!(raw_payload(text), raw_payload(line), "the payload is passed on byte for byte");
-            let (event, given): (Value, &Value) = (serde_json::from_str(text).unwrap(), &events[*offset as usize - 1]);
+            let (event, given): (Value, &Value) =
+                (serde_json::from_str(text).unwrap(), &events[*offset as usize - 1]);
             for field in ["channel", "event_type", "timestamp"] {
                 assert_eq!(event[field], given[field], "{field} at {offset}");
             }

@@ -58,7 +58,8 @@ async fn unsubscribing_ends_events_and_forgets_filters() {
     assert_eq!(socket.subscribe(&["tasks"]).await["channels"], json!(["budget", "tasks"]));
     publish_tasks(&server, 3).await;
     assert_eq!(offsets(&socket.events(3).await), [4, 5, 6], "the filter went with the subscription");
-    let answer = socket.ask(&json!({"action": "unsubscribe", "channels": ["tasks", "budget", "system"]})).await;
+    let answer =
+        socket.ask(&json!({"action": "unsubscribe", "channels": ["tasks", "budget", "system"]})).await;
     assert_eq!(answer["channels"], json!([]));
 }
 
@@ -129,8 +130,11 @@ async fn filters_pick_the_same_events_live_and_in_replay_as_a_naive_reading() {
     let events = varied();
     server.http().publish(&events).await;
     for (filters, mut socket) in live {
-        let wanted: Vec<u64> =
-            (1..).zip(&events).filter(|(_, event)| naive::wants(&all, &filters, event)).map(|(n, _)| n).collect();
+        let wanted: Vec<u64> = (1..)
+            .zip(&events)
+            .filter(|(_, event)| naive::wants(&all, &filters, event))
+            .map(|(n, _)| n)
+            .collect();
         assert_eq!(offsets(&socket.events(wanted.len()).await), wanted, "live, {filters}");
         socket.nothing_more().await;
         let again =
@@ -144,7 +148,8 @@ async fn filters_pick_the_same_events_live_and_in_replay_as_a_naive_reading() {
 #[tokio::test]
 async fn numbers_compare_by_exact_decimal_value() {
     let server = Server::start();
-    let numbers = ["9007199254740993", "9007199254740992", "0.1", "0.10000000000000000001", "1e400", "10e399", "-0"];
+    let numbers =
+        ["9007199254740993", "9007199254740992", "0.1", "0.10000000000000000001", "1e400", "10e399", "-0"];
     let texts: Vec<String> = numbers
         .iter()
         .map(|n| format!(r#"{{"channel":"tasks","event_type":"t","payload":{{"n":{n}}}}}"#))
@@ -229,7 +234,8 @@ async fn after_replays_exclusively_then_goes_live() {
     let server = Server::start();
     publish_tasks(&server, 5).await;
     let mut socket = server.socket().await;
-    let answer = socket.ask(&json!({"action": "subscribe", "channels": ["tasks"], "after": 2, "id": "r"})).await;
+    let answer =
+        socket.ask(&json!({"action": "subscribe", "channels": ["tasks"], "after": 2, "id": "r"})).await;
     assert_eq!((&answer["recovered"], &answer["id"]), (&json!(true), &json!("r")));
     let (replayed, caught_up) = socket.until("caught_up").await;
     assert_eq!(offsets(&replayed), [3, 4, 5]);
@@ -255,16 +261,17 @@ async fn caught_up_says_how_far_even_without_events() {
 async fn history_takes_the_last_of_each_channel_in_offset_order() {
     let server = Server::start();
     let mixed = ["tasks", "budget", "tasks", "tasks", "budget", "agents", "budget", "tasks"];
-    let events: Vec<Value> = mixed.iter().map(|channel| event(channel, "t", json!({"k": *channel}))).collect();
+    let events: Vec<Value> =
+        mixed.iter().map(|channel| event(channel, "t", json!({"k": *channel}))).collect();
     server.http().publish(&events).await;
     let mut socket = server.socket().await;
-    let answer = socket.ask(&json!({"action": "subscribe", "channels": ["tasks", "budget"], "history": 2})).await;
+    let answer =
+        socket.ask(&json!({"action": "subscribe", "channels": ["tasks", "budget"], "history": 2})).await;
     assert!(answer.get("recovered").is_none(), "{answer}");
     let (sent, caught_up) = socket.until("caught_up").await;
     assert_eq!(offsets(&sent), [4, 5, 7, 8]);
     assert_eq!(caught_up["offset"], 8);
-    let filtered =
-        json!({"action": "subscribe", "channels": ["*"], "history": 1, "filters": {"k": "budget"}, "sub": "f"});
+    let filtered = json!({"action": "subscribe", "channels": ["*"], "history": 1, "filters": {"k": "budget"}, "sub": "f"});
     socket.ask(&filtered).await;
     assert_eq!(offsets(&socket.until("caught_up").await.0), [7], "the last matching, not the last");
     socket.ask(&json!({"action": "subscribe", "channels": ["tasks"], "history": 0, "sub": "none"})).await;
@@ -288,8 +295,9 @@ async fn since_counts_when_the_server_stored_an_event() {
     assert_eq!(offsets(&socket.until("caught_up").await.0), [1, 2], "both were stored just now");
     socket.ask(&json!({"action": "subscribe", "channels": ["tasks"], "since": second, "sub": "b"})).await;
     assert_eq!(offsets(&socket.until("caught_up").await.0), [2], "stored at or after {second}");
-    let answer =
-        socket.ask(&json!({"action": "subscribe", "channels": ["tasks"], "since": "2001-01-01T00:00:00Z"})).await;
+    let answer = socket
+        .ask(&json!({"action": "subscribe", "channels": ["tasks"], "since": "2001-01-01T00:00:00Z"}))
+        .await;
     assert_eq!(answer["recovered"], true);
     assert_eq!(offsets(&socket.until("caught_up").await.0), [1, 2]);
 }
@@ -313,12 +321,16 @@ async fn a_foreign_epoch_or_an_offset_beyond_the_end_starts_over_and_says_so() {
     publish_tasks(&server, 3).await;
     let mut socket = server.socket().await;
     let epoch = socket.subscribe(&["budget"]).await["epoch"].clone();
-    let same = json!({"action": "subscribe", "channels": ["tasks"], "after": 1, "epoch": epoch, "sub": "same"});
+    let same =
+        json!({"action": "subscribe", "channels": ["tasks"], "after": 1, "epoch": epoch, "sub": "same"});
     assert_eq!(socket.ask(&same).await["recovered"], true);
     assert_eq!(offsets(&socket.until("caught_up").await.0), [2, 3]);
     let foreign = "00000000-0000-4000-8000-000000000000";
-    for (sub, after, given) in [("foreign", 2, json!(foreign)), ("beyond", 99, json!(null)), ("both", 99, json!(foreign))] {
-        let command = json!({"action": "subscribe", "channels": ["tasks"], "after": after, "epoch": given, "sub": sub});
+    for (sub, after, given) in
+        [("foreign", 2, json!(foreign)), ("beyond", 99, json!(null)), ("both", 99, json!(foreign))]
+    {
+        let command =
+            json!({"action": "subscribe", "channels": ["tasks"], "after": after, "epoch": given, "sub": sub});
         let answer = socket.ask(&command).await;
         assert_eq!((&answer["action"], &answer["recovered"]), (&json!("subscribed"), &json!(false)), "{sub}");
         let gap = socket.expect("gap").await;
@@ -330,15 +342,18 @@ async fn a_foreign_epoch_or_an_offset_beyond_the_end_starts_over_and_says_so() {
 
 #[tokio::test]
 async fn trimmed_events_are_a_gap_only_for_those_who_missed_them() {
-    let server = Server::options().set("retention.max_events", 10).set("log.segment_bytes", "64KiB").start();
+    let server = Server::options().set("retention.max_events", 10).set("log.segment_bytes", "1MiB").start();
     let http = server.http();
     for batch in 0..20 {
-        let events: Vec<Value> = (1..=20).map(|n| event("tasks", "t", json!({"n": batch * 20 + n, "pad": "x".repeat(400)}))).collect();
+        let events: Vec<Value> = (1..=20)
+            .map(|n| event("tasks", "t", json!({"n": batch * 20 + n, "pad": "x".repeat(6000)})))
+            .collect();
         http.publish(&events).await;
     }
     let quiet = http.publish_one(&event("budget", "t", json!({}))).await;
     let oldest = eventually("the oldest tasks are trimmed", || async {
-        let first = http.get("/events?channels=tasks&order=asc&limit=1").await.data()[0]["offset"].as_u64()?;
+        let first =
+            http.get("/events?channels=tasks&order=asc&limit=1").await.data()[0]["offset"].as_u64()?;
         (first > 1).then_some(first)
     })
     .await;
@@ -349,7 +364,11 @@ async fn trimmed_events_are_a_gap_only_for_those_who_missed_them() {
     assert_eq!((&gap["reason"], &gap["channels"]), (&json!("retention"), &json!(["tasks"])), "{gap}");
     let (replayed, _) = socket.until("caught_up").await;
     let replayed = offsets(&replayed);
-    assert!(replayed[0] >= oldest && gap["to"].as_u64().unwrap() < replayed[0], "{gap}, then {}", replayed[0]);
+    assert!(
+        replayed[0] >= oldest && gap["to"].as_u64().unwrap() < replayed[0],
+        "{gap}, then {}",
+        replayed[0]
+    );
     assert_eq!(replayed, (replayed[0]..quiet).collect::<Vec<_>>());
     let answer = socket.ask(&json!({"action": "subscribe", "channels": ["budget"], "after": 0})).await;
     assert_eq!(answer["recovered"], true, "nothing of this channel is gone: {answer}");
@@ -435,7 +454,8 @@ async fn an_answer_divides_the_stream_exactly() {
     let http = server.http();
     let publisher = tokio::spawn(async move {
         for batch in 0..120u64 {
-            let events: Vec<Value> = (0..10).map(|n| event("tasks", "t", json!({"half": (batch * 10 + n) % 2}))).collect();
+            let events: Vec<Value> =
+                (0..10).map(|n| event("tasks", "t", json!({"half": (batch * 10 + n) % 2}))).collect();
             http.publish(&events).await;
         }
     });
@@ -561,7 +581,10 @@ async fn publishing_over_the_socket_answers_when_it_is_durable() {
     if event["action"] == "published" {
         std::mem::swap(&mut event, &mut published);
     }
-    assert_eq!((&event["offset"], &event["payload"], &published["offset"]), (&json!(2), &json!({}), &json!(2)));
+    assert_eq!(
+        (&event["offset"], &event["payload"], &published["offset"]),
+        (&json!(2), &json!({}), &json!(2))
+    );
     assert_eq!(event["event_id"], published["event_id"], "the server made an id");
     assert_eq!(event["version"], 1);
 }
@@ -587,7 +610,8 @@ async fn the_channel_path_and_the_query_need_no_command() {
     let server = Server::start();
     let http = server.http();
     let n = |channel, n: Value| event(channel, "t", json!({"n": n, "agent_id": "ann"}));
-    let events = [n("tasks", json!(1)), n("budget", json!("1")), n("tasks", json!(true)), n("agents", json!(2))];
+    let events =
+        [n("tasks", json!(1)), n("budget", json!("1")), n("tasks", json!(true)), n("agents", json!(2))];
     http.publish(&events).await;
     let cases: [(&str, &[u64]); 9] = [
         ("/ws/tasks?history=5", &[1, 3]),
@@ -603,7 +627,8 @@ async fn the_channel_path_and_the_query_need_no_command() {
     for (path, wanted) in cases {
         let mut socket = server.socket_at(&format!("/api/v1{path}")).await;
         let (before, caught_up) = socket.until("caught_up").await;
-        let events: Vec<Value> = before.into_iter().filter(|message| message.get("action").is_none()).collect();
+        let events: Vec<Value> =
+            before.into_iter().filter(|message| message.get("action").is_none()).collect();
         assert_eq!(offsets(&events), wanted, "{path}");
         assert_eq!(caught_up["offset"], 4, "{path}");
     }

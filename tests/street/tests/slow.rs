@@ -73,14 +73,16 @@ async fn a_client_that_reads_nothing_costs_little_and_catches_up() {
     let before = server.rss_bytes();
     let readers = others(server.addr, COUNT).await;
     flood(&http, COUNT, BYTES, false).await;
-    for reader in readers.join_all().await {
-        reader
-    }
+    readers.join_all().await;
     let peak = process::peak_rss_bytes(server.pid());
     let mib = |bytes: u64| bytes >> 20;
     eprintln!("RSS {} MiB before, {} MiB at most while {COUNT} events passed", mib(before), mib(peak));
     let published = COUNT * BYTES as u64;
-    assert!(peak - before < published * 8 / 10, "{} MiB more: the backlog is kept in memory", mib(peak - before));
+    assert!(
+        peak - before < published * 8 / 10,
+        "{} MiB more: the backlog is kept in memory",
+        mib(peak - before)
+    );
     receive_in_order(&mut idle, 1, COUNT).await;
     http.publish_one(&data::task(1)).await;
     assert_eq!(idle.event().await["offset"], COUNT + 1, "it has rejoined");
@@ -103,7 +105,11 @@ impl Told {
             let Heard::Text(text) = socket.hear().await else { panic!("cut off at {reached}") };
             if text.contains("\"action\":\"gap\"") {
                 let gap: Value = serde_json::from_str(&text).unwrap();
-                assert_eq!((&gap["reason"], &gap["channels"]), (&json!("backlog"), &json!(["tasks"])), "{gap}");
+                assert_eq!(
+                    (&gap["reason"], &gap["channels"]),
+                    (&json!("backlog"), &json!(["tasks"])),
+                    "{gap}"
+                );
                 let (from, to) = (gap["from"].as_u64().unwrap(), gap["to"].as_u64().unwrap());
                 assert!(reached < from && from <= to, "{gap} after {reached}");
                 told.gaps.push((from, to));
@@ -142,7 +148,11 @@ async fn dropping_policy(policy: &str) -> (Told, u64) {
     let mut received = told.received.iter().copied().peekable();
     for offset in matching {
         let has = received.next_if_eq(&offset).is_some();
-        assert!(has != told.in_a_gap(offset), "{policy}: {offset} was {}", if has { "sent, and in a gap" } else { "lost without a word" });
+        assert!(
+            has != told.in_a_gap(offset),
+            "{policy}: {offset} was {}",
+            if has { "sent, and in a gap" } else { "lost without a word" }
+        );
     }
     assert_eq!(received.next(), None, "{policy}: something that does not match was sent");
     assert!(!told.gaps.is_empty(), "{policy}: 32 MB do not fit into the sockets' buffers");
@@ -185,7 +195,7 @@ async fn disconnect_closes_the_slow_and_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_never_reads_is_closed_in_time() {
-    let server = Server::with("write.stall_timeout", "500ms");
+    let server = Server::with("write.stall_timeout", "1s");
     let http = server.http();
     let mut idle = stalled(server.addr).await;
     let readers = others(server.addr, 20_000).await;
@@ -195,7 +205,7 @@ async fn one_that_never_reads_is_closed_in_time() {
         (listed["subscribers"].as_u64()? <= 3).then_some(())
     })
     .await;
-    drop(readers.join_all().await);
+    readers.join_all().await;
     // The close frame stands behind everything that was on its way, if the system still had room for it.
     match idle.ending().await {
         Heard::Close(code, _) => assert_eq!(code, 4008),
@@ -212,7 +222,8 @@ async fn one_that_never_reads_is_closed_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_keeps_its_order_while_the_log_moves() {
     const COUNT: u64 = 30_000;
-    let server = Server::options().set("write.stall_timeout", "10m").set("backlog.max_bytes", "64KiB").start();
+    let server =
+        Server::options().set("write.stall_timeout", "10m").set("backlog.max_bytes", "64KiB").start();
     let http = server.http();
     let mut slow = stalled(server.addr).await;
     let publisher = tokio::spawn({

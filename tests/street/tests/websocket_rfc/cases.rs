@@ -17,16 +17,19 @@ async fn section_1_framing() {
         let case = Case::new(format!("1.4 text of {length}")).frame(&Frame::text(text.clone()));
         cases.push(case.says(Say::Echo("len".into())));
         for size in [1, 997] {
-            let case = Case::new(format!("1.5 text of {length}, {size} bytes a write")).frame(&Frame::text(text.clone()));
+            let case = Case::new(format!("1.5 text of {length}, {size} bytes a write"))
+                .frame(&Frame::text(text.clone()));
             cases.push(case.chopped(size).says(Say::Echo("len".into())));
         }
     }
     for length in [65_535, 65_536, 1 << 20] {
-        let case = Case::new(format!("1.6 text of {length}")).frame(&Frame::text(echo_of_length("len", length)));
+        let case =
+            Case::new(format!("1.6 text of {length}")).frame(&Frame::text(echo_of_length("len", length)));
         cases.push(case.chopped(65_536).says(Say::Error("Message too large")));
     }
     for length in [0, 125, 126, 65_536] {
-        let case = Case::new(format!("1.7 binary of {length}")).frame(&Frame::new(BINARY, vec![0xfe; length]));
+        let case =
+            Case::new(format!("1.7 binary of {length}")).frame(&Frame::new(BINARY, vec![0xfe; length]));
         cases.push(case.says(Say::Error("Invalid JSON")));
     }
     let two = [Frame::text(echo("one")).encode(), Frame::text(echo("two")).encode()].concat();
@@ -74,9 +77,12 @@ async fn section_2_pings_and_pongs() {
 async fn section_3_reserved_bits() {
     let mut cases = Vec::new();
     for rsv in 1..=7 {
-        for (what, opcode, payload) in
-            [("text", TEXT, echo("x")), ("binary", BINARY, "b".into()), ("ping", PING, "p".into()), ("pong", PONG, "p".into())]
-        {
+        for (what, opcode, payload) in [
+            ("text", TEXT, echo("x")),
+            ("binary", BINARY, "b".into()),
+            ("ping", PING, "p".into()),
+            ("pong", PONG, "p".into()),
+        ] {
             let case = Case::new(format!("3.{rsv} {what}")).frame(&Frame::new(opcode, payload).rsv(rsv));
             cases.push(case.closes(&[1002]));
         }

@@ -10,9 +10,17 @@ async fn section_7_close_frames() {
     let text = || Frame::text(echo("late"));
     let normal = || Frame::close(1000, b"");
     let cases = vec![
-        Case::new("7.1 after a text").frame(&Frame::text(echo("a"))).frame(&normal()).says(Say::Echo("a".into())).closes(&[1000]),
+        Case::new("7.1 after a text")
+            .frame(&Frame::text(echo("a")))
+            .frame(&normal())
+            .says(Say::Echo("a".into()))
+            .closes(&[1000]),
         Case::new("7.2 twice").frame(&normal()).frame(&normal()).chopped(usize::MAX).closes(&[1000]),
-        Case::new("7.3 a ping behind it").frame(&normal()).frame(&Frame::new(PING, "x")).chopped(usize::MAX).closes(&[1000]),
+        Case::new("7.3 a ping behind it")
+            .frame(&normal())
+            .frame(&Frame::new(PING, "x"))
+            .chopped(usize::MAX)
+            .closes(&[1000]),
         Case::new("7.4 a text behind it").frame(&normal()).frame(&text()).chopped(usize::MAX).closes(&[1000]),
         Case::new("7.5 inside a fragmented text")
             .frame(&Frame::new(TEXT, "{").more())
@@ -25,7 +33,9 @@ async fn section_7_close_frames() {
         Case::new("7.8 with a reason").frame(&Frame::close(1000, b"Hello")).closes(&[1000]),
         Case::new("7.9 with the longest reason").frame(&Frame::close(1000, &[b'r'; 123])).closes(&[1000]),
         Case::new("7.10 with a reason too long").frame(&Frame::close(1000, &[b'r'; 124])).closes(&[1002]),
-        Case::new("7.11 with a reason that is no text").frame(&Frame::close(1000, &[0xce, 0xba, 0xed, 0xa0, 0x80])).closes(&[1007, 1002]),
+        Case::new("7.11 with a reason that is no text")
+            .frame(&Frame::close(1000, &[0xce, 0xba, 0xed, 0xa0, 0x80]))
+            .closes(&[1007, 1002]),
         Case::new("7.12 byte by byte").frame(&Frame::close(1000, b"slow")).chopped(1).closes(&[1000]),
     ];
     run(cases).await;

@@ -22,7 +22,9 @@ async fn section_9_limits() {
     let mut cases = vec![
         Case::new("9.1 a frame of 1 MiB").frame(&Frame::text(vec![b' '; MEBIBYTE])).says(too_large()),
         Case::new("9.2 a byte more").frame(&Frame::text(vec![b' '; MEBIBYTE + 1])).closes(&[1009]),
-        Case::new("9.3 a binary of a byte more").frame(&Frame::new(BINARY, vec![0; MEBIBYTE + 1])).closes(&[1009]),
+        Case::new("9.3 a binary of a byte more")
+            .frame(&Frame::new(BINARY, vec![0; MEBIBYTE + 1]))
+            .closes(&[1009]),
     ];
     for claim in [MEBIBYTE as u64 + 1, 1 << 32, (1 << 63) - 1] {
         let header = Frame::text("").header(claim);
@@ -30,11 +32,13 @@ async fn section_9_limits() {
     }
     for claim in [1 << 63, u64::MAX] {
         let header = Frame::text("").header(claim);
-        cases.push(Case::new(format!("9.5 a header that claims {claim}")).bytes(header).closes(&[1002, 1009]));
+        cases
+            .push(Case::new(format!("9.5 a header that claims {claim}")).bytes(header).closes(&[1002, 1009]));
     }
     for size in [4096, 65_536] {
         let spaces = vec![b' '; MEBIBYTE];
-        cases.push(in_fragments(format!("9.6 1 MiB in fragments of {size}"), &spaces, size).says(too_large()));
+        cases
+            .push(in_fragments(format!("9.6 1 MiB in fragments of {size}"), &spaces, size).says(too_large()));
     }
     let begun = in_fragments("9.7 fragments that add up to more".into(), &vec![b' '; MEBIBYTE], 65_536);
     let mut begun = Case { pieces: begun.pieces, ..Case::new(begun.name) };
@@ -73,7 +77,11 @@ async fn section_10_a_large_publish_in_any_pieces() {
     let server = Server::start();
     for size in [64, 1300, 65_535, 65_536] {
         let mut raw = server.raw().await;
-        let command = sized("tasks", 65_536 - r#""action":"publish","#.len()).replacen('{', r#"{"action":"publish","#, 1);
+        let command = sized("tasks", 65_536 - r#""action":"publish","#.len()).replacen(
+            '{',
+            r#"{"action":"publish","#,
+            1,
+        );
         assert_eq!(command.len(), 65_536);
         for piece in in_fragments(String::new(), command.as_bytes(), size).pieces {
             raw.write(&piece).await;

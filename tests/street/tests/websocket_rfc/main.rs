@@ -88,12 +88,20 @@ impl Case {
             Say::Echo(id) => {
                 assert_eq!(frame.opcode, TEXT, "{name}: {frame:?}");
                 let answer: serde_json::Value = serde_json::from_str(frame.as_text()).unwrap();
-                assert_eq!((&answer["action"], &answer["id"]), (&"pong".into(), &id.as_str().into()), "{name}");
+                assert_eq!(
+                    (&answer["action"], &answer["id"]),
+                    (&"pong".into(), &id.as_str().into()),
+                    "{name}"
+                );
             }
             Say::Error(text) => {
                 assert_eq!(frame.opcode, TEXT, "{name}: {frame:?}");
                 let answer: serde_json::Value = serde_json::from_str(frame.as_text()).unwrap();
-                assert_eq!((&answer["action"], &answer["error"]), (&"error".into(), &(*text).into()), "{name}");
+                assert_eq!(
+                    (&answer["action"], &answer["error"]),
+                    (&"error".into(), &(*text).into()),
+                    "{name}"
+                );
             }
             Say::Pong(payload) => assert_eq!((frame.opcode, &frame.payload), (PONG, payload), "{name}"),
             Say::Close(codes) => {

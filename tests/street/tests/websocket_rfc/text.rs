@@ -94,7 +94,8 @@ async fn section_6_invalid_text() {
         cases.push(after.says(Say::Echo("good".into())).closes(&[1007]));
     }
     for (number, cut) in [&[0xce][..], &[0xe1, 0xbd], &[0xf0, 0x9f, 0x98], &[0xf4, 0x8f]].iter().enumerate() {
-        let case = Case::new(format!("6.7.{number} a character cut off by the end")).frame(&Frame::text(*cut));
+        let case =
+            Case::new(format!("6.7.{number} a character cut off by the end")).frame(&Frame::text(*cut));
         cases.push(case.closes(&[1007]));
     }
     run(cases).await;
@@ -108,7 +109,11 @@ async fn section_6_invalid_text_is_seen_before_the_message_ends() {
         cases.push(Case::new(format!("6.8.{number} in the first fragment")).frame(&begun).closes(&[1007]));
         let case = Case::new(format!("6.9.{number} in the second fragment"));
         let case = case.frame(&Frame::new(TEXT, br#"{"action":"ping","id":"#).more());
-        cases.push(case.frame(&Frame::new(CONTINUATION, *bytes).more()).frame(&Frame::new(CONTINUATION, "zz").more()).closes(&[1007]));
+        cases.push(
+            case.frame(&Frame::new(CONTINUATION, *bytes).more())
+                .frame(&Frame::new(CONTINUATION, "zz").more())
+                .closes(&[1007]),
+        );
         let mut cut = Frame::text(command_around(bytes)).encode();
         cut.pop();
         cases.push(Case::new(format!("6.10.{number} before the frame ends")).bytes(cut).closes(&[1007]));
