@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::event::Event;
+use crate::json;
 
 /// A message from the server. Lists and texts are as sent; unknown fields are ignored.
 #[derive(Clone, Debug)]
@@ -138,36 +139,28 @@ struct Fields {
     reason: String,
 }
 
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow)]
-    action: Option<&'a RawValue>,
-}
+const KNOWN: [&str; 9] =
+    ["subscribed", "unsubscribed", "published", "pong", "auth_ok", "error", "caught_up", "checkpoint", "gap"];
 
 /// Reads one text frame from the server.
 ///
 /// # Errors
 /// What is no JSON object, or a known message whose fields have other types.
 pub fn parse_server_message(text: &str) -> Result<ServerMessage, serde_json::Error> {
-    let head: Head<'_> = serde_json::from_str(text)?;
-    if head.action.is_none() {
-        return serde_json::from_str(text).map(Box::new).map(ServerMessage::Event);
+    let mut action = None;
+    // Derived readers take an array for a struct as well, so that it is an object is seen to here.
+    let is_object = json::members(text, |key, value| {
+        if key.is("action") {
+            action = Some(value);
+        }
+    });
+    if !is_object.map_err(serde::de::Error::custom)? {
+        return Err(serde::de::Error::custom("expected an object"));
     }
-    let known = matches!(
-        head.action.map(RawValue::get).and_then(crate::json::string).as_deref(),
-        Some(
-            "subscribed"
-                | "unsubscribed"
-                | "published"
-                | "pong"
-                | "auth_ok"
-                | "error"
-                | "caught_up"
-                | "checkpoint"
-                | "gap"
-        )
-    );
-    if !known {
+    let Some(action) = action else {
+        return serde_json::from_str(text).map(Box::new).map(ServerMessage::Event);
+    };
+    if !json::string(action).is_some_and(|action| KNOWN.contains(&&*action)) {
         return Ok(ServerMessage::Unknown);
     }
     serde_json::from_str::<Fields>(text).map(Fields::message)
