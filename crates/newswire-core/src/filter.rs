@@ -8,7 +8,7 @@ use crate::event::EventView;
 
 /// A filter: every clause must hold. Equal filters are equal values, however they were written, so that
 /// subscriptions with the same filter share one evaluation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Filter {
     clauses: Box<[Clause]>,
 }

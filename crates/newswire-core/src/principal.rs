@@ -23,7 +23,7 @@ impl Principal {
 }
 
 /// Which events exist for a principal. Evaluated by [`RowRule::allows`] and nowhere else.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowRule {
     /// All.
     #[default]

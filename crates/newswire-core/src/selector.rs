@@ -1,8 +1,7 @@
 //! What a read wants: channels, filters and lower bounds, under one principal.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
 
 use crate::channel::ChannelPattern;
 use crate::event::EventView;
@@ -15,7 +14,7 @@ pub struct Selector {
     entries: Box<[SelectorEntry]>,
     principal: Principal,
     /// Entries by exact channel name, so that an event is compared only with what can match it.
-    exact: FxHashMap<Arc<str>, Vec<u32>>,
+    exact: BTreeMap<Arc<str>, Vec<u32>>,
     /// Entries with a prefix.
     prefixes: Box<[u32]>,
 }
@@ -52,7 +51,7 @@ pub(crate) fn admits(rule: RowRule, filter: &Filter, event: &EventView<'_>) -> b
 impl Selector {
     /// A selector of any of these entries.
     pub fn new(entries: Vec<SelectorEntry>, principal: Principal) -> Self {
-        let mut exact: FxHashMap<Arc<str>, Vec<u32>> = FxHashMap::default();
+        let mut exact: BTreeMap<Arc<str>, Vec<u32>> = BTreeMap::new();
         let mut prefixes = Vec::new();
         for (index, entry) in (0..).zip(&entries) {
             match &entry.pattern {

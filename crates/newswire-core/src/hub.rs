@@ -1,0 +1,471 @@
+//! The local registry of connections and subscriptions: takes every committed batch, and hands its events to the
+//! connections that want them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use newswire_protocol::Epoch;
+use rustc_hash::FxHashMap;
+
+use crate::channel::ChannelPattern;
+use crate::config::{Backlog, BacklogPolicy, HubConfig};
+use crate::event::{Batch, Picks, Run};
+use crate::filter::Filter;
+use crate::index::{GroupId, Index, Predicate, SubId};
+use crate::outbox::{Dispatched, EpochMark, Mode, Outbox, QueuedRun, SetMask, Sets};
+use crate::principal::RowRule;
+use crate::ring::{Ring, Slice};
+use crate::seeded::seeded_bug;
+use crate::slab::Slab;
+
+/// A connection, as long as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// The registry of one feed. The shell keeps it in one `parking_lot::Mutex`, which sessions lock for moments.
+#[derive(Debug)]
+pub struct Hub {
+    config: HubConfig,
+    epoch: Epoch,
+    dispatched: Arc<Dispatched>,
+    ring: Ring,
+    index: Index,
+    conns: Slab<Conn>,
+    by_id: FxHashMap<ConnId, u32>,
+    next_conn: u64,
+    subs: Slab<HubSub>,
+    /// Connections that asked to be woken by the next batch.
+    waiting: Vec<u32>,
+    /// Counts batches, to tell a connection reached by several groups.
+    clock: u64,
+    /// Connections with matches in the present batch.
+    touched: Vec<u32>,
+    deliveries: u64,
+}
+
+#[derive(Debug)]
+struct Conn {
+    id: ConnId,
+    outbox: Arc<Outbox>,
+    principal: Arc<str>,
+    subs: Vec<SubId>,
+    set_names: Vec<(u8, Arc<str>)>,
+    seen: u64,
+    hits: Vec<(GroupId, u8)>,
+}
+
+/// One subscription of one set of one connection.
+#[derive(Debug)]
+struct HubSub {
+    conn: u32,
+    place_in_conn: u32,
+    slot: u8,
+    rule: RowRule,
+    state: HubSubState,
+}
+
+#[derive(Debug)]
+enum HubSubState {
+    /// The hub pushes it: a member of this group, at this place.
+    Live(GroupId, u32),
+    /// A replay withholds it.
+    Withheld(Box<(ChannelPattern, Arc<Filter>)>),
+}
+
+/// Those who are to be told that something came. Wakes them when dropped: let it live beyond the hub's lock.
+#[derive(Debug, Default)]
+#[must_use = "drop it behind the hub's lock"]
+pub struct Wakes(Vec<Waker>);
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
+/// Figures of the hub since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HubStats {
+    /// Predicates compared with events: the cost of matching.
+    pub evaluated: u64,
+    /// Events put into outboxes, or passed by because their connection reads from the log.
+    pub deliveries: u64,
+    /// Connections now.
+    pub connections: usize,
+    /// Subscriptions now.
+    pub subscriptions: usize,
+    /// Different predicates now.
+    pub groups: usize,
+    /// Connections now that read from ring or log instead of being pushed to.
+    pub lagging: usize,
+    /// Bytes of the ring.
+    pub ring_bytes: usize,
+}
+
+/// A connection as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// Which.
+    pub id: ConnId,
+    /// On whose behalf.
+    pub principal: Arc<str>,
+    /// Reads from ring or log instead of being pushed to.
+    pub lagging: bool,
+    /// Offset of the last event handed to its writer; 0 if none was.
+    pub last_sent: u64,
+    /// Offsets between what was dispatched and what has been matched for it: 0 on the live path.
+    pub lag: u64,
+    /// Bytes of events that wait.
+    pub queued_bytes: usize,
+    /// Events dropped by the backlog policy.
+    pub dropped: u64,
+    /// What it has subscribed.
+    pub subscriptions: Vec<SubscriptionInfo>,
+}
+
+/// A subscription as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct SubscriptionInfo {
+    /// The set; `None` is the unnamed one.
+    pub sub: Option<Arc<str>>,
+    /// Channel or pattern.
+    pub pattern: ChannelPattern,
+    /// Its filter.
+    pub filter: Arc<Filter>,
+    /// Being replayed.
+    pub replaying: bool,
+}
+
+impl Hub {
+    /// A hub that has been handed everything up to `dispatched`: the log's tail minus one at its start.
+    pub fn new(config: HubConfig, epoch: Epoch, dispatched: u64) -> Self {
+        Self {
+            epoch,
+            dispatched: Arc::new(Dispatched::new(dispatched)),
+            ring: Ring::new(config.ring_bytes, dispatched),
+            config,
+            index: Index::default(),
+            conns: Slab::default(),
+            by_id: FxHashMap::default(),
+            next_conn: 1,
+            subs: Slab::default(),
+            waiting: Vec::new(),
+            clock: 0,
+            touched: Vec::new(),
+            deliveries: 0,
+        }
+    }
+
+    /// Takes the next committed batch. Batches come in offset order, none missing, none twice; empty ones count for
+    /// nothing. Costs what matches, and wakes whom it concerns once the result is dropped.
+    pub fn publish(&mut self, batch: Arc<Batch>) -> Wakes {
+        let mut wakes = Wakes::default();
+        if batch.is_empty() {
+            return wakes;
+        }
+        self.index.match_batch(&batch);
+        self.find_connections();
+        let mut merged = FxHashMap::default();
+        for conn in std::mem::take(&mut self.touched) {
+            wakes.0.extend(self.deliver(conn, &batch, &mut merged));
+        }
+        let last = batch.last();
+        self.ring.push(batch);
+        self.dispatched.set(last);
+        for conn in std::mem::take(&mut self.waiting) {
+            wakes.0.extend(self.conns.get(conn).and_then(|conn| conn.outbox.wake_later()));
+        }
+        wakes
+    }
+
+    /// The log has begun a new epoch, with these retained offsets (`head..tail`). Every connection is told in its
+    /// stream; what is committed from `tail` on is to be published here, nothing of the old epoch any more.
+    pub fn epoch_changed(&mut self, epoch: Epoch, head: u64, tail: u64) -> Wakes {
+        let dispatched = tail.saturating_sub(1);
+        self.epoch = epoch;
+        self.dispatched.set(dispatched);
+        self.ring = Ring::new(self.config.ring_bytes, dispatched);
+        let mark = EpochMark { epoch, head, dispatched };
+        Wakes(self.conns.iter().filter_map(|(_, conn)| conn.outbox.push_epoch(mark)).collect())
+    }
+
+    /// The epoch that offsets belong to.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The last offset handed to [`Hub::publish`].
+    pub fn dispatched(&self) -> u64 {
+        self.dispatched.get()
+    }
+
+    /// Figures.
+    pub fn stats(&self) -> HubStats {
+        let lagging = |conn: &Conn| matches!(conn.outbox.mode(), Mode::Lagging { .. });
+        HubStats {
+            evaluated: self.index.evaluated(),
+            deliveries: self.deliveries,
+            connections: self.conns.len(),
+            subscriptions: self.subs.len(),
+            groups: self.index.groups(),
+            lagging: self.conns.iter().filter(|(_, conn)| lagging(conn)).count(),
+            ring_bytes: self.ring.bytes(),
+        }
+    }
+
+    /// All connections, in no order.
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        self.conns.iter().map(|(_, conn)| self.info(conn)).collect()
+    }
+
+    /// One connection.
+    pub fn connection(&self, id: ConnId) -> Option<ConnectionInfo> {
+        self.by_id.get(&id).and_then(|conn| self.conns.get(*conn)).map(|conn| self.info(conn))
+    }
+
+    /// Subscribers with an interest in this channel, each connection counted once.
+    pub fn subscribers(&self, channel: &str) -> usize {
+        let wants = |sub: &&SubId| {
+            self.subs.get(**sub).is_some_and(|sub| match &sub.state {
+                HubSubState::Live(group, _) => self.index.group(*group).predicate.pattern.matches(channel),
+                HubSubState::Withheld(what) => what.0.matches(channel),
+            })
+        };
+        self.conns.iter().filter(|(_, conn)| conn.subs.iter().any(|sub| wants(&sub))).count()
+    }
+
+    /// Forgets a connection and its subscriptions; nothing happens if it is unknown. Sessions do this themselves
+    /// when they are closed; for a shell whose session was lost.
+    pub fn disconnect(&mut self, id: ConnId) {
+        if let Some(conn) = self.by_id.remove(&id) {
+            while let Some(sub) = self.conns.get(conn).and_then(|conn| conn.subs.last().copied()) {
+                self.remove_sub(sub);
+            }
+            self.conns.remove(conn);
+        }
+    }
+
+    pub(crate) fn connect(&mut self, principal: Arc<str>) -> (ConnId, Arc<Outbox>, Arc<Dispatched>) {
+        let id = ConnId(self.next_conn);
+        self.next_conn += 1;
+        let outbox = Arc::<Outbox>::default();
+        let conn = self.conns.insert(Conn {
+            id,
+            outbox: Arc::clone(&outbox),
+            principal,
+            subs: Vec::new(),
+            set_names: Vec::new(),
+            seen: 0,
+            hits: Vec::new(),
+        });
+        self.by_id.insert(id, conn);
+        (id, outbox, Arc::clone(&self.dispatched))
+    }
+
+    /// Remembers how a set is called, for people who look.
+    pub(crate) fn name_set(&mut self, id: ConnId, slot: u8, name: &Arc<str>) {
+        if let Some(conn) = self.by_id.get(&id).and_then(|conn| self.conns.get_mut(*conn)) {
+            conn.set_names.retain(|(known, _)| *known != slot);
+            conn.set_names.push((slot, Arc::clone(name)));
+        }
+    }
+
+    /// Wakes the connection at the next batch, whatever it holds.
+    pub(crate) fn wake_at_next_batch(&mut self, id: ConnId) {
+        if let Some(&conn) = self.by_id.get(&id)
+            && !self.waiting.contains(&conn)
+        {
+            self.waiting.push(conn);
+        }
+    }
+
+    pub(crate) fn ring_floor(&self) -> u64 {
+        self.ring.floor()
+    }
+
+    pub(crate) fn ring_slice(&self, from: u64, until: u64, max_bytes: usize) -> Option<Slice> {
+        self.ring.slice(from, until, max_bytes)
+    }
+
+    pub(crate) fn add_sub(
+        &mut self,
+        id: ConnId,
+        slot: u8,
+        pattern: ChannelPattern,
+        filter: Arc<Filter>,
+        rule: RowRule,
+        live: bool,
+    ) -> Option<SubId> {
+        let conn_index = *self.by_id.get(&id)?;
+        let conn = self.conns.get_mut(conn_index)?;
+        let place_in_conn =
+            u32::try_from(conn.subs.len()).expect("subscriptions of a connection are bounded");
+        let state = HubSubState::Withheld(Box::new((pattern, filter)));
+        let sub = self.subs.insert(HubSub { conn: conn_index, place_in_conn, slot, rule, state });
+        conn.subs.push(sub);
+        if live {
+            self.set_live(sub);
+        }
+        Some(sub)
+    }
+
+    /// From now on the hub pushes this subscription's events.
+    pub(crate) fn set_live(&mut self, id: SubId) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        if let HubSubState::Withheld(what) = &sub.state {
+            let (pattern, filter) = (**what).clone();
+            let (group, place) = self.index.join(Predicate { pattern, filter, rule: sub.rule }, id);
+            sub.state = HubSubState::Live(group, place);
+        }
+    }
+
+    /// From now on the hub pushes it no more.
+    pub(crate) fn withhold(&mut self, id: SubId) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        if let HubSubState::Live(group, place) = sub.state {
+            let predicate = self.index.group(group).predicate.clone();
+            sub.state = HubSubState::Withheld(Box::new((predicate.pattern, predicate.filter)));
+            let moved = self.index.leave(group, place);
+            if let Some(HubSub { state: HubSubState::Live(_, at), .. }) =
+                moved.and_then(|id| self.subs.get_mut(id))
+            {
+                *at = place;
+            }
+        }
+    }
+
+    /// Gives the subscription another filter.
+    pub(crate) fn set_filter(&mut self, id: SubId, filter: Arc<Filter>, live: bool) {
+        self.withhold(id);
+        if let Some(HubSub { state: HubSubState::Withheld(what), .. }) = self.subs.get_mut(id) {
+            what.1 = filter;
+        }
+        if live {
+            self.set_live(id);
+        }
+    }
+
+    pub(crate) fn remove_sub(&mut self, id: SubId) {
+        self.withhold(id);
+        let Some(sub) = self.subs.remove(id) else { return };
+        let Some(conn) = self.conns.get_mut(sub.conn) else { return };
+        conn.subs.swap_remove(sub.place_in_conn as usize);
+        if let Some(moved) = conn.subs.get(sub.place_in_conn as usize).and_then(|id| self.subs.get_mut(*id)) {
+            moved.place_in_conn = sub.place_in_conn;
+        }
+    }
+
+    /// Turns the groups that matched into the connections that are concerned, each with its groups and sets.
+    fn find_connections(&mut self) {
+        self.clock += 1;
+        for &group in self.index.touched() {
+            for &member in &self.index.group(group).members {
+                let Some(sub) = self.subs.get(member) else { continue };
+                let Some(conn) = self.conns.get_mut(sub.conn) else { continue };
+                if conn.seen != self.clock {
+                    conn.seen = self.clock;
+                    conn.hits.clear();
+                    self.touched.push(sub.conn);
+                }
+                conn.hits.push((group, sub.slot));
+            }
+        }
+    }
+
+    fn deliver(&mut self, conn: u32, batch: &Arc<Batch>, merged: &mut Merged) -> Option<Waker> {
+        let conn = self.conns.get_mut(conn)?;
+        let hits = &conn.hits;
+        let first = hits.first()?.0;
+        let (run, bytes) = if hits.iter().all(|(group, _)| *group == first) {
+            self.index.run(first, batch)?
+        } else {
+            merge(&self.index, hits, batch, merged)?
+        };
+        let sets = sets_of(&self.index, hits, &run, self.config.backlog);
+        self.deliveries += run.len() as u64;
+        if seeded_bug!(SetsNotMerged) && hits.len() > 1 {
+            let _ =
+                conn.outbox.push_run(QueuedRun::new(run.clone(), bytes, sets.clone()), &self.config.backlog);
+        }
+        conn.outbox.push_run(QueuedRun::new(run, bytes, sets), &self.config.backlog)
+    }
+
+    fn info(&self, conn: &Conn) -> ConnectionInfo {
+        let figures = &conn.outbox.figures;
+        let lagging = matches!(conn.outbox.mode(), Mode::Lagging { .. });
+        let position = figures.position.load(Ordering::Relaxed);
+        let describe = |sub: &HubSub| {
+            let (pattern, filter, replaying) = match &sub.state {
+                HubSubState::Live(group, _) => {
+                    let predicate = &self.index.group(*group).predicate;
+                    (predicate.pattern.clone(), Arc::clone(&predicate.filter), false)
+                }
+                HubSubState::Withheld(what) => (what.0.clone(), Arc::clone(&what.1), true),
+            };
+            let name = conn.set_names.iter().find(|(slot, _)| *slot == sub.slot);
+            SubscriptionInfo { sub: name.map(|(_, name)| Arc::clone(name)), pattern, filter, replaying }
+        };
+        ConnectionInfo {
+            id: conn.id,
+            principal: Arc::clone(&conn.principal),
+            lagging,
+            last_sent: figures.last_sent.load(Ordering::Relaxed),
+            lag: if lagging { self.dispatched().saturating_sub(position) } else { 0 },
+            queued_bytes: conn.outbox.queued_bytes(),
+            dropped: figures.dropped.load(Ordering::Relaxed),
+            subscriptions: conn.subs.iter().filter_map(|id| self.subs.get(*id)).map(describe).collect(),
+        }
+    }
+}
+
+/// Unions of groups, made once for all connections that have the same.
+type Merged = FxHashMap<Box<[GroupId]>, (Run, usize)>;
+
+fn merge(
+    index: &Index,
+    hits: &[(GroupId, u8)],
+    batch: &Arc<Batch>,
+    merged: &mut Merged,
+) -> Option<(Run, usize)> {
+    let mut groups: Vec<GroupId> = hits.iter().map(|(group, _)| *group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    if let Some(known) = merged.get(&*groups) {
+        return Some(known.clone());
+    }
+    let mut picks: Vec<u32> = groups.iter().flat_map(|group| &index.group(*group).picks).copied().collect();
+    picks.sort_unstable();
+    picks.dedup();
+    let run = Run::of_indexes(batch, &picks)?;
+    let bytes = run.bytes();
+    merged.insert(groups.into(), (run.clone(), bytes));
+    Some((run, bytes))
+}
+
+/// Which sets matched which events; only policies that drop ever ask.
+fn sets_of(index: &Index, hits: &[(GroupId, u8)], run: &Run, backlog: Backlog) -> Sets {
+    if matches!(backlog.policy, BacklogPolicy::CatchUp | BacklogPolicy::Disconnect) {
+        return Sets::Same(0);
+    }
+    let bit = |slot: u8| -> SetMask { 1 << slot };
+    let (first_group, first_slot) = hits[0];
+    if hits.iter().all(|(group, _)| *group == first_group) || hits.iter().all(|(_, slot)| *slot == first_slot)
+    {
+        return Sets::Same(hits.iter().fold(0, |mask, (_, slot)| mask | bit(*slot)));
+    }
+    let mut by_index: FxHashMap<u32, SetMask> = FxHashMap::default();
+    for (group, slot) in hits {
+        for pick in &index.group(*group).picks {
+            *by_index.entry(*pick).or_default() |= bit(*slot);
+        }
+    }
+    let mask = |nth: usize| {
+        let index = match &run.picks {
+            Picks::All => u32::try_from(nth).expect("picks are 32 bits wide"),
+            Picks::Some(picks) => picks[nth],
+        };
+        by_index.get(&index).copied().unwrap_or_default()
+    };
+    Sets::Each((0..run.len()).map(mask).collect())
+}

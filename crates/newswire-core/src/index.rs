@@ -1,0 +1,381 @@
+//! Which subscriptions an event matches, at a cost that follows the matches.
+//!
+//! Equal predicates (pattern, filter, row rule) of any number of subscriptions form one group, evaluated once an
+//! event. A group hangs at its pattern, under the values of its most selective clause: an event looks up the values
+//! it has, and meets only groups that want one of them. Tables whose keys clients choose are trees, which no choice
+//! of keys makes slow.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use newswire_protocol::{json, payload_scalar};
+
+use crate::channel::ChannelPattern;
+use crate::event::{Batch, EventView, Run};
+use crate::filter::{Clause, Filter, Key};
+use crate::principal::RowRule;
+use crate::selector::admits;
+use crate::slab::Slab;
+
+pub(crate) type GroupId = u32;
+pub(crate) type SubId = u32;
+
+/// What the subscriptions of a group ask of an event.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Predicate {
+    pub(crate) pattern: ChannelPattern,
+    pub(crate) filter: Arc<Filter>,
+    pub(crate) rule: RowRule,
+}
+
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) predicate: Predicate,
+    /// Subscriptions, in no order; each knows its place.
+    pub(crate) members: Vec<SubId>,
+    /// The last event that was compared, so that one reached by two values is compared once.
+    seen: u64,
+    /// Indexes of the events of the present batch that match.
+    pub(crate) picks: Vec<u32>,
+    /// The same as a run, made when first asked for; and its bytes.
+    run: Option<(Run, usize)>,
+}
+
+/// The groups, and the ways to find them.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    groups: Slab<Group>,
+    by_predicate: BTreeMap<Predicate, GroupId>,
+    exact: BTreeMap<Arc<str>, Node>,
+    prefixes: PrefixMap<Node>,
+    /// Groups with picks in the present batch.
+    touched: Vec<GroupId>,
+    /// Counts events, to tell a group reached twice.
+    clock: u64,
+    /// Predicates compared with events since the start.
+    evaluated: u64,
+}
+
+impl Index {
+    /// Adds a member to the group of this predicate; returns the group and the member's place in it.
+    pub(crate) fn join(&mut self, predicate: Predicate, member: SubId) -> (GroupId, u32) {
+        let id = match self.by_predicate.get(&predicate) {
+            Some(&id) => id,
+            None => self.add_group(predicate),
+        };
+        let members = &mut self.groups.get_mut(id).expect("known predicates have a group").members;
+        members.push(member);
+        (id, u32::try_from(members.len() - 1).expect("memory ends before four billion members do"))
+    }
+
+    /// Takes the member at this place out of its group. Returns the member that now stands there, if another does.
+    pub(crate) fn leave(&mut self, id: GroupId, place: u32) -> Option<SubId> {
+        let group = self.groups.get_mut(id)?;
+        group.members.swap_remove(place as usize);
+        let moved = group.members.get(place as usize).copied();
+        if group.members.is_empty() {
+            self.remove_group(id);
+        }
+        moved
+    }
+
+    pub(crate) fn group(&self, id: GroupId) -> &Group {
+        self.groups.get(id).expect("a group stands while it has members")
+    }
+
+    pub(crate) fn evaluated(&self) -> u64 {
+        self.evaluated
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Finds the groups that each event of the batch matches; they are told by [`Index::touched`] and their picks.
+    pub(crate) fn match_batch(&mut self, batch: &Batch) {
+        for id in self.touched.drain(..) {
+            if let Some(group) = self.groups.get_mut(id) {
+                group.picks.clear();
+                group.run = None;
+            }
+        }
+        for (index, event) in (0..).zip(batch.iter()) {
+            self.clock += 1;
+            let mut scan = Scan {
+                event,
+                index,
+                clock: self.clock,
+                groups: &mut self.groups,
+                touched: &mut self.touched,
+                evaluated: &mut self.evaluated,
+            };
+            if let Some(node) = self.exact.get(event.channel) {
+                node.visit(&mut scan);
+            }
+            self.prefixes.each(event.channel, |node| node.visit(&mut scan));
+        }
+    }
+
+    /// The groups that matched events of the last batch.
+    pub(crate) fn touched(&self) -> &[GroupId] {
+        &self.touched
+    }
+
+    /// The matches of a group as a run of the last batch, and its bytes; made once and shared.
+    pub(crate) fn run(&mut self, id: GroupId, batch: &Arc<Batch>) -> Option<(Run, usize)> {
+        let group = self.groups.get_mut(id)?;
+        if group.run.is_none() {
+            let run = Run::of_indexes(batch, &group.picks)?;
+            let bytes = run.bytes();
+            group.run = Some((run, bytes));
+        }
+        group.run.clone()
+    }
+
+    fn add_group(&mut self, predicate: Predicate) -> GroupId {
+        let group = Group {
+            predicate: predicate.clone(),
+            members: Vec::new(),
+            seen: 0,
+            picks: Vec::new(),
+            run: None,
+        };
+        let id = self.groups.insert(group);
+        let node = match &predicate.pattern {
+            ChannelPattern::Exact(name) => self.exact.entry(Arc::clone(name)).or_default(),
+            ChannelPattern::Prefix(prefix) => self.prefixes.entry(prefix),
+        };
+        node.add(&predicate.filter, id);
+        self.by_predicate.insert(predicate, id);
+        id
+    }
+
+    fn remove_group(&mut self, id: GroupId) {
+        let Some(group) = self.groups.remove(id) else { return };
+        let Predicate { pattern, filter, .. } = &group.predicate;
+        match pattern {
+            ChannelPattern::Exact(name) => {
+                if self.exact.get_mut(name).is_some_and(|node| node.remove(filter, id)) {
+                    self.exact.remove(name);
+                }
+            }
+            ChannelPattern::Prefix(prefix) => self.prefixes.change(prefix, |node| node.remove(filter, id)),
+        }
+        self.by_predicate.remove(&group.predicate);
+    }
+}
+
+/// One event on its way through the index.
+struct Scan<'a> {
+    event: EventView<'a>,
+    index: u32,
+    clock: u64,
+    groups: &'a mut Slab<Group>,
+    touched: &'a mut Vec<GroupId>,
+    evaluated: &'a mut u64,
+}
+
+impl Scan<'_> {
+    fn offer(&mut self, ids: &[GroupId]) {
+        for &id in ids {
+            let Some(group) = self.groups.get_mut(id) else { continue };
+            if std::mem::replace(&mut group.seen, self.clock) == self.clock {
+                continue;
+            }
+            *self.evaluated += 1;
+            if admits(group.predicate.rule, &group.predicate.filter, &self.event) {
+                if group.picks.is_empty() {
+                    self.touched.push(id);
+                }
+                group.picks.push(self.index);
+            }
+        }
+    }
+}
+
+/// The groups of one pattern.
+#[derive(Debug, Default)]
+struct Node {
+    /// Without a filter.
+    whole: Vec<GroupId>,
+    /// By the values of their most selective clause.
+    agents: ValueMap,
+    projects: ValueMap,
+    sources: TextMap,
+    correlation_ids: TextMap,
+    causation_ids: TextMap,
+    types: TextMap,
+    type_prefixes: PrefixMap<Vec<GroupId>>,
+    payload: BTreeMap<Box<str>, ValueMap>,
+    /// Groups at this node, those included that nothing can match.
+    count: usize,
+}
+
+/// Canonical scalars to groups.
+type ValueMap = BTreeMap<Box<[u8]>, Vec<GroupId>>;
+/// Texts to groups.
+type TextMap = BTreeMap<Box<str>, Vec<GroupId>>;
+
+impl Node {
+    fn add(&mut self, filter: &Filter, id: GroupId) {
+        self.count += 1;
+        self.places(filter, |ids| {
+            ids.push(id);
+            false
+        });
+    }
+
+    /// `true` if the node is empty now.
+    fn remove(&mut self, filter: &Filter, id: GroupId) -> bool {
+        self.count -= 1;
+        self.places(filter, |ids| {
+            ids.retain(|other| *other != id);
+            ids.is_empty()
+        });
+        self.count == 0
+    }
+
+    /// Applies the change to every list where a group with this filter stands; a list is removed where it says `true`.
+    fn places(&mut self, filter: &Filter, mut change: impl FnMut(&mut Vec<GroupId>) -> bool) {
+        // Clauses come in the order of selectivity.
+        let Some(clause) = filter.clauses().first() else {
+            change(&mut self.whole);
+            return;
+        };
+        match &clause.key {
+            Key::Agent => change_values(&mut self.agents, clause, change),
+            Key::Project => change_values(&mut self.projects, clause, change),
+            Key::Payload(name) => {
+                let table = self.payload.entry(name.clone()).or_default();
+                change_values(table, clause, change);
+                if table.is_empty() {
+                    self.payload.remove(name);
+                }
+            }
+            Key::Source => change_texts(&mut self.sources, clause, change),
+            Key::CorrelationId => change_texts(&mut self.correlation_ids, clause, change),
+            Key::CausationId => change_texts(&mut self.causation_ids, clause, change),
+            Key::EventType => {
+                change_texts(&mut self.types, clause, &mut change);
+                for prefix in &clause.prefixes {
+                    self.type_prefixes.change(prefix, &mut change);
+                }
+            }
+        }
+    }
+
+    fn visit(&self, scan: &mut Scan<'_>) {
+        scan.offer(&self.whole);
+        if self.count == self.whole.len() {
+            return;
+        }
+        let event = scan.event;
+        if !self.agents.is_empty() {
+            event.agents().filter_map(|agent| self.agents.get(agent)).for_each(|ids| scan.offer(ids));
+        }
+        if !self.projects.is_empty() {
+            event.projects().filter_map(|project| self.projects.get(project)).for_each(|ids| scan.offer(ids));
+        }
+        let texts = [
+            (&self.sources, event.source()),
+            (&self.correlation_ids, event.correlation_id()),
+            (&self.causation_ids, event.causation_id()),
+            (&self.types, Some(event.event_type)),
+        ];
+        for (table, text) in texts {
+            if let Some(ids) = text.and_then(|text| table.get(text)) {
+                scan.offer(ids);
+            }
+        }
+        self.type_prefixes.each(event.event_type, |ids| scan.offer(ids));
+        self.visit_payload(scan);
+    }
+
+    /// Looks at the payload once, however many keys are asked for.
+    fn visit_payload(&self, scan: &mut Scan<'_>) {
+        let payload = scan.event.payload();
+        if self.payload.len() <= 1 {
+            for (key, table) in &self.payload {
+                if let Some(ids) = payload_scalar(payload, key).and_then(|value| table.get(value.as_bytes()))
+                {
+                    scan.offer(ids);
+                }
+            }
+            return;
+        }
+        // The payload was checked to be JSON when it was published; in what is not, nothing is found.
+        let _ = json::members(payload, |key, raw| {
+            if let Some(table) = key.unescape().and_then(|key| self.payload.get(&*key))
+                && let Some(value) = newswire_protocol::Scalar::from_raw_json(raw)
+                && let Some(ids) = table.get(value.as_bytes())
+            {
+                scan.offer(ids);
+            }
+        });
+    }
+}
+
+fn change_values(table: &mut ValueMap, clause: &Clause, mut change: impl FnMut(&mut Vec<GroupId>) -> bool) {
+    for value in &clause.values {
+        if change(table.entry(value.as_bytes().into()).or_default()) {
+            table.remove(value.as_bytes());
+        }
+    }
+}
+
+fn change_texts(table: &mut TextMap, clause: &Clause, mut change: impl FnMut(&mut Vec<GroupId>) -> bool) {
+    // Envelope fields are strings: a number or boolean never matches them.
+    for text in clause.values.iter().filter_map(|value| value.as_str()) {
+        if change(table.entry(text.into()).or_default()) {
+            table.remove(text);
+        }
+    }
+}
+
+/// Values by prefix, found for a text by one look-up for each length that occurs.
+#[derive(Debug)]
+struct PrefixMap<T> {
+    values: BTreeMap<Box<str>, T>,
+    /// Byte lengths of the prefixes, and how many have each.
+    lengths: BTreeMap<usize, usize>,
+}
+
+impl<T> Default for PrefixMap<T> {
+    fn default() -> Self {
+        Self { values: BTreeMap::new(), lengths: BTreeMap::new() }
+    }
+}
+
+impl<T: Default> PrefixMap<T> {
+    fn entry(&mut self, prefix: &str) -> &mut T {
+        if !self.values.contains_key(prefix) {
+            *self.lengths.entry(prefix.len()).or_default() += 1;
+        }
+        self.values.entry(prefix.into()).or_default()
+    }
+
+    /// Changes the value of a prefix, which is removed if `change` says `true`.
+    fn change(&mut self, prefix: &str, change: impl FnOnce(&mut T) -> bool) {
+        if !change(self.entry(prefix)) {
+            return;
+        }
+        self.values.remove(prefix);
+        if let Some(count) = self.lengths.get_mut(&prefix.len()) {
+            *count -= 1;
+            if *count == 0 {
+                self.lengths.remove(&prefix.len());
+            }
+        }
+    }
+
+    fn each(&self, text: &str, mut visit: impl FnMut(&T)) {
+        for &length in self.lengths.keys() {
+            if length > text.len() {
+                break;
+            }
+            if let Some(value) = text.get(..length).and_then(|prefix| self.values.get(prefix)) {
+                visit(value);
+            }
+        }
+    }
+}
