@@ -112,7 +112,9 @@ impl Draft {
             let time = Rfc3339::parse(given).ok_or_else(|| {
                 invalid("timestamp", "must be RFC 3339 with an offset and at most 9 sub-second digits")
             })?;
-            self.timestamp = Some(time.to_string());
+            if !time.is_written_so(given) {
+                self.timestamp = Some(time.to_string());
+            }
         }
         Ok(self)
     }

@@ -140,6 +140,29 @@ pub fn members_with<'a>(
     Ok(true)
 }
 
+/// The raw value of the first member of this name in the object that the text begins with. What follows that
+/// member is not looked at.
+pub fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let mut scanner = Scanner::new(text);
+    scanner.space();
+    if scanner.peek() != Some(b'{') {
+        return None;
+    }
+    loop {
+        scanner.at += 1;
+        scanner.space();
+        let key = scanner.key().ok()?;
+        let value = scanner.value(&mut Ignore).ok()?;
+        if key.is(name) {
+            return Some(value);
+        }
+        scanner.space();
+        if scanner.peek() != Some(b',') {
+            return None;
+        }
+    }
+}
+
 /// The raw elements of the array that the whole text is; `Ok(None)` if it is JSON but no array.
 pub fn elements(text: &str) -> Result<Option<Vec<&str>>, SyntaxError> {
     let mut scanner = Scanner::new(text);
@@ -629,6 +652,16 @@ mod tests {
         assert_eq!(elements("[]"), Ok(Some(vec![])));
         assert_eq!(elements("{}"), Ok(None));
         assert!(elements("[1] 2").is_err() && elements("[1,]").is_err());
+    }
+
+    #[test]
+    fn one_member_is_found_by_its_name() {
+        let text = r#" {"a":1 , "b":{"c":2},"\u0063":[3],"d":4}"#;
+        let found = ["a", "b", "c", "d", "e"].map(|name| member(text, name));
+        assert_eq!(found, [Some("1"), Some("{\"c\":2}"), Some("[3]"), Some("4"), None]);
+        for none in ["{}", "[]", "", "{\"a\"", "{\"b\":1,}", "\"a\""] {
+            assert_eq!(member(none, "a"), None, "{none}");
+        }
     }
 
     #[test]

@@ -12,14 +12,7 @@ use crate::scalar::Scalar;
 ///
 /// The payload is taken to be a valid JSON object; in anything else nothing is found.
 pub fn payload_scalar(payload: &str, key: &str) -> Option<Scalar> {
-    let mut found = None;
-    let walked = json::members(payload, |name, value| {
-        if found.is_none() && name.is(key) {
-            found = Some(value);
-        }
-    });
-    walked.ok()?;
-    found.and_then(Scalar::from_raw_json)
+    json::member(payload, key).and_then(Scalar::from_raw_json)
 }
 
 /// Watches a payload go by: checks the rules and takes out what routing needs.
@@ -111,6 +104,9 @@ const FEW_KEYS: usize = 16;
 
 impl<'a> KeySets<'a> {
     fn open(&mut self, _kind: Kind) {
+        if self.keys.capacity() == 0 {
+            self.keys.reserve(FEW_KEYS);
+        }
         self.open.push(OpenObject { first_key: self.keys.len(), many: None });
     }
 

@@ -127,6 +127,12 @@ impl<'a> Rfc3339<'a> {
         years.contains(&unix_seconds).then_some(Self { unix_seconds, fraction })
     }
 
+    /// Whether this text, which was read as this time, is how the time is written.
+    pub fn is_written_so(&self, text: &str) -> bool {
+        let second = text.as_bytes().get(17..19);
+        text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T') && second != Some(b"60")
+    }
+
     /// The first microsecond that is not before it; times before 1970 are taken as 1970.
     pub fn micros_ceil(&self) -> UnixMicros {
         let Ok(seconds) = u64::try_from(self.unix_seconds) else {
