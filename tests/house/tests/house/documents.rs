@@ -107,6 +107,24 @@ fn missing_files(document: &Document) -> Vec<String> {
     findings
 }
 
+/// Configuration keys in code spans (`heartbeat.interval`) that the page of keys does not know. A span counts as a key
+/// when its first word is that of a key there.
+fn unknown_keys(document: &Document, keys: &[String]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (line, text) in &document.prose {
+        for span in text.split('`').skip(1).step_by(2) {
+            let key = span.split([' ', '=']).next().unwrap_or_default();
+            let Some((section, _)) = key.split_once('.') else { continue };
+            let plain = key.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '_' | '.'));
+            let is_key = plain && keys.iter().any(|known| known.starts_with(&format!("{section}.")));
+            if is_key && !keys.iter().any(|known| known == key) {
+                findings.push(format!("{}:{line}: {key} is no configuration key", document.path));
+            }
+        }
+    }
+    findings
+}
+
 /// Directories whose content appears by building.
 const BUILT: &[&str] = &["target", "newswire-data"];
 
@@ -119,6 +137,23 @@ fn every_named_file_exists() {
         "`docs/protocol.md`, `docs/none.md`, `crates/*/src`, `a/b`, `docs/<topic>.md`\n",
     );
     assert_eq!(missing_files(&planted), ["x.md:1: docs/none.md does not exist"]);
+}
+
+#[test]
+fn every_named_configuration_key_exists() {
+    let page = Document::parse("docs/configuration.md", &tree::read("docs/configuration.md"));
+    let headings = page.prose.iter().filter_map(|(_, line)| line.strip_prefix("### `")?.strip_suffix('`'));
+    let keys: Vec<String> = headings.map(str::to_owned).collect();
+    assert!(
+        keys.iter().any(|key| key == "log.sync"),
+        "the page of keys has headings like ### `log.sync`: {keys:?}"
+    );
+    let findings: Vec<String> =
+        documents().iter().flat_map(|document| unknown_keys(document, &keys)).collect();
+    assert_none(&findings);
+    let planted =
+        Document::parse("x.md", "`log.sync = \"os\"`, `log.sink`, `newswire.toml`, `task.created`\n");
+    assert_eq!(unknown_keys(&planted, &keys), ["x.md:1: log.sink is no configuration key"]);
 }
 
 #[test]
