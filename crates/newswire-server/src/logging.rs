@@ -14,7 +14,11 @@ use crate::server::count_panic;
 /// When the level is no filter, which the configuration has checked before.
 pub fn init(config: &LoggingConfig) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Whoever read standard error may have left; that is no reason to panic in the middle of serving.
+        .log_internal_errors(false);
     let coloured =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     // An error means that a subscriber is there already, as in tests that start several servers.

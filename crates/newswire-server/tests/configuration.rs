@@ -104,6 +104,15 @@ fn each_way_of_writing_a_value_is_read() {
 }
 
 #[test]
+fn a_log_in_memory_keeps_less_unless_told_otherwise() {
+    let kept =
+        |set: &[&str]| loaded("", &[], &[&["log.backend=memory"], set].concat()).retention.all.max_bytes;
+    assert_eq!(kept(&[]), Some(256 << 20));
+    assert_eq!(kept(&["retention.max_bytes=10GiB"]), Some(10 << 30));
+    assert_eq!(kept(&["retention.max_bytes=none"]), None);
+}
+
+#[test]
 fn variables_that_are_no_keys_are_left_alone() {
     let environment = [
         ("NEWSWIRE_CONFIG", "/etc/newswire.toml"),

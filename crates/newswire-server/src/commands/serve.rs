@@ -1,11 +1,22 @@
 //! `newswire serve`: runs the server until it is told to stop.
 
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::{Config, Inputs, docs, load};
+use anyhow::Context;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use tokio_util::sync::CancellationToken;
 
 use super::{EXIT_USAGE, Failure};
+use crate::config::{Config, Inputs, Source, docs, load, open_beyond_loopback};
+use crate::logging;
+use crate::server::{Server, signals};
+
+/// Connections that may wait to be accepted, so that a wave of reconnecting clients is not turned away; the system
+/// may lower it (`net.core.somaxconn`).
+const PENDING_CONNECTIONS: u32 = 4096;
 
 /// Arguments of `newswire serve`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +34,9 @@ pub struct Args {
     /// Set any configuration key; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Begin a new epoch: once, after restoring the data directory from a backup
+    #[arg(long)]
+    new_epoch: bool,
     /// Write docs/configuration.md to standard output
     #[arg(long, hide = true)]
     print_config_docs: bool,
@@ -45,8 +59,62 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         anstream::print!("{}", docs::example_file());
         return Ok(ExitCode::SUCCESS);
     }
-    let _config = configuration(args)?;
+    let config = configuration(args)?;
+    logging::init(&config.logging)?;
+    let stop = CancellationToken::new();
+    signals::watch(stop.clone()).context("cannot watch for signals")?;
+    let listener = listen(&config).await?;
+    let server = Server::start(listener, &config).await?;
+    let address = server.address()?;
+    announce(address, &config);
+    server.run(stop).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The one line on standard output: whoever started us reads the port from it.
+fn announce(address: SocketAddr, config: &Config) {
+    // Nobody may be reading; the server runs all the same.
+    let _ = writeln!(std::io::stdout(), "newswire listening on http://{address}");
+    if config.auth.mode.is_none() {
+        tracing::info!(
+            "open on loopback: everybody on this machine may read and publish, web pages of others may not"
+        );
+    } else {
+        tracing::warn!(%address, "auth.mode = none: everybody who reaches this address may read and publish");
+    }
+}
+
+async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let listen = &config.listen;
+    let addresses: Vec<SocketAddr> = lookup_host((listen.host(), listen.port()))
+        .await
+        .with_context(|| format!("cannot listen on {listen}: nobody knows the name {}", listen.host()))?
+        .collect();
+    // `localhost` is a name like any other to the resolver; what counts is where it leads.
+    if config.auth.mode.is_none() && addresses.iter().any(|address| !address.ip().is_loopback()) {
+        return Err(Failure::new(EXIT_USAGE, open_beyond_loopback(listen, &Source::Default)).into());
+    }
+    bind(&addresses).with_context(|| {
+        format!("cannot listen on {listen}; choose another address with --listen, or stop what listens there")
+    })
+}
+
+/// The first address that can be bound.
+fn bind(addresses: &[SocketAddr]) -> std::io::Result<TcpListener> {
+    let bind_one = |address: &SocketAddr| {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(*address)?;
+        socket.listen(PENDING_CONNECTIONS)
+    };
+    let mut result = Err(std::io::ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        result = bind_one(address);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 fn configuration(args: Args) -> anyhow::Result<Config> {

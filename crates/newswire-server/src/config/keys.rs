@@ -33,8 +33,8 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
         "retention",
         "How long events are kept. Each limit applies on its own: an event goes as soon as one of them says so. Age \
          counts from the moment the server stored the event. Space is given back a segment at a time, so disk use \
-         can exceed `retention.max_bytes` by about one segment. Under `[retention.channels.NAME]` the same three keys \
-         set limits for one channel, on top of those for the whole log.",
+         can exceed `retention.max_bytes` by about one segment. `[retention.channels.NAME]` sets limits for one \
+         channel; a name with a dot is quoted (`[retention.channels.\"a.b\"]`).",
     ),
     ("backlog", "What happens to a subscriber that reads more slowly than its events arrive."),
     ("ring", "The recent events that subscribers who keep up are served from."),
@@ -141,7 +141,7 @@ pub const KEYS: &[Key] = &[
         path: "retention.max_bytes",
         kind: Kind::OrNone(&BYTES),
         default: Some("10GiB"),
-        help: "The most all events may take on disk.",
+        help: "The most all events may take on disk. With `log.backend = \"memory\"` the default is 256MiB.",
     },
     Key {
         path: "retention.max_events",
@@ -151,21 +151,21 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "retention.channels.<channel>.max_age",
-        kind: Kind::OrNone(&AGE),
+        kind: AGE,
         default: None,
-        help: "The oldest an event of this channel may get.",
+        help: "The oldest an event of this channel may get, in place of `retention.max_age`, be it longer or shorter.",
     },
     Key {
         path: "retention.channels.<channel>.max_bytes",
-        kind: Kind::OrNone(&CHANNEL_BYTES),
+        kind: CHANNEL_BYTES,
         default: None,
-        help: "The most the events of this channel may take.",
+        help: "The most the events of this channel may take, beside the limits of the whole log.",
     },
     Key {
         path: "retention.channels.<channel>.max_events",
-        kind: Kind::OrNone(&EVENTS),
+        kind: EVENTS,
         default: None,
-        help: "The most events of this channel that are kept.",
+        help: "The most events of this channel that are kept, beside the limits of the whole log.",
     },
     Key {
         path: "backlog.policy",
@@ -228,7 +228,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "limits.request_bytes",
-        kind: Kind::Size(64 * KIB, GIB),
+        kind: Kind::Size(64 * KIB, 256 * MIB),
         default: Some("16MiB"),
         help: "The largest body of one HTTP request, such as a batch of events.",
     },
@@ -236,8 +236,8 @@ pub const KEYS: &[Key] = &[
         path: "limits.connections",
         kind: Kind::Count(1, 10_000_000),
         default: Some("20000"),
-        help: "WebSocket connections, and besides them HTTP connections, at once. One more is answered 503. The \
-               process needs as many file descriptors (`ulimit -n`).",
+        help: "WebSocket connections, and besides them HTTP connections, at once; one more is answered 503. The \
+               process needs that many file descriptors (`ulimit -n`).",
     },
     Key {
         path: "limits.channels",

@@ -316,6 +316,9 @@ fn flag_entries(inputs: &Inputs, problems: &mut Vec<Problem>) -> Vec<layer::Entr
     entries
 }
 
+/// `retention.max_bytes` of a log in memory, unless somebody says otherwise: disks are larger.
+const MEMORY_MAX_BYTES: u64 = 256 << 20;
+
 /// The layers so far: for each key that is set, its value and where it comes from.
 #[derive(Default)]
 struct Settings {
@@ -346,8 +349,11 @@ impl Settings {
             insert(&mut root, path, value.clone());
         }
         match serde_path_to_error::deserialize::<_, Config>(Value::Table(root)) {
-            Ok(config) => {
+            Ok(mut config) => {
                 self.check(&config, problems);
+                if config.log.backend == Backend::Memory && self.is_default("retention.max_bytes") {
+                    config.retention.all.max_bytes = Some(MEMORY_MAX_BYTES);
+                }
                 Some(config)
             }
             // Values are checked one by one before, so this is a key that the table and `Config` see differently.
@@ -386,6 +392,10 @@ impl Settings {
                 )));
             }
         }
+    }
+
+    fn is_default(&self, key: &str) -> bool {
+        matches!(self.values.get(&vec_path(key)), Some((_, Source::Default)))
     }
 
     fn source(&self, key: &str) -> Source {

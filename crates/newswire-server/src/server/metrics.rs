@@ -100,12 +100,11 @@ impl Collector for Process {
         gauge("process_start_time", "When the process started", Some(&Unit::Seconds), Some(started_at))?;
         gauge("process_resident_memory", "Memory in use", Some(&Unit::Bytes), resident_bytes())?;
         gauge("process_open_fds", "File descriptors in use", None, open_files())?;
-        gauge("process_max_fds", "File descriptors allowed", None, max_files())
+        gauge("process_max_fds", "File descriptors allowed", None, max_files().map(|files| files as f64))
     }
 }
 
 /// Absent where there is no `/proc`.
-#[expect(clippy::cast_precision_loss, reason = "metrics are floating point; bytes of memory stay below 2^53")]
 fn resident_bytes() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -113,14 +112,13 @@ fn resident_bytes() -> Option<f64> {
     Some((kib * 1024) as f64)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "metrics are floating point; file descriptors are few")]
 fn open_files() -> Option<f64> {
     // Reading the directory takes a descriptor of its own.
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
 }
 
-/// The soft limit on open files, which is the one that counts; absent where there is none.
-pub(crate) fn max_files() -> Option<f64> {
+/// The soft limit on open files, which is the one that counts; absent where it is unlimited or unknown.
+pub(crate) fn max_files() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -3,8 +3,136 @@
 pub mod accept;
 pub mod guard;
 mod metrics;
-mod problem_shim;
+mod routes;
 pub mod signals;
+pub mod storage;
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use newswire::Feed;
+use newswire_core::BacklogPolicy;
+use newswire_protocol::Limits;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Policy};
+use accept::{Door, HEADERS_TIMEOUT};
 pub use metrics::DoorMetrics;
 pub(crate) use metrics::count_panic;
+
+/// File descriptors that are not connections: the log's files, standard streams, the runtime's own.
+const OTHER_FILES: usize = 64;
+
+/// A server with its log open and its address bound. It answers once [`Server::run`] is polled.
+#[derive(Debug)]
+pub struct Server {
+    feed: Feed,
+    router: Router,
+    door: Door,
+    listener: TcpListener,
+    stop_within: Duration,
+}
+
+impl Server {
+    /// Opens the log and starts the feed on it.
+    ///
+    /// # Errors
+    /// When the log cannot be opened; see [`storage::open`].
+    pub async fn start(listener: TcpListener, config: &Config) -> anyhow::Result<Self> {
+        let mut registry = Registry::default();
+        metrics::register_process(&mut registry);
+        let door = Door {
+            max_connections: config.limits.connections,
+            headers_timeout: HEADERS_TIMEOUT,
+            metrics: DoorMetrics::register(&mut registry),
+        };
+        let log = storage::open(config).await?;
+        let feed = Feed::builder().settings(settings(config)).registry(registry).log(log).start()?;
+        tell_of_few_files(config.limits.connections);
+        let router = routes::router(&feed, config);
+        Ok(Self { feed, router, door, listener, stop_within: config.shutdown.timeout })
+    }
+
+    /// The address it listens on, with the port it was given.
+    ///
+    /// # Errors
+    /// When the system does not know.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        self.listener.local_addr().context("cannot tell the address that is listened on")
+    }
+
+    /// Serves until `stop`, then stops in order, within `shutdown.timeout`: nobody new is let in; requests in flight
+    /// are answered; sessions are told to come back later; the log is closed.
+    ///
+    /// Not cancel-safe: dropping it leaves closing the log to its destructor.
+    pub async fn run(self, stop: CancellationToken) {
+        let requests = TaskTracker::new();
+        self.door.serve(self.listener, self.router, &requests, stop).await;
+        let begin = Instant::now();
+        requests.close();
+        // Requests first, as they may publish and the log still takes it; half the time, as sessions need some too.
+        let answered = timeout(self.stop_within / 2, requests.wait()).await.is_ok();
+        let rest = self.stop_within.saturating_sub(begin.elapsed());
+        let drained = self.feed.shutdown(rest).await;
+        if answered && drained {
+            tracing::info!(elapsed_ms = millis(begin), "stopped");
+        } else {
+            tracing::warn!(
+                elapsed_ms = millis(begin),
+                requests = requests.len(),
+                drained,
+                "stopped; some peers were cut because shutdown.timeout was over"
+            );
+        }
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The feed's part of the configuration.
+fn settings(config: &Config) -> newswire::Settings {
+    newswire::Settings {
+        channels: config.channels.clone(),
+        arbitrary_channels_allowed: config.arbitrary_channels_allowed,
+        max_channels: config.limits.channels,
+        limits: Limits { event_bytes: config.limits.event_bytes, command_bytes: config.limits.command_bytes },
+        backlog_policy: match config.backlog.policy {
+            Policy::CatchUp => BacklogPolicy::CatchUp,
+            Policy::DropNewest => BacklogPolicy::DropNewest,
+            Policy::DropOldest => BacklogPolicy::DropOldest,
+            Policy::Disconnect => BacklogPolicy::Disconnect,
+        },
+        backlog_max_bytes: config.backlog.max_bytes,
+        ring_max_bytes: config.ring.max_bytes,
+        heartbeat_interval: config.heartbeat.interval,
+        heartbeat_timeout: config.heartbeat.timeout,
+        write_stall_timeout: config.write.stall_timeout,
+        checkpoint_interval: config.checkpoint.interval,
+        max_connections: config.limits.connections,
+        max_log_readers: config.limits.log_readers,
+        request_max_bytes: config.limits.request_bytes,
+    }
+}
+
+/// Better said at the start than found out at the thousandth connection.
+fn tell_of_few_files(connections: usize) {
+    let needed = (connections + OTHER_FILES) as u64;
+    if let Some(allowed) = metrics::max_files()
+        && allowed < needed
+    {
+        tracing::info!(
+            allowed,
+            needed,
+            "limits.connections is more than the file descriptors allow; `ulimit -n` (LimitNOFILE= in a systemd unit) \
+             raises them"
+        );
+    }
+}
