@@ -29,11 +29,12 @@ pub fn workspace_root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// `target/<profile>`: test executables lie one below, in `deps`.
+/// `target/<profile>`: binaries lie there, test executables one below, in `deps`.
 fn profile_dir() -> PathBuf {
     let executable = std::env::current_exe().expect("a running test knows its own path");
-    let deps = executable.parent().expect("an executable lies in a directory");
-    deps.parent().expect("deps lies in the profile's directory").to_path_buf()
+    let dir = executable.parent().expect("an executable lies in a directory");
+    let profile = if dir.ends_with("deps") { dir.parent() } else { Some(dir) };
+    profile.expect("deps lies in the profile's directory").to_path_buf()
 }
 
 fn build() {
