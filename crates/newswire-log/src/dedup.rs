@@ -15,6 +15,20 @@ pub struct Dedup {
     pub fingerprint: [u8; 16],
 }
 
+impl Dedup {
+    /// The identity of an event that this publisher calls `event_id`.
+    pub fn of(publisher: &str, event_id: &str, fingerprint: [u8; 16]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        // The length keeps ("a", "bc") and ("ab", "c") apart.
+        hasher.update(&(publisher.len() as u64).to_le_bytes());
+        hasher.update(publisher.as_bytes());
+        hasher.update(event_id.as_bytes());
+        let mut key = [0; 16];
+        hasher.finalize_xof().fill(&mut key);
+        Self { key, fingerprint }
+    }
+}
+
 /// How far back a repeated id is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DedupOptions {

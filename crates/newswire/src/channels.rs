@@ -1,0 +1,133 @@
+//! Which channels there are, as publishing and subscribing see it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use newswire_core::{ChannelPattern, ChannelPolicy};
+use newswire_protocol::codes::{ErrorCode, Refusal};
+use newswire_protocol::names::is_channel_name;
+use parking_lot::RwLock;
+
+/// The declared channels and, where arbitrary ones are allowed, those that were published to.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    policy: ChannelPolicy,
+    /// Channels beyond the declared ones that hold or held events.
+    found: RwLock<HashSet<Arc<str>>>,
+    /// Declared and found ones together may be so many.
+    max: usize,
+}
+
+impl Channels {
+    /// `stored` are the channels that the log holds already: they stay readable and count against `max`.
+    pub(crate) fn new(
+        declared: &[String],
+        arbitrary_allowed: bool,
+        max: usize,
+        stored: &[Arc<str>],
+    ) -> Result<Self, String> {
+        if let Some(bad) = declared.iter().find(|name| !is_channel_name(name)) {
+            return Err(bad.clone());
+        }
+        let policy = ChannelPolicy {
+            declared: declared.iter().map(|name| Arc::from(name.as_str())).collect(),
+            arbitrary_allowed,
+        };
+        let found = stored.iter().filter(|name| !policy.declared.contains(&***name)).cloned().collect();
+        Ok(Self { policy, found: RwLock::new(found), max })
+    }
+
+    /// What sessions go by: the declared channels and those that held events when the feed started.
+    pub(crate) fn readable(&self) -> ChannelPolicy {
+        let mut policy = self.policy.clone();
+        policy.declared.extend(self.found.read().iter().cloned());
+        policy
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.policy.declared.len() + self.found.read().len()
+    }
+
+    /// Lets an event into the channel, a new one if that is allowed and there is room for it.
+    pub(crate) fn admit(&self, channel: &str) -> Result<(), Refusal> {
+        if self.policy.declared.contains(channel) {
+            return Ok(());
+        }
+        if !self.policy.allows(channel) {
+            return Err(Refusal::because(
+                ErrorCode::UnknownChannel,
+                format!("{channel:?} is not declared; declared are {}", self.declared()),
+            ));
+        }
+        if self.found.read().contains(channel) {
+            return Ok(());
+        }
+        let mut found = self.found.write();
+        if self.policy.declared.len() + found.len() >= self.max && !found.contains(channel) {
+            return Err(Refusal::because(
+                ErrorCode::UnknownChannel,
+                format!(
+                    "{channel:?} would be a new channel and there are {} already (limits.channels)",
+                    self.max
+                ),
+            ));
+        }
+        found.insert(channel.into());
+        Ok(())
+    }
+
+    /// Reads the names and patterns of a request.
+    pub(crate) fn patterns(&self, names: &[String]) -> Result<Vec<ChannelPattern>, Refusal> {
+        let parse = |name: &String| {
+            self.policy.parse(name).or_else(|| self.found_pattern(name)).ok_or_else(|| {
+                Refusal::because(
+                    ErrorCode::UnknownChannel,
+                    format!("{name:?}; declared are {}, and names may end in *", self.declared()),
+                )
+            })
+        };
+        names.iter().map(parse).collect()
+    }
+
+    /// A channel that is no longer declared but still holds events stays readable.
+    fn found_pattern(&self, name: &str) -> Option<ChannelPattern> {
+        self.found.read().get(name).map(|name| ChannelPattern::Exact(Arc::clone(name)))
+    }
+
+    fn declared(&self) -> String {
+        self.policy.declared.iter().map(|name| &**name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channels(arbitrary: bool, max: usize, stored: &[&str]) -> Channels {
+        let stored: Vec<Arc<str>> = stored.iter().map(|name| Arc::from(*name)).collect();
+        Channels::new(&["tasks".into(), "agents".into()], arbitrary, max, &stored).unwrap()
+    }
+
+    #[test]
+    fn undeclared_channels_need_permission_and_room() {
+        let closed = channels(false, 10, &[]);
+        assert!(closed.admit("tasks").is_ok());
+        assert_eq!(closed.admit("other").unwrap_err().code, ErrorCode::UnknownChannel);
+        let open = channels(true, 4, &["old"]);
+        assert!(open.admit("new").is_ok() && open.admit("old").is_ok() && open.admit("new").is_ok());
+        assert_eq!(open.admit("newer").unwrap_err().code, ErrorCode::UnknownChannel);
+        assert_eq!(open.count(), 4);
+    }
+
+    #[test]
+    fn what_is_stored_stays_readable() {
+        let closed = channels(false, 10, &["old"]);
+        assert!(closed.patterns(&["old".into(), "a*".into()]).is_ok());
+        assert_eq!(closed.patterns(&["new".into()]).unwrap_err().code, ErrorCode::UnknownChannel);
+    }
+
+    #[test]
+    fn a_declared_name_must_be_one() {
+        assert_eq!(Channels::new(&["a b".into()], false, 1, &[]).unwrap_err(), "a b");
+    }
+}

@@ -1,0 +1,286 @@
+//! The feed: log, hub and everything that runs between them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use newswire_core::{Backlog, ChannelPolicy, HeartbeatConfig, Hub, HubConfig, SessionConfig};
+use newswire_log::{EventLog, LogHealth};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::channels::Channels;
+use crate::connections::Connections;
+use crate::health::{FeedState, Health, LogState, Progress};
+use crate::metrics::{Counters, Metrics};
+use crate::reader::LogReader;
+use crate::settings::Settings;
+use crate::{fanout, http};
+
+/// Unanswered publishes of one connection before it is read no further.
+const MAX_PUBLISHES: usize = 256;
+
+/// A running feed. Cloning is cheap and gives the same feed.
+#[derive(Clone)]
+pub struct Feed {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) hub: Mutex<Hub>,
+    pub(crate) channels: Channels,
+    pub(crate) settings: Settings,
+    pub(crate) session_config: Arc<SessionConfig>,
+    pub(crate) reader: LogReader,
+    pub(crate) metrics: Counters,
+    all_metrics: Metrics,
+    pub(crate) connections: Connections,
+    /// Last offset handed to the hub; a subscribe waits for what was durable before it.
+    pub(crate) dispatched: watch::Sender<u64>,
+    /// The zero of the session's clock.
+    pub(crate) started: Instant,
+    progress: Progress,
+    stopping: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// Puts a [`Feed`] together.
+pub struct FeedBuilder {
+    settings: Settings,
+    log: Option<Arc<dyn EventLog>>,
+    metrics: Metrics,
+}
+
+/// Why a feed did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No log was given.
+    #[error("a feed needs a log: call FeedBuilder::log")]
+    NoLog,
+    /// A declared channel has a name that cannot be one.
+    #[error("channel {name:?} cannot be declared: a name has 1 to 128 characters of A-Z a-z 0-9 _ . : # @ -")]
+    Channel {
+        /// The name as given.
+        name: String,
+    },
+}
+
+impl FeedBuilder {
+    /// Numbers and choices; see [`Settings`].
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Where events are kept.
+    #[must_use]
+    pub fn log(mut self, log: Arc<dyn EventLog>) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// Metrics that the log reports to already; without them the feed has its own.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Starts the fan-out on the current tokio runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(self) -> Result<Feed, StartError> {
+        let log = self.log.ok_or(StartError::NoLog)?;
+        let settings = self.settings;
+        let channels = Channels::new(
+            &settings.channels,
+            settings.arbitrary_channels_allowed,
+            settings.max_channels,
+            &log.channels(),
+        )
+        .map_err(|name| StartError::Channel { name })?;
+        let metrics = self.metrics.counters.clone();
+        let commits = log.follow();
+        let dispatched = commits.start() - 1;
+        let hub = Hub::new(hub_config(&settings), log.epoch(), dispatched);
+        let feed = Feed {
+            inner: Arc::new(Inner {
+                reader: LogReader::new(Arc::clone(&log), settings.max_log_readers, metrics.clone()),
+                connections: Connections::new(settings.max_connections),
+                log,
+                hub: Mutex::new(hub),
+                session_config: Arc::new(session_config(&settings, channels.readable())),
+                channels,
+                metrics,
+                dispatched: watch::Sender::new(dispatched),
+                started: Instant::now(),
+                all_metrics: self.metrics,
+                progress: Progress::new(),
+                stopping: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+                settings,
+            }),
+        };
+        feed.inner.tasks.spawn(fanout::run(feed.clone(), commits));
+        Ok(feed)
+    }
+}
+
+fn hub_config(settings: &Settings) -> HubConfig {
+    let backlog = Backlog { policy: settings.backlog_policy, max_bytes: settings.backlog_max_bytes };
+    HubConfig { ring_bytes: settings.ring_max_bytes, backlog }
+}
+
+fn session_config(settings: &Settings, channels: ChannelPolicy) -> SessionConfig {
+    SessionConfig {
+        limits: settings.limits,
+        channels,
+        checkpoint_interval: settings.checkpoint_interval,
+        heartbeat: HeartbeatConfig {
+            interval: settings.heartbeat_interval,
+            timeout: settings.heartbeat_timeout,
+            stall_timeout: settings.write_stall_timeout,
+        },
+        max_publishes: MAX_PUBLISHES,
+        ..SessionConfig::default()
+    }
+}
+
+impl Feed {
+    /// Starts putting a feed together.
+    #[must_use]
+    pub fn builder() -> FeedBuilder {
+        FeedBuilder { settings: Settings::default(), log: None, metrics: Metrics::new() }
+    }
+
+    /// The routes of the feed: `/events`, `/channels`, `/health`, `/metrics`, `/ws`; nest them under `/api/v1`.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        http::router(self.clone())
+    }
+
+    /// What the feed was told.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The log under the feed.
+    #[must_use]
+    pub fn log(&self) -> &dyn EventLog {
+        &*self.inner.log
+    }
+
+    pub(crate) fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.inner.hub.lock()
+    }
+
+    /// Time since the feed started; what sessions take for now.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.inner.started.elapsed()
+    }
+
+    /// Waits until everything that is durable now was handed to the hub.
+    ///
+    /// So a publisher that was answered and subscribes then finds its event behind the answer's offset.
+    /// Cancel-safe.
+    pub(crate) async fn caught_up_with_log(&self) {
+        let durable = self.inner.log.tail() - 1;
+        let mut dispatched = self.inner.dispatched.subscribe();
+        // An error means the fan-out ended: nothing more will be dispatched, so there is nothing to wait for.
+        let _ = dispatched.wait_for(|&dispatched| dispatched >= durable).await;
+    }
+
+    /// State of the log and whether what it stores reaches the subscribers.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let inner = &self.inner;
+        let (head, durable) = (inner.log.head(), inner.log.tail() - 1);
+        let dispatched = *inner.dispatched.borrow();
+        let state = inner.log.health();
+        let log = LogState {
+            status: state_name(&state),
+            epoch: inner.log.epoch().to_string(),
+            head,
+            offset: durable,
+        };
+        let feed = FeedState {
+            moving: inner.progress.moving(durable, dispatched),
+            dispatched,
+            connections: inner.connections.open() as u64,
+        };
+        Health::of(&state, log, feed, self.is_stopping())
+    }
+
+    /// Everything counted, as Prometheus text.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.sample();
+        self.inner.all_metrics.text()
+    }
+
+    fn sample(&self) {
+        let health = self.health();
+        let log = self.inner.log.stats();
+        let (hub, connections) = {
+            let hub = self.hub();
+            (hub.stats(), hub.connections())
+        };
+        for connection in &connections {
+            self.inner.metrics.lag_events.observe(connection.lag as f64);
+        }
+        let sampled = &self.inner.all_metrics.sampled;
+        sampled.head.set(health.log.head);
+        sampled.tail.set(health.log.offset + 1);
+        sampled.dispatched.set(health.feed.dispatched);
+        sampled.moving.set(u64::from(health.feed.moving));
+        sampled.disk_bytes.set(log.bytes);
+        sampled.ring_bytes.set(hub.ring_bytes as u64);
+        sampled.cursors_on_ring.set((hub.connections - hub.lagging) as u64);
+        sampled.cursors_on_log.set(hub.lagging as u64);
+        sampled.backlog_bytes.set(connections.iter().map(|connection| connection.queued_bytes as u64).sum());
+        sampled.dropped_events.set(connections.iter().map(|connection| connection.dropped).sum());
+        sampled.deliveries.set(hub.deliveries);
+        sampled.subscriptions.set(hub.subscriptions as u64);
+        sampled.channels.set(self.inner.channels.count() as u64);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.inner.stopping.is_cancelled()
+    }
+
+    /// Stops the feed: sessions get 1001 with `retry_after_ms`, the fan-out ends, the log is closed cleanly.
+    ///
+    /// Returns whether every session ended within `grace`; those that did not are cut.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.inner.stopping.cancel();
+        self.inner.connections.close_all();
+        let drained = tokio::time::timeout(grace, self.inner.connections.all_closed()).await.is_ok();
+        let log = Arc::clone(&self.inner.log);
+        // Closing syncs, which blocks; a panic there was reported by the panic hook already.
+        let _ = tokio::task::spawn_blocking(move || log.close()).await;
+        self.inner.tasks.close();
+        drained && tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_ok()
+    }
+}
+
+fn state_name(state: &LogHealth) -> &'static str {
+    match state {
+        LogHealth::Ok => "ok",
+        LogHealth::Full => "full",
+        LogHealth::Stopped { .. } => "stopped",
+    }
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}

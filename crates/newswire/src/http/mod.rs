@@ -1,0 +1,65 @@
+//! The HTTP surface: everything below `/api/v1`.
+
+mod channels;
+mod health;
+mod history;
+pub mod problem;
+mod publish;
+pub(crate) mod websocket;
+
+use axum::extract::{Query as Pairs, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get};
+use axum::{Extension, Router};
+use http::Uri;
+use newswire_core::Principal;
+use newswire_protocol::query::Query;
+
+use crate::Feed;
+use problem::Problem;
+
+/// The routes of a feed, to be nested under `/api/v1`.
+///
+/// Errors of every route, unknown addresses and methods included, are `application/problem+json`.
+pub(crate) fn router(feed: Feed) -> Router {
+    Router::new()
+        .route("/events", answers("GET, HEAD, POST", get(history::events).post(publish::publish)))
+        .route("/events/{offset}", answers("GET, HEAD", get(history::event)))
+        .route("/channels", answers("GET, HEAD", get(channels::channels)))
+        .route("/health", answers("GET, HEAD", get(health::health)))
+        .route("/health/live", answers("GET, HEAD", get(health::live)))
+        .route("/health/ready", answers("GET, HEAD", get(health::ready)))
+        .route("/metrics", answers("GET, HEAD", get(health::metrics)))
+        .route("/ws", answers("GET", get(websocket::all)))
+        .route("/ws/{channel}", answers("GET", get(websocket::one_channel)))
+        .fallback(unknown_address)
+        .layer(middleware::from_fn(identify))
+        .with_state(feed)
+}
+
+fn answers(allow: &'static str, methods: MethodRouter<Feed>) -> MethodRouter<Feed> {
+    methods.fallback(move || async move { Problem::method_not_allowed(allow) })
+}
+
+async fn unknown_address(request: Request) -> Problem {
+    Problem::not_found(format!("there is nothing at {}", request.uri().path()))
+}
+
+/// The one place where a request gets its principal; an outer layer may have given it one already.
+async fn identify(mut request: Request, next: Next) -> Response {
+    if request.extensions().get::<Principal>().is_none() {
+        request.extensions_mut().insert(Principal::anonymous());
+    }
+    next.run(request).await
+}
+
+/// Extractor shorthand used by the handlers.
+type Caller = Extension<Principal>;
+
+/// The query of a request, decoded and read; 400 naming the parameter that is wrong.
+fn read_query(uri: &Uri) -> Result<Query, Problem> {
+    let Pairs(pairs) = Pairs::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|error| Problem::bad_request(format!("the query cannot be read: {error}")))?;
+    Ok(Query::parse(pairs)?)
+}

@@ -1,0 +1,90 @@
+//! Errors over HTTP, as RFC 9457 `application/problem+json`.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use newswire_protocol::codes::{ErrorCode, Refusal};
+use serde_json::json;
+
+/// One problem: what went wrong with a request, and what to do about it.
+///
+/// Written as `{"type","title","status","detail","code"}`; `code` is the machine-readable name.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: String,
+    title: String,
+    detail: String,
+    allow: Option<&'static str>,
+}
+
+impl Problem {
+    /// A problem with its own `code` and `title`.
+    pub fn new(
+        status: StatusCode,
+        code: impl Into<String>,
+        title: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self { status, code: code.into(), title: title.into(), detail: detail.into(), allow: None }
+    }
+
+    /// 400 for a parameter or body that cannot be used.
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
+    }
+
+    /// 404 for something that is not there.
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
+    }
+
+    /// 405, naming what is allowed.
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        let detail = format!("this address answers {allow}");
+        let mut problem =
+            Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail);
+        problem.allow = Some(allow);
+        problem
+    }
+
+    /// 503 for a part that cannot work now.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", detail)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.code {
+            ErrorCode::UnknownChannel => StatusCode::NOT_FOUND,
+            ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+            ErrorCode::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+            ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::EventTooLarge | ErrorCode::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::IdConflict => StatusCode::CONFLICT,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let detail = refusal.detail.clone().unwrap_or_else(|| refusal.code.text().to_owned());
+        Self::new(status, refusal.code.code(), refusal.code.text(), detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "type": format!("urn:newswire:problem:{}", self.code),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        });
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}

@@ -1,0 +1,116 @@
+//! `GET /ws` and `GET /ws/{channel}`: the upgrade, and the raw stream behind it.
+
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use newswire_core::Principal;
+use newswire_protocol::command::{FilterChange, Subscribe};
+use newswire_protocol::query::Query;
+use tokio::net::TcpStream;
+
+use super::problem::Problem;
+use super::{Caller, read_query};
+use crate::Feed;
+use crate::connections::Place;
+use crate::socket;
+use crate::socket::handshake;
+
+/// `/ws`: subscriptions by command, or by the query's `channels`.
+pub(crate) async fn all(
+    State(feed): State<Feed>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let query = read_query(request.uri())?;
+    let asks = query.after.is_some() || query.since.is_some() || query.history.is_some();
+    if query.channels.is_empty() && (asks || !query.filters.clauses.is_empty()) {
+        return Err(Problem::bad_request("filters and start options need `channels`, or /ws/{channel}"));
+    }
+    let subscribe = (!query.channels.is_empty()).then(|| subscribe(query));
+    upgrade(feed, caller.0, request, subscribe)
+}
+
+/// `/ws/{channel}`: subscribed to that one channel from the first byte.
+pub(crate) async fn one_channel(
+    State(feed): State<Feed>,
+    caller: Caller,
+    Path(channel): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let mut query = read_query(request.uri())?;
+    query.channels.insert(0, channel);
+    upgrade(feed, caller.0, request, Some(subscribe(query)))
+}
+
+fn subscribe(query: Query) -> Subscribe {
+    let start = query.start();
+    Subscribe {
+        channels: query.channels,
+        filters: FilterChange::Replace(query.filters),
+        start,
+        sub: query.sub,
+    }
+}
+
+fn upgrade(
+    feed: Feed,
+    principal: Principal,
+    mut request: Request,
+    subscribe: Option<Subscribe>,
+) -> Result<Response, Problem> {
+    let accept = handshake::accept(request.method(), request.version(), request.headers())?;
+    if let Some(subscribe) = &subscribe {
+        feed.inner.channels.patterns(&subscribe.channels)?;
+    }
+    if feed.is_stopping() {
+        return Err(Problem::unavailable("the server is shutting down; try again"));
+    }
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let place = feed.inner.connections.enter();
+    let tasks = feed.inner.tasks.clone();
+    tasks.spawn(after_upgrade(feed, principal, on_upgrade, subscribe, place));
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+    ];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}
+
+/// Takes the stream out of HTTP and hands it to the session; a plain TCP stream without any wrapping.
+async fn after_upgrade(
+    feed: Feed,
+    principal: Principal,
+    on_upgrade: OnUpgrade,
+    subscribe: Option<Subscribe>,
+    place: Option<Place>,
+) {
+    let upgraded = match on_upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, "upgrade failed");
+            return;
+        }
+    };
+    match plain_tcp(upgraded) {
+        Ok((stream, early)) => socket::serve(feed, principal, stream, early, subscribe, place).await,
+        Err(upgraded) => {
+            socket::serve(feed, principal, TokioIo::new(upgraded), Bytes::new(), subscribe, place).await;
+        }
+    }
+}
+
+/// The bare TCP stream under an upgrade, with the bytes that were read too far; `Err` for any other transport.
+fn plain_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TcpStream>>()?;
+            Ok((parts.io.into_inner(), parts.read_buf))
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The first room of the street: validated drafts become durable events.
+
+use std::time::SystemTime;
+
+use newswire_core::{EventHead, Principal};
+use newswire_log::{AppendError, Appended, Dedup, NewEvent};
+use newswire_protocol::codes::{ErrorCode, Refusal};
+use newswire_protocol::event::Draft;
+use newswire_protocol::time::UnixMicros;
+use uuid::Uuid;
+
+use crate::Feed;
+
+/// Events that go to the log in one append; a larger publish is cut into several, in order.
+const MAX_APPEND_EVENTS: usize = 4_096;
+
+/// Bytes that go to the log in one append.
+const MAX_APPEND_BYTES: usize = 4 << 20;
+
+/// What a publisher is told of one stored event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Position in the log.
+    pub offset: u64,
+    /// The publisher's id, or the UUIDv7 it was given.
+    pub event_id: String,
+    /// Whether the same event had been stored before; `offset` is then that of the first.
+    pub duplicate: bool,
+}
+
+impl Feed {
+    /// Stores events and answers, in the order given, once the accepted ones are durable.
+    ///
+    /// A refused event is refused alone. Events of one call keep their order in the log. Dropping the future
+    /// does not undo what was handed to the log already.
+    pub async fn publish(
+        &self,
+        principal: &Principal,
+        drafts: Vec<Draft>,
+    ) -> Vec<Result<Published, Refusal>> {
+        let drafts = drafts.into_iter().map(Ok).collect();
+        self.publish_parsed(principal, drafts).await
+    }
+
+    /// Like [`publish`](Self::publish), for input of which some could not be parsed: those keep their place.
+    pub(crate) async fn publish_parsed(
+        &self,
+        principal: &Principal,
+        drafts: Vec<Result<Draft, Refusal>>,
+    ) -> Vec<Result<Published, Refusal>> {
+        let now = now();
+        let mut results = Vec::with_capacity(drafts.len());
+        let mut waiting = Chunk::default();
+        for draft in drafts {
+            match draft.and_then(|draft| self.admit(principal, &draft, now)) {
+                Ok(event) => {
+                    waiting.push(results.len(), event);
+                    // Stands until the log answers, which it does for every event of an append.
+                    results.push(Err(ErrorCode::Unavailable.into()));
+                    if waiting.is_full() {
+                        self.store(std::mem::take(&mut waiting), &mut results).await;
+                    }
+                }
+                Err(refusal) => results.push(Err(refusal)),
+            }
+        }
+        self.store(waiting, &mut results).await;
+        self.count_published(&results);
+        results
+    }
+
+    /// Turns a draft into what the log stores, if this principal may publish it.
+    fn admit(&self, principal: &Principal, draft: &Draft, now: UnixMicros) -> Result<NewEvent, Refusal> {
+        self.inner.channels.admit(&draft.channel)?;
+        let given_id = draft.event_id.as_deref();
+        let event_id = given_id.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+        let encoded = draft.encode(&event_id, now);
+        let dedup = given_id.map(|id| Dedup::of(&principal.id, id, draft.fingerprint()));
+        Ok(NewEvent { head: EventHead::of(draft, &encoded), encoded, dedup, event_id })
+    }
+
+    /// Appends one chunk and writes each answer to its place in `results`.
+    async fn store(&self, chunk: Chunk, results: &mut [Result<Published, Refusal>]) {
+        if chunk.events.is_empty() {
+            return;
+        }
+        let ids: Vec<String> = chunk.events.iter().map(|event| event.event_id.clone()).collect();
+        match self.inner.log.append(chunk.events).await {
+            Ok(appended) => {
+                for ((place, event_id), outcome) in chunk.places.into_iter().zip(ids).zip(appended) {
+                    results[place] = answer(outcome, event_id);
+                }
+            }
+            Err(error) => {
+                let refusal = refusal(&error);
+                for place in chunk.places {
+                    results[place] = Err(refusal.clone());
+                }
+            }
+        }
+    }
+
+    fn count_published(&self, results: &[Result<Published, Refusal>]) {
+        let metrics = &self.inner.metrics;
+        for result in results {
+            match result {
+                Ok(Published { duplicate, .. }) => {
+                    let counter = if *duplicate { &metrics.duplicates } else { &metrics.publishes };
+                    counter.inc();
+                }
+                Err(refusal) => metrics.refused(refusal.code.code()),
+            }
+        }
+    }
+}
+
+/// Events on their way to one append, with the place of each answer.
+#[derive(Default)]
+struct Chunk {
+    events: Vec<NewEvent>,
+    places: Vec<usize>,
+    bytes: usize,
+}
+
+impl Chunk {
+    fn push(&mut self, place: usize, event: NewEvent) {
+        self.bytes += event.encoded.json.len();
+        self.places.push(place);
+        self.events.push(event);
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() >= MAX_APPEND_EVENTS || self.bytes >= MAX_APPEND_BYTES
+    }
+}
+
+fn answer(outcome: Appended, event_id: String) -> Result<Published, Refusal> {
+    match outcome {
+        Appended::Stored { offset } => Ok(Published { offset, event_id, duplicate: false }),
+        Appended::Duplicate { offset } => Ok(Published { offset, event_id, duplicate: true }),
+        Appended::Conflict { offset } => Err(Refusal {
+            code: ErrorCode::IdConflict,
+            detail: Some(format!(
+                "event_id {event_id:?} stands at offset {offset} with another channel, type, payload or timestamp"
+            )),
+        }),
+    }
+}
+
+fn refusal(error: &AppendError) -> Refusal {
+    let code = match error {
+        AppendError::StorageFull { .. } => ErrorCode::StorageFull,
+        _ => ErrorCode::Unavailable,
+    };
+    Refusal { code, detail: Some(error.to_string()) }
+}
+
+/// The wall clock, in microseconds since the Unix epoch.
+pub(crate) fn now() -> UnixMicros {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixMicros(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,62 @@
+//! What a feed can be told, with its defaults.
+
+use std::time::Duration;
+
+use newswire_core::BacklogPolicy;
+use newswire_protocol::limits::Limits;
+
+/// Everything about a [`Feed`](crate::Feed) that is a number or a choice.
+///
+/// The defaults are those of `docs/configuration.md`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Channels that exist from the start.
+    pub channels: Vec<String>,
+    /// Whether a publish or subscription may name a channel nobody declared.
+    pub arbitrary_channels_allowed: bool,
+    /// How many distinct channels there may be in all.
+    pub max_channels: usize,
+    /// Sizes of events and commands, in bytes.
+    pub limits: Limits,
+    /// What happens to a subscriber whose backlog is full.
+    pub backlog_policy: BacklogPolicy,
+    /// Matching bytes that may wait for one subscriber on the live path.
+    pub backlog_max_bytes: usize,
+    /// Recent committed frames kept in memory for subscribers that keep up, in bytes.
+    pub ring_max_bytes: usize,
+    /// How often the server pings a connection.
+    pub heartbeat_interval: Duration,
+    /// How long a peer may show no sign of life after a ping.
+    pub heartbeat_timeout: Duration,
+    /// How long bytes may wait for a peer that reads nothing.
+    pub write_stall_timeout: Duration,
+    /// The longest a quiet subscriber waits for a checkpoint while the log moves.
+    pub checkpoint_interval: Duration,
+    /// WebSocket connections at once; the next one is answered 503.
+    pub max_connections: usize,
+    /// Blocking log reads at once, over all connections and requests.
+    pub max_log_readers: usize,
+    /// The largest body of one HTTP publish, in bytes.
+    pub request_max_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            channels: ["tasks", "agents", "budget", "messages", "system"].map(String::from).to_vec(),
+            arbitrary_channels_allowed: false,
+            max_channels: 10_000,
+            limits: Limits::default(),
+            backlog_policy: BacklogPolicy::CatchUp,
+            backlog_max_bytes: 1 << 20,
+            ring_max_bytes: 16 << 20,
+            heartbeat_interval: Duration::from_secs(25),
+            heartbeat_timeout: Duration::from_secs(10),
+            write_stall_timeout: Duration::from_secs(60),
+            checkpoint_interval: Duration::from_secs(10),
+            max_connections: 20_000,
+            max_log_readers: 4,
+            request_max_bytes: 16 << 20,
+        }
+    }
+}
