@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use newswire_core::{Lost, Selector};
+use newswire_core::{Direction, Lost, ReadRequest, Selector};
 use newswire_protocol::UnixMicros;
 
 /// A channel's newest trimmed event. Events at or below it are gone.
@@ -55,6 +55,17 @@ impl Floors {
             *known = floor;
         }
         self.highest = self.highest.max(floor.to);
+    }
+
+    /// What a page of this read says is lost.
+    pub(crate) fn lost_to(&self, request: &ReadRequest) -> Vec<Lost> {
+        if request.direction == Direction::Backward || self.highest <= request.from {
+            return Vec::new();
+        }
+        self.matching(&request.selector, |floor, after| {
+            let is_recent = request.since.is_none_or(|since| floor.stored_at >= since);
+            is_recent && floor.to > after.max(request.from)
+        })
     }
 
     /// What a reader of `selector` that has everything up to `after` can no longer get.

@@ -19,6 +19,8 @@ mod writer;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use dedup::{Dedup, DedupOptions};
+pub use embedded::disk::OsDisk;
+pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError, SyncMode};
 pub use event_log::{
     AppendError, Appended, ChannelStats, Commit, EventLog, LogHealth, LogStats, NewEvent, Observer, ReadError, Trim,
     TrimError,

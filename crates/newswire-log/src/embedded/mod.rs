@@ -1,3 +1,189 @@
-//! The log on disk.
+//! The log on disk: segments of batches, written by one thread, synced before anything is acknowledged or shown.
+//!
+//! The files are described in `docs/decisions/log-format.md`. `disk` is the only way to files; `record`, `batch`,
+//! `segment`, `manifest`, `ids` and `index_file` are the shapes; `scan` and `recovery` open what is there; `engine`
+//! writes; `planner`, `chunk_cache` and `reader` read; `trim` and `keeper` let old events go.
 
+mod batch;
+mod chunk_cache;
 pub mod disk;
+mod engine;
+mod format;
+mod ids;
+mod index;
+mod index_file;
+mod keeper;
+mod manifest;
+mod options;
+mod planner;
+mod postings;
+mod reader;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+mod segment_file;
+mod store;
+mod trim;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use futures_util::future::BoxFuture;
+use newswire_core::{LogView, Lost, Page, ReadRequest, Selector};
+use newswire_protocol::{Epoch, UnixMicros};
+use parking_lot::Mutex;
+
+use self::disk::{Disk, LockGuard};
+use self::engine::FileEngine;
+use self::format::LOCK_FILE;
+use self::keeper::KeeperHandle;
+pub use self::manifest::EpochStart;
+pub use self::options::{EmbeddedOptions, OpenError, SyncMode};
+use self::store::Store;
+use crate::event_log::{
+    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvent, ReadError, Trim, TrimError,
+};
+use crate::follow::CommitReceiver;
+use crate::writer::{Shared, WriterHandle};
+
+/// The log in a directory of its own.
+///
+/// Beyond the promises of [`EventLog`]: with [`SyncMode::Always`] an acknowledged event survives a power failure, and
+/// nothing is shown that does not. Damage to what is proven durable refuses to open; what follows the last proven place
+/// and is not whole was never acknowledged, and is cut off with a warning. Any failed sync stops publishing until the
+/// log is opened again; reads go on. A full disk refuses publishes, and heals by itself.
+pub struct EmbeddedLog {
+    store: Arc<Store>,
+    shared: Arc<Shared>,
+    writer: WriterHandle,
+    /// Given back when the log is closed.
+    lock: Mutex<Option<LockGuard>>,
+}
+
+impl EmbeddedLog {
+    /// Opens the log in `dir`, creating both where there is none. Reads only the segment written last, and what is
+    /// inside the dedup window; blocks on the disk.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] where somebody else has the directory open, [`OpenError::Damaged`] where something durable
+    /// is missing or wrong (nothing was changed then), [`OpenError::Version`], [`OpenError::Io`].
+    pub fn open(dir: &Path, options: EmbeddedOptions, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        disk.create_dir_all(dir).map_err(OpenError::io("creating", dir))?;
+        let lock_path = dir.join(LOCK_FILE);
+        let lock = disk.lock(&lock_path).map_err(OpenError::io("locking", &lock_path))?;
+        let Some(lock) = lock else { return Err(OpenError::Locked { dir: dir.to_owned() }) };
+        let batch = options.batch;
+        let shared_parts = (options.dedup, options.clock.clone(), options.observer.clone());
+        let epoch = Epoch(uuid::Uuid::new_v4());
+        let recovery::Recovered { store, start, saved_ids } = recovery::open(dir, options, disk, epoch)?;
+        let (dedup, clock, observer) = shared_parts;
+        let shared = Arc::new(Shared::new(start.next_offset, dedup, clock, observer));
+        let now = shared.clock.now().max(start.last_time);
+        ids::rebuild(&store, &mut shared.dedup.lock(), &saved_ids, now)
+            .map_err(|error| recovery::unreadable(&store, &error))?;
+        let store = Arc::new(store);
+        let (roll_wanted, io) = (Arc::new(AtomicBool::new(false)), OpenError::io("starting a thread for", dir));
+        let keeper = KeeperHandle::spawn(store.clone(), shared.clone(), roll_wanted.clone());
+        let keeper = Arc::new(keeper.map_err(io)?);
+        let segments = store.segments();
+        let active = segments.last().expect("recovery makes sure of a segment to write to").clone();
+        let engine = FileEngine::new(store.clone(), keeper, active, &start, roll_wanted);
+        let writer = WriterHandle::spawn(engine, shared.clone(), start.last_time, batch)
+            .map_err(OpenError::io("starting a thread for", dir))?;
+        Ok(Self { store, shared, writer, lock: Mutex::new(Some(lock)) })
+    }
+
+    /// Appends events whose offsets somebody else gave, ascending and at or beyond the tail; holes are allowed.
+    /// Otherwise as [`EventLog::append`].
+    pub fn append_at(&self, events: Vec<(u64, NewEvent)>) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
+        let (offsets, events) = events.into_iter().unzip();
+        self.writer.append(events, Some(offsets))
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.store.dir
+    }
+}
+
+impl LogView for EmbeddedLog {
+    fn epoch(&self) -> Epoch {
+        self.store.epoch
+    }
+
+    fn head(&self) -> u64 {
+        let tail = self.tail();
+        self.store.read_catalog(|catalog| catalog.head).unwrap_or(tail)
+    }
+
+    fn tail(&self) -> u64 {
+        self.shared.tail()
+    }
+
+    fn channels(&self) -> Vec<Arc<str>> {
+        self.store.read_catalog(|catalog| catalog.channels.keys().cloned().collect())
+    }
+
+    fn lost(&self, selector: &Selector, after: u64) -> Vec<Lost> {
+        self.store.floors_and_head().0.lost(selector, after)
+    }
+
+    fn lost_since(&self, selector: &Selector, since: UnixMicros) -> Vec<Lost> {
+        self.store.floors_and_head().0.lost_since(selector, since)
+    }
+}
+
+impl EventLog for EmbeddedLog {
+    fn append(&self, events: Vec<NewEvent>) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
+        self.writer.append(events, None)
+    }
+
+    fn read(&self, request: &ReadRequest) -> Result<Page, ReadError> {
+        reader::read(&self.store, self.tail(), request)
+    }
+
+    fn follow(&self) -> CommitReceiver {
+        self.shared.followers.join(|| self.shared.tail())
+    }
+
+    fn trim(&self, trim: &Trim) -> Result<u64, TrimError> {
+        trim::trim(&self.store, &self.shared, trim.channel.as_deref(), trim.up_to)
+    }
+
+    fn retain(&self) -> Result<u64, TrimError> {
+        trim::retain(&self.store, &self.shared)
+    }
+
+    fn stats(&self) -> LogStats {
+        let (head, tail) = (self.head(), self.tail());
+        self.shared.stats(self.store.epoch, head, tail, self.store.kept())
+    }
+
+    fn channel_stats(&self) -> Vec<ChannelStats> {
+        self.store.read_catalog(|catalog| {
+            let channels = catalog.channels.iter();
+            let stats = channels.map(|(name, state)| {
+                let store::ChannelState { first, last, events, bytes } = *state;
+                ChannelStats { name: name.clone(), first, last, events, bytes }
+            });
+            stats.collect()
+        })
+    }
+
+    fn health(&self) -> LogHealth {
+        self.shared.health.lock().clone()
+    }
+
+    fn close(&self) {
+        self.writer.close();
+        self.lock.lock().take();
+    }
+}
+
+impl Drop for EmbeddedLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -140,10 +140,7 @@ impl EventLog for MemoryLog {
         let tail = self.tail();
         let kept = self.store.kept.read();
         let bounds = Bounds::of(request, kept.head().unwrap_or(tail), tail);
-        let lost = match request.direction {
-            Direction::Forward => kept.floors.lost(&request.selector, request.from),
-            Direction::Backward => Vec::new(),
-        };
+        let lost = kept.floors.lost_to(request);
         let mut page = PageBuilder::new(request, &kept.floors, bounds);
         if !bounds.is_empty() {
             kept.fill(&mut page, bounds, request.direction);

@@ -1,0 +1,332 @@
+//! The writing half: one write and one sync a batch, marks, segment rolls.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use newswire_core::MetaView;
+use newswire_protocol::UnixMicros;
+
+use super::batch::{self, BATCH_HEADER_BYTES, BatchFacts, Position};
+use super::disk::replace_file;
+use super::index::{ActiveIndex, Indexed};
+use super::keeper::KeeperHandle;
+use super::options::SyncMode;
+use super::record;
+use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment_file::Segment;
+use super::store::Store;
+use crate::writer::{Engine, PersistError, Persisted, Prepared};
+
+/// Batches beyond this are not written into zeroed space: zeroing would double their bytes to save one small write.
+const ZERO_AHEAD_BATCH_BYTES: usize = 32 << 10;
+
+pub(crate) struct FileEngine {
+    store: Arc<Store>,
+    keeper: Arc<KeeperHandle>,
+    active: Arc<Segment>,
+    /// Where the next batch goes.
+    position: u64,
+    /// Everything before was synced.
+    durable: Position,
+    /// Up to here the file is known to hold zeros behind `position`.
+    zeroed_to: u64,
+    next_offset: u64,
+    last_time: UnixMicros,
+    buffer: Vec<u8>,
+    /// Where the records of the last batch begin in the segment.
+    records_at: u64,
+    /// Something was written since the last mark.
+    mark_due: bool,
+    last_sync: Instant,
+    /// The keeper found the active segment fully trimmed.
+    roll_wanted: Arc<AtomicBool>,
+}
+
+/// Where writing goes on after opening.
+pub(crate) struct Start {
+    pub(crate) position: u64,
+    pub(crate) next_offset: u64,
+    pub(crate) last_time: UnixMicros,
+    /// No batch testifies yet for the last ones.
+    pub(crate) mark_due: bool,
+}
+
+impl FileEngine {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        keeper: Arc<KeeperHandle>,
+        active: Arc<Segment>,
+        start: &Start,
+        roll_wanted: Arc<AtomicBool>,
+    ) -> Self {
+        let durable = Position { sequence: active.header.sequence, byte: start.position };
+        Self {
+            store,
+            keeper,
+            active,
+            position: start.position,
+            durable,
+            zeroed_to: start.position,
+            next_offset: start.next_offset,
+            last_time: start.last_time,
+            buffer: Vec::new(),
+            records_at: 0,
+            mark_due: start.mark_due,
+            last_sync: Instant::now(),
+            roll_wanted,
+        }
+    }
+
+    fn mode(&self) -> SyncMode {
+        self.store.options.sync
+    }
+
+    fn is_synced(&self) -> bool {
+        self.durable == Position { sequence: self.active.header.sequence, byte: self.position }
+    }
+
+    fn broken(&self, doing: &str, error: &io::Error) -> PersistError {
+        PersistError::Broken(format!("{doing} {}: {error}", self.active.name()))
+    }
+
+    fn encode(&mut self, prepared: &Prepared) {
+        let salt = self.active.salt();
+        let facts = BatchFacts {
+            first_offset: prepared.batch.first(),
+            appended_at: prepared.now,
+            durable: self.durable,
+        };
+        let frames = prepared.batch.frames();
+        self.buffer.clear();
+        batch::encode(&mut self.buffer, salt, &facts, |out, note| {
+            for event in &prepared.events {
+                let (meta, frame) = (&prepared.metas[event.meta.clone()], &frames[event.frame.clone()]);
+                note(record::encode(out, salt, event.offset, prepared.now, event.dedup.as_ref(), meta, frame));
+            }
+        });
+    }
+
+    /// Writes the buffer at the position, which stays where it is.
+    fn write(&mut self) -> Result<(), PersistError> {
+        let end = self.position + self.buffer.len() as u64;
+        self.zero_ahead(end);
+        let written = self.active.file.write_at(&self.buffer, self.position);
+        written.map_err(|error| self.undo("writing", &error))
+    }
+
+    /// Takes back what a failed write or sync may have left behind. The bytes of a refused batch can then not come back
+    /// to life: not all of them were written, or they are cut off, or the next batch overwrites their header.
+    fn undo(&mut self, doing: &str, error: &io::Error) -> PersistError {
+        self.zeroed_to = self.position;
+        let cut = self.active.file.set_len(self.position);
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if doing == "writing" => {
+                if let Err(error) = cut {
+                    tracing::warn!(%error, segment = %self.active.name(), "cutting off a refused batch");
+                }
+                PersistError::Full
+            }
+            _ => self.broken(doing, error),
+        }
+    }
+
+    /// Makes room of zeros for small batches, so that their syncs need not change the file's length.
+    fn zero_ahead(&mut self, end: u64) {
+        let piece = self.store.options.zero_ahead_bytes;
+        let limit = self.store.options.effective_segment_bytes();
+        let is_wanted = piece > 0 && self.buffer.len() <= ZERO_AHEAD_BATCH_BYTES && end < limit;
+        if !is_wanted || end <= self.zeroed_to {
+            return;
+        }
+        let from = self.zeroed_to.max(self.position);
+        let to = (end + piece).min(limit);
+        let zeros = vec![0; (to - from) as usize];
+        // Where there is no space for zeros there may be for the batch.
+        if self.active.file.write_at(&zeros, from).is_ok() {
+            self.zeroed_to = to;
+        }
+    }
+
+    fn sync(&mut self) -> Result<Duration, PersistError> {
+        let began = Instant::now();
+        self.active.file.sync_data().map_err(|error| self.undo("syncing", &error))?;
+        self.last_sync = Instant::now();
+        Ok(began.elapsed())
+    }
+
+    fn is_sync_due(&self) -> bool {
+        match self.mode() {
+            SyncMode::Always => true,
+            SyncMode::Interval(interval) => self.last_sync.elapsed() >= interval,
+            SyncMode::Os => false,
+        }
+    }
+
+    fn advance(&mut self, synced: bool) {
+        self.position += self.buffer.len() as u64;
+        if synced {
+            self.durable = Position { sequence: self.active.header.sequence, byte: self.position };
+        }
+    }
+
+    /// Closes the active segment durably and begins the next.
+    fn roll(&mut self) -> Result<(), PersistError> {
+        let file = &self.active.file;
+        if self.zeroed_to > self.position {
+            file.set_len(self.position).map_err(|error| self.broken("cutting", &error))?;
+        }
+        file.sync_all().map_err(|error| self.broken("syncing", &error))?;
+        self.zeroed_to = self.position;
+        self.durable = Position { sequence: self.active.header.sequence, byte: self.position };
+        let header = SegmentHeader {
+            epoch: self.store.epoch,
+            sequence: self.active.header.sequence + 1,
+            base_offset: self.next_offset,
+            created_at: self.last_time,
+            previous_len: self.position,
+        };
+        let next = create_segment(&self.store, header).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => PersistError::Full,
+            _ => self.broken("creating the segment behind", &error),
+        })?;
+        let sequence = header.sequence;
+        let noted = self.store.change_manifest(|manifest| manifest.last_sequence = sequence);
+        match noted {
+            // The manifest's last sequence is a lower bound; the next change of it catches up.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            other => other.map_err(|error| self.broken("writing the manifest beside", &error))?,
+        }
+        let full = std::mem::replace(&mut self.active, next.clone());
+        self.store.push_segment(next);
+        self.keeper.seal(full);
+        self.position = SEGMENT_HEADER_BYTES;
+        self.zeroed_to = SEGMENT_HEADER_BYTES;
+        self.durable = Position { sequence, byte: SEGMENT_HEADER_BYTES };
+        Ok(())
+    }
+
+    fn has_events(&self) -> bool {
+        self.active.summary(|summary| summary.events > 0)
+    }
+
+    /// Writes a durable mark: an empty batch that testifies for all before it.
+    fn mark(&mut self) -> Result<(), PersistError> {
+        self.mark_due = false;
+        if !self.is_synced() {
+            self.sync()?;
+            self.advance_nothing();
+        }
+        let facts =
+            BatchFacts { first_offset: self.next_offset, appended_at: self.last_time, durable: self.durable };
+        self.buffer.clear();
+        batch::encode(&mut self.buffer, self.active.salt(), &facts, |_, _| {});
+        match self.write() {
+            Ok(()) => {}
+            // A mark proves; without it nothing is lost.
+            Err(PersistError::Full) => return Ok(()),
+            Err(broken) => return Err(broken),
+        }
+        self.sync()?;
+        self.advance(true);
+        self.active.commit(self.position, std::iter::empty());
+        Ok(())
+    }
+
+    fn advance_nothing(&mut self) {
+        self.buffer.clear();
+        self.advance(true);
+    }
+}
+
+/// Creates a segment file durably: it is there whole, or not at all.
+pub(crate) fn create_segment(store: &Store, header: SegmentHeader) -> io::Result<Arc<Segment>> {
+    let path = store.segment_path(header.base_offset);
+    let file = replace_file(store.disk.as_ref(), &path, &header.encode())?;
+    let (end, index) = (SEGMENT_HEADER_BYTES, ActiveIndex::new());
+    Ok(Arc::new(Segment::in_memory(header, path, file, end, index, store.tables.clone())))
+}
+
+impl Engine for FileEngine {
+    fn persist(&mut self, prepared: &Prepared) -> Result<Persisted, PersistError> {
+        self.encode(prepared);
+        let end = self.position + self.buffer.len() as u64;
+        let is_full = end > self.store.options.effective_segment_bytes();
+        if (is_full || self.roll_wanted.swap(false, Ordering::Relaxed)) && self.has_events() {
+            self.roll()?;
+            self.encode(prepared);
+        }
+        let began = Instant::now();
+        self.write()?;
+        let write = began.elapsed();
+        let is_synced = self.is_sync_due();
+        let sync = if is_synced { self.sync()? } else { Duration::ZERO };
+        self.records_at = self.position + BATCH_HEADER_BYTES as u64;
+        self.advance(is_synced);
+        self.mark_due = true;
+        self.next_offset = prepared.batch.last() + 1;
+        self.last_time = prepared.now;
+        Ok(Persisted { bytes: self.buffer.len(), write, sync })
+    }
+
+    fn publish(&mut self, prepared: &Prepared) {
+        let frames = |event: &crate::writer::PreparedEvent| event.frame.len();
+        let size = |event: &crate::writer::PreparedEvent| {
+            let dedup = if event.dedup.is_some() { 32 } else { 0 };
+            record::RECORD_HEAD_BYTES + dedup + event.meta.len() + frames(event)
+        };
+        let mut position = self.records_at;
+        let indexed = prepared.events.iter().map(|event| {
+            let bytes = size(event);
+            let meta = MetaView::decode(&prepared.metas[event.meta.clone()])
+                .expect("the batch was built from this head and checked it");
+            let at = position;
+            position += bytes as u64;
+            Indexed {
+                offset: event.offset,
+                stored_at: prepared.now,
+                position: at,
+                bytes,
+                has_id: event.dedup.is_some(),
+                meta,
+            }
+        });
+        self.active.commit(self.position, indexed);
+        let sizes = prepared.events.iter().map(|event| size(event) as u64);
+        self.store.change_catalog(|catalog| catalog.add(&prepared.batch, sizes));
+    }
+
+    fn idle_after(&self) -> Option<Duration> {
+        match self.mode() {
+            SyncMode::Always if self.mark_due => Some(self.store.options.mark_after),
+            SyncMode::Interval(interval) if self.mark_due => Some(interval.saturating_sub(self.last_sync.elapsed())),
+            _ => Some(self.store.options.retention.interval),
+        }
+    }
+
+    fn idle(&mut self) -> Result<(), PersistError> {
+        if self.roll_wanted.swap(false, Ordering::Relaxed) && self.has_events() {
+            self.roll()?;
+        }
+        if self.mark_due && self.mode() != SyncMode::Os { self.mark() } else { Ok(()) }
+    }
+
+    fn close(&mut self, healthy: bool) -> Result<(), PersistError> {
+        self.keeper.stop();
+        if !healthy {
+            return Ok(());
+        }
+        self.mark()?;
+        let file = &self.active.file;
+        file.set_len(self.position).map_err(|error| self.broken("cutting", &error))?;
+        file.sync_all().map_err(|error| self.broken("syncing", &error))?;
+        let end = Position { sequence: self.active.header.sequence, byte: self.position };
+        let next_offset = self.next_offset;
+        let closed = self.store.change_manifest(|manifest| {
+            manifest.clean_end = Some(end);
+            manifest.next_offset = next_offset;
+        });
+        closed.map_err(|error| self.broken("writing the manifest beside", &error))
+    }
+}
