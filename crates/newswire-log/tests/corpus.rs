@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+#[allow(unreachable_pub, reason = "a library of its own when it is fuzzed")]
 #[path = "../../../fuzz/src/lib.rs"]
 mod targets;
 

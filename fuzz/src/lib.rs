@@ -1,0 +1,213 @@
+//! What each fuzz target does with its input: it parses, and whatever was accepted must hold to what the parser
+//! promises. The targets run these under libFuzzer; the test suite runs them over the corpus.
+
+use newswire_core::{BatchBuilder, EventHead, Filter};
+use newswire_protocol::frame::{Item, Violation};
+use newswire_protocol::{
+    Command, CommandFrame, Draft, ErrorCode, FilterSpec, FrameDecoder, Limits, Refusal, Scalar,
+    ServerMessage, UnixMicros, json, parse_command, parse_server_message, payload_scalar,
+};
+
+const NOW: UnixMicros = UnixMicros(1_795_361_040_123_456);
+
+/// Bytes of a client mean the same however they are cut; the first byte says how.
+pub fn frame(data: &[u8]) {
+    let Some((&cut, bytes)) = data.split_first() else {
+        return;
+    };
+    let whole = decode(bytes.chunks(bytes.len().max(1)));
+    let pieces = decode(bytes.chunks(usize::from(cut % 16) + 1));
+    assert_eq!(whole.0, pieces.0);
+    assert_eq!(whole.1.map(|violation| violation.close), pieces.1.map(|violation| violation.close));
+}
+
+fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Item>, Option<Violation>) {
+    let mut decoder = FrameDecoder::new(1 << 16);
+    let mut items = Vec::new();
+    for mut piece in pieces {
+        loop {
+            match decoder.decode(&mut piece) {
+                Ok(Some(Item::Text(text))) => {
+                    assert!(text.len() <= 1 << 16);
+                    items.push(Item::Text(text));
+                }
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => break,
+                Err(violation) => return (items, Some(violation)),
+            }
+        }
+        assert!(piece.is_empty());
+    }
+    (items, None)
+}
+
+/// A command that was read is read again the same from what a client writes for it; a refusal has a valid answer.
+pub fn command(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    let limits = Limits { event_bytes: 8192, command_bytes: 4096 };
+    match parse_command(text, &limits) {
+        Ok(frame) => same_again(&frame),
+        Err((id, refusal)) => {
+            assert!(id.is_none() || json::document(text).is_ok());
+            let mut answer = Vec::new();
+            newswire_protocol::reply::error(&mut answer, id.as_ref(), &refusal);
+            let answer = String::from_utf8(answer).expect("what the server says is UTF-8");
+            match parse_server_message(&answer) {
+                Ok(ServerMessage::Error { code, .. }) => assert_eq!(code, refusal.code.code()),
+                other => panic!("{answer}: {other:?}"),
+            }
+        }
+    }
+}
+
+fn same_again(frame: &CommandFrame) {
+    let mut text = Vec::new();
+    frame.write(&mut text);
+    let text = String::from_utf8(text).expect("a written command is UTF-8");
+    let wide = Limits { event_bytes: usize::MAX, command_bytes: usize::MAX };
+    assert_eq!(parse_command(&text, &wide).as_ref(), Ok(frame), "{text}");
+    if let Command::Publish(draft) = &frame.command {
+        encodes_faithfully(draft);
+    }
+}
+
+/// An event that is accepted is stored as JSON that anybody reads, its payload untouched.
+pub fn event(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    let limits = Limits { event_bytes: 8192, command_bytes: 4096 };
+    // One rule for both ways in.
+    let outcome = Draft::parse(text, &limits);
+    if let Ok(draft) = &outcome {
+        encodes_faithfully(draft);
+    }
+    if let Some(rest) = text.trim_start_matches([' ', '\t', '\r', '\n']).strip_prefix('{') {
+        let publish = match rest.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('}') {
+            true => format!("{{\"action\":\"publish\"{rest}"),
+            false => format!("{{\"action\":\"publish\",{rest}"),
+        };
+        agree(&outcome, &publish);
+    }
+}
+
+fn agree(outcome: &Result<Draft, Refusal>, publish: &str) {
+    let wide = Limits { event_bytes: usize::MAX, command_bytes: usize::MAX };
+    match (outcome, parse_command(publish, &wide)) {
+        (Ok(draft), Ok(CommandFrame { command: Command::Publish(published), .. })) => {
+            assert_eq!(draft, &*published)
+        }
+        // Only a command has an action and an id, and further fields that may not stand there twice.
+        (Ok(_), Err((_, refusal))) => {
+            let detail = refusal.detail.as_deref().unwrap_or_default();
+            let of_commands = detail.ends_with("is given twice") || detail.starts_with("id must");
+            assert!(of_commands || refusal.code == ErrorCode::UnknownAction, "{publish}: {refusal}");
+        }
+        (Err(_), Ok(frame)) => assert!(publish.len() > 8192, "{frame:?}"),
+        (Err(_), Err(_)) => {}
+        (Ok(_), Ok(frame)) => panic!("{frame:?}"),
+    }
+}
+
+fn encodes_faithfully(draft: &Draft) {
+    let id = draft.event_id.as_deref().unwrap_or("made");
+    let encoded = draft.encode(id, NOW);
+    assert_eq!(&encoded.json[encoded.payload.clone()], draft.payload.as_bytes());
+    let stored = String::from_utf8(encoded.with_offset(7)).expect("an event is UTF-8");
+    let read: serde_json::Value = match serde_json::from_str(&stored) {
+        Ok(read) => read,
+        // Numbers beyond a double are JSON all the same.
+        Err(error) => return assert!(error.to_string().contains("number out of range"), "{stored}: {error}"),
+    };
+    assert_eq!((&read["channel"], &read["event_id"]), (&draft.channel.as_str().into(), &id.into()));
+    assert_eq!((&read["offset"], &read["version"]), (&7.into(), &1.into()));
+    let wide = Limits { event_bytes: usize::MAX, command_bytes: 0 };
+    let again = Draft::parse(&stored, &wide).expect("a stored event is an event");
+    assert_eq!(
+        (&again.payload, &again.source, again.routing()),
+        (&draft.payload, &draft.source, draft.routing())
+    );
+    if draft.timestamp.is_some() {
+        assert_eq!(again.fingerprint(), draft.fingerprint());
+    }
+}
+
+/// A line with a filter and a line with an event: the compiled filter and a plain reading of the rules agree.
+pub fn filter(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    let (filters, event) =
+        text.split_once('\n').unwrap_or((text, "{\"channel\":\"a\",\"event_type\":\"b\"}"));
+    let Ok(spec) = FilterSpec::parse(filters) else {
+        return;
+    };
+    let mut written = Vec::new();
+    spec.write(&mut written);
+    let written = String::from_utf8(written).expect("a written filter is UTF-8");
+    match FilterSpec::parse(&written) {
+        Ok(again) => assert_eq!(again, spec),
+        // The canonical form of a number of 256 digits is a little longer than it was.
+        Err(refusal) => assert!(filters.len() > 250, "{written}: {refusal}"),
+    }
+    let wide = Limits { event_bytes: usize::MAX, command_bytes: 0 };
+    let Ok(draft) = Draft::parse(event, &wide) else {
+        return;
+    };
+    let encoded = draft.encode("made", NOW);
+    let mut batch = BatchBuilder::new();
+    batch.push_encoded(1, NOW, &EventHead::of(&draft, &encoded), &encoded);
+    let batch = batch.finish();
+    assert_eq!(Filter::compile(&spec).matches(&batch.get(0)), matches(&spec, &draft));
+}
+
+fn matches(spec: &FilterSpec, event: &Draft) -> bool {
+    let text = |text: &Option<String>| text.iter().map(|text| Scalar::string(text)).collect();
+    spec.clauses.iter().all(|(key, accepted)| {
+        let found: Vec<Scalar> = match key.as_str() {
+            "event_type" => {
+                return accepted.iter().filter_map(Scalar::as_str).any(|wanted| {
+                    match wanted.strip_suffix('*') {
+                        Some(prefix) => event.event_type.starts_with(prefix),
+                        None => event.event_type == wanted,
+                    }
+                });
+            }
+            "source" => text(&event.source),
+            "correlation_id" => text(&event.correlation_id),
+            "causation_id" => text(&event.causation_id),
+            "agent" => event.routing().agents,
+            "project" => event.routing().projects,
+            key => payload_scalar(&event.payload, key).into_iter().collect(),
+        };
+        found.iter().any(|value| accepted.contains(value))
+    })
+}
+
+/// Stored heads and frames that were damaged or made up are refused or can be read to the end, without a panic.
+///
+/// The first two bytes are the length of the head; the rest is the frame.
+pub fn log_record(data: &[u8]) {
+    let Some((length, rest)) = data.split_first_chunk() else {
+        return;
+    };
+    let Some((meta, frame)) = rest.split_at_checked(u16::from_le_bytes(*length).into()) else {
+        return;
+    };
+    let mut batch = BatchBuilder::new();
+    if batch.push_stored(1, NOW, meta, frame).is_err() {
+        assert!(batch.is_empty());
+        return;
+    }
+    let batch = batch.finish();
+    let event = batch.get(0);
+    assert_eq!(event.frame, frame);
+    let texts = [event.source(), event.correlation_id(), event.causation_id(), Some(event.payload())];
+    let read = texts.into_iter().flatten().map(str::len).sum::<usize>()
+        + event.agents().chain(event.projects()).map(<[u8]>::len).sum::<usize>();
+    assert!(read <= meta.len() + frame.len());
+    let spec = FilterSpec::parse(r#"{"agent":"a","k":1,"event_type":"a*"}"#).expect("a filter");
+    Filter::compile(&spec).matches(&event);
+}
