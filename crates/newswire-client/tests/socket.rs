@@ -1,5 +1,7 @@
 //! Subscriptions over real sockets, against a server that plays a script.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};

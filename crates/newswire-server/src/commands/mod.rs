@@ -1,6 +1,9 @@
 //! The commands of the binary, a module each: `Args` and `run`.
 
+pub mod demo;
+pub mod publish;
 pub mod serve;
+pub mod tail;
 
 use std::process::ExitCode;
 

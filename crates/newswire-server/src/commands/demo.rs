@@ -1,0 +1,285 @@
+//! `newswire demo`: a sample company whose work goes through the feed.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use newswire_client::{Backoff, Client, HistoryQuery, Interest, Outcome};
+use newswire_protocol::UnixMicros;
+use tokio::time::Instant;
+
+use crate::terminal::{DIM, Outage, YELLOW, counted, grouped, interrupted, paint, spoken};
+
+use super::tail::{End, View};
+
+mod company;
+mod event;
+mod office;
+mod script;
+mod work;
+
+use company::{Beat, Company};
+
+/// 2026-01-05T09:00:00Z, a Monday: when the printed story begins.
+const FIRST_DAY: UnixMicros = UnixMicros(1_767_603_600_000_000);
+
+/// So far back in a log full of other events the company looks for its own story; beyond, it begins anew.
+const HISTORY_PAGES: u32 = 200;
+
+/// Arguments of `newswire demo`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  newswire demo --watch                            play and show the feed in this terminal
+  newswire demo --rate 50 --events 1000            a thousand events, fast
+  newswire demo --print --events 500 > events.jsonl
+
+The story (people, tasks, spending, messages, an error now and then) depends on the seed alone. Played again on the same
+server, it goes on where it stopped; another seed is another company.
+
+Exit codes: 0 done or stopped by Ctrl-C, 1 the server refused, 2 wrong arguments.")]
+pub struct Args {
+    /// Which company
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Events a second, on average
+    #[arg(long, default_value_t = 4.0, value_parser = rate)]
+    rate: f64,
+    /// Stop after this many events [default: play forever]
+    #[arg(long, value_name = "N|forever", value_parser = events, default_value = "forever", hide_default_value = true)]
+    events: Events,
+    /// Write the events to standard output as JSON Lines, dated from a fixed day, instead of publishing them
+    #[arg(long, conflicts_with = "watch")]
+    print: bool,
+    /// Show the live feed while it plays
+    #[arg(long)]
+    watch: bool,
+    /// The server
+    #[arg(long, env = "NEWSWIRE_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Events(u64);
+
+fn events(text: &str) -> Result<Events, String> {
+    match text {
+        "forever" => Ok(Events(u64::MAX)),
+        _ => text.parse().map(Events).map_err(|_| "neither a number nor `forever`".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate| (0.001..=100_000.0).contains(rate))
+        .ok_or_else(|| "a number of events a second, above 0".to_owned())
+}
+
+/// Plays the company until it is interrupted or the wanted events are told.
+///
+/// # Errors
+/// When the server refuses an event, or standard output fails.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.print {
+        print(&args).context("cannot write to standard output")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let client = Client::new(&args.url)?;
+    let mut stage = Stage { client: client.clone(), args, told: 0, last_offset: None };
+    stage.introduce();
+    let watching = stage.args.watch.then(|| client.subscribe([Interest::in_channels(["*"])]));
+    let mut view = View::new(&stage.args.url, false);
+    let watch = async {
+        match watching {
+            Some(feed) => view.follow(feed).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        played = stage.play() => played?,
+        end = watch => {
+            if end? == End::Closed { return Ok(ExitCode::SUCCESS) }
+        }
+        () = interrupted() => {}
+    }
+    stage.sum_up();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The story with the dates it would have had.
+fn print(args: &Args) -> io::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut at = FIRST_DAY;
+    for beat in Company::new(args.seed).take(usize::try_from(args.events.0).unwrap_or(usize::MAX)) {
+        at = at.saturating_add(pause(&beat, args.rate));
+        writeln!(out, "{}", beat.event.to_json(Some(&rfc3339(at))))?;
+    }
+    out.flush()
+}
+
+fn rfc3339(at: UnixMicros) -> String {
+    let micros = i64::try_from(at.0).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(micros).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
+}
+
+fn pause(beat: &Beat, rate: f64) -> Duration {
+    Duration::from_secs_f64(beat.pause / rate)
+}
+
+/// The company, playing to a server.
+struct Stage {
+    client: Client,
+    args: Args,
+    told: u64,
+    last_offset: Option<u64>,
+}
+
+impl Stage {
+    fn introduce(&self) {
+        let Args { url, seed, rate, .. } = &self.args;
+        let heading = format!("{} plays to {url}, about {rate} events a second.", script::COMPANY);
+        anstream::eprintln!("{heading}");
+        let more = format!(
+            "  watch    newswire tail --url {url}
+           newswire tail tasks --filter agent=programmer --url {url}
+  publish  echo '{{\"channel\":\"tasks\",\"event_type\":\"task.created\",\"payload\":{{\"title\":\"Hello\"}}}}' | newswire publish - --url {url}
+  stop     Ctrl-C (seed {seed}; played again, the story goes on)\n"
+        );
+        anstream::eprintln!("{}", paint(DIM, &more));
+    }
+
+    /// Tells one event after the other; each is durable before the next is told.
+    async fn play(&mut self) -> anyhow::Result<()> {
+        let mut outage = Outage::default();
+        let mut company = Company::new(self.args.seed);
+        let told_before = self.told_before(&mut outage).await;
+        if told_before > 0 {
+            let note = format!("The story goes on after its first {}.", counted(told_before, "event"));
+            anstream::eprintln!("{}", paint(DIM, &note));
+            company.by_ref().take_while(|beat| beat.event.number < told_before).for_each(drop);
+        }
+        let mut backoff = Backoff::default();
+        let mut due = Instant::now();
+        for beat in company {
+            if self.told >= self.args.events.0 {
+                break;
+            }
+            // Late events (the server was away) are not hurried through.
+            due = (due + pause(&beat, self.args.rate)).max(Instant::now() - Duration::from_secs(1));
+            tokio::time::sleep_until(due).await;
+            self.tell(&beat, &mut backoff, &mut outage).await?;
+        }
+        Ok(())
+    }
+
+    /// How much of this story the server has already: the number of its newest event.
+    async fn told_before(&self, outage: &mut Outage) -> u64 {
+        let newest =
+            HistoryQuery::new().with("source", &Company::source(self.args.seed)).newest_first().limit(1);
+        let mut query = newest.clone();
+        let mut backoff = Backoff::default();
+        let mut pages = 0;
+        while pages < HISTORY_PAGES {
+            match self.client.history(&query).await {
+                Ok(page) => {
+                    let number_of = |id: &str| Company::number_of(self.args.seed, id);
+                    if let Some(number) =
+                        page.events.first().and_then(|newest| number_of(&newest.event.event_id))
+                    {
+                        return number;
+                    }
+                    // A rare filter may give an empty page with more behind it.
+                    let Some(next) = page.next else { break };
+                    query = newest.clone().before(next);
+                    pages += 1;
+                }
+                Err(newswire_client::RequestError::Unreachable(reason)) => {
+                    let wait = backoff.next(&mut fastrand::Rng::new());
+                    self.trouble(outage, &reason, wait);
+                    tokio::time::sleep(wait).await;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no history to go on from");
+                    break;
+                }
+            }
+        }
+        0
+    }
+
+    async fn tell(&mut self, beat: &Beat, backoff: &mut Backoff, outage: &mut Outage) -> anyhow::Result<()> {
+        let text = beat.event.to_json(None);
+        loop {
+            let waiting = |reason: &str, wait| self.trouble(outage, reason, wait);
+            let outcomes = self
+                .client
+                .publish_until_answered(&[&text], backoff, waiting)
+                .await
+                .with_context(|| format!("cannot play to {}", self.args.url))?;
+            match outcomes.into_iter().next() {
+                Some(Outcome::Stored { offset, .. } | Outcome::Duplicate { offset, .. }) => {
+                    if let Some(away) = outage.over() {
+                        anstream::eprintln!(
+                            "{}",
+                            paint(YELLOW, &format!("— the server is back after {}", spoken(away)))
+                        );
+                    }
+                    self.told += 1;
+                    self.last_offset = Some(offset);
+                    return Ok(());
+                }
+                Some(outcome @ Outcome::Refused { .. }) if outcome.is_temporary() => {
+                    let wait = backoff.next(&mut fastrand::Rng::new());
+                    self.trouble(outage, "the server cannot store events now", wait);
+                    tokio::time::sleep(wait).await;
+                }
+                Some(Outcome::Refused { error, detail, .. }) => {
+                    let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+                    anyhow::bail!(
+                        "the server refused a {} for channel {}: {error}{detail}",
+                        beat.event.event_type,
+                        beat.event.channel
+                    );
+                }
+                None => anyhow::bail!("the server gave no result"),
+            }
+        }
+    }
+
+    /// Watching tells of a lost connection by itself; one voice is enough.
+    fn trouble(&self, outage: &mut Outage, reason: &str, wait: Duration) {
+        let told = outage.failed(reason, wait);
+        if let Some(told) = told.filter(|_| !self.args.watch) {
+            anstream::eprintln!("{}", paint(YELLOW, &format!("— {}: {told}", self.args.url)));
+        }
+    }
+
+    fn sum_up(&self) {
+        let told = counted(self.told, "event");
+        let last = self
+            .last_offset
+            .map_or(String::new(), |offset| format!(", the last at offset {}", grouped(offset)));
+        anstream::eprintln!("{}", paint(DIM, &format!("\n{told} published{last}.")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_printed_day_is_a_monday_morning() {
+        assert_eq!(rfc3339(FIRST_DAY), "2026-01-05T09:00:00.000000Z");
+    }
+
+    #[test]
+    fn how_many_and_how_fast() {
+        assert_eq!(events("forever"), Ok(Events(u64::MAX)));
+        assert_eq!(events("500"), Ok(Events(500)));
+        assert!(events("-1").is_err() && events("many").is_err());
+        assert_eq!(rate("0.5"), Ok(0.5));
+        assert!(rate("0").is_err() && rate("nan").is_err() && rate("x").is_err());
+    }
+}

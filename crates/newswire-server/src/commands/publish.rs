@@ -1,0 +1,247 @@
+//! `newswire publish`: sends a file or a stream of events, in order, once each.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use newswire_client::Client;
+use tokio::sync::mpsc;
+
+use crate::terminal::{DIM, interrupted, paint};
+
+mod line;
+mod pace;
+mod progress;
+mod sender;
+mod source;
+
+use line::prepare;
+use pace::{Pace, Schedule};
+use progress::{Progress, summary};
+use sender::{Numbered, Sender};
+use source::Input;
+
+/// Some lines were rejected; the others are published.
+const EXIT_SOME_REJECTED: u8 = 3;
+/// Ended by Ctrl-C, as shells report it.
+const EXIT_INTERRUPTED: u8 = 130;
+/// Lines read ahead of the network. Overflow: reading waits.
+const READ_AHEAD_LINES: usize = 4_096;
+const MAX_BATCH_EVENTS: u16 = 5_000;
+
+/// Arguments of `newswire publish`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  newswire publish events.jsonl                            as fast as the server takes them
+  newswire publish events.jsonl.gz --pace 10x              ten times as fast as it happened
+  newswire publish events.jsonl --pace real --max-wait 5s  in real time, but cut long silences
+  some-program | newswire publish                          each line as it comes
+
+Each line is one event: {\"channel\":\"tasks\",\"event_type\":\"task.created\",\"payload\":{…}}. Events of a file that have no
+event_id are given one that depends on the file's content and the line, so that publishing the same file again doubles
+nothing while the server remembers ids (10 minutes by default); --from-line goes on later than that.
+
+Exit codes: 0 all published or there already, 1 failed, 2 wrong arguments, 3 some lines rejected (the others are
+published), 130 interrupted.")]
+pub struct Args {
+    /// JSON Lines, plain or gzip; - is standard input
+    #[arg(value_name = "FILE", default_value = "-", hide_default_value = true)]
+    file: String,
+    /// max; real: as the timestamps say; 10x: ten times as fast as they say
+    #[arg(long, default_value = "max", value_name = "max|real|10x")]
+    pace: Pace,
+    /// Wait no longer than this between two events, whatever their timestamps say
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    max_wait: Option<Duration>,
+    /// Begin with this line
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    from_line: u64,
+    /// At most this many events a request
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_BATCH_EVENTS)))]
+    batch: u16,
+    /// Publish anew what was published before: new ids for events that have none of their own
+    #[arg(long)]
+    again: bool,
+    /// The server
+    #[arg(long, env = "NEWSWIRE_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    newswire_protocol::time::parse_duration(text).ok_or_else(|| "a span like 500ms, 5s or 10m".to_owned())
+}
+
+/// Publishes to the end of the input.
+///
+/// # Errors
+/// When the input cannot be read, or the server refuses it as a whole.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.url)?;
+    let input = Input::named(&args.file);
+    let ids = Ids::of(&input, args.again).await.with_context(|| format!("cannot read {}", args.file))?;
+    let lines = ids.lines();
+    let reading = read(input.clone(), ids, args.from_line);
+    let progress = Progress::new(lines);
+    progress.begin_at(args.from_line - 1);
+    let schedule = Schedule::new(args.pace, args.max_wait);
+    let mut sender = Sender::new(client, schedule, progress, usize::from(args.batch), args.from_line);
+    let ended = tokio::select! {
+        ended = sender.send_all(reading) => Some(ended),
+        () = interrupted() => None,
+    };
+    let took = sender.progress.finish();
+    let done = summary(&sender.tally, took);
+    match ended {
+        Some(Ok(())) => anstream::println!("{done}"),
+        Some(Err(error)) => {
+            anstream::eprintln!("{done}");
+            anstream::eprintln!("{}", paint(DIM, &how_to_go_on(&args, &input, sender.next_line)));
+            return Err(error);
+        }
+        None => {
+            anstream::eprintln!("Interrupted. {done}");
+            anstream::eprintln!("{}", paint(DIM, &how_to_go_on(&args, &input, sender.next_line)));
+            return Ok(ExitCode::from(EXIT_INTERRUPTED));
+        }
+    }
+    Ok(if sender.tally.rejected > 0 { ExitCode::from(EXIT_SOME_REJECTED) } else { ExitCode::SUCCESS })
+}
+
+/// The command that publishes the rest, with the options of this one.
+fn how_to_go_on(args: &Args, input: &Input, next_line: u64) -> String {
+    if *input == Input::Stdin {
+        return format!("Lines from {next_line} on were not published; standard input cannot be read again.");
+    }
+    let mut words = std::env::args().skip(1).collect::<Vec<_>>();
+    words.dedup_by(|second, first| first == "--from-line" && *second == args.from_line.to_string());
+    words.retain(|word| !word.starts_with("--from-line"));
+    format!(
+        "Go on with: newswire {} --from-line {next_line}",
+        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    )
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Gives ids to events that have none.
+#[derive(Clone, Debug)]
+enum Ids {
+    /// The same file gives the same ids, line by line.
+    OfFile { prefix: String, lines: u64 },
+    /// What cannot be read twice cannot be recognised: ids for this run, so that at least its own retries double nothing.
+    OfRun { prefix: String },
+}
+
+impl Ids {
+    async fn of(input: &Input, again: bool) -> std::io::Result<Self> {
+        let run = format!("{:016x}", fastrand::u64(..));
+        let Some(path) = input.rereadable().map(ToOwned::to_owned) else {
+            return Ok(Self::OfRun { prefix: format!("run-{run}") });
+        };
+        let identity = tokio::task::spawn_blocking(move || source::identify(&path)).await??;
+        let prefix =
+            if again { format!("file-{}-{run}", identity.hash) } else { format!("file-{}", identity.hash) };
+        Ok(Self::OfFile { prefix, lines: identity.lines })
+    }
+
+    const fn lines(&self) -> Option<u64> {
+        match self {
+            Self::OfFile { lines, .. } => Some(*lines),
+            Self::OfRun { .. } => None,
+        }
+    }
+
+    fn id(&self, line: u64) -> String {
+        let (Self::OfFile { prefix, .. } | Self::OfRun { prefix }) = self;
+        format!("{prefix}-{line}")
+    }
+}
+
+/// Reads and checks lines on a thread of their own, ahead of the network by a bounded number.
+fn read(input: Input, ids: Ids, from_line: u64) -> mpsc::Receiver<anyhow::Result<Numbered>> {
+    let (sender, receiver) = mpsc::channel(READ_AHEAD_LINES);
+    tokio::task::spawn_blocking(move || {
+        let lines = match input.open() {
+            Ok(lines) => lines,
+            // The receiver is only gone when nobody publishes any more.
+            Err(error) => return drop(sender.blocking_send(Err(error.into()))),
+        };
+        for (number, line) in (1..).zip(lines) {
+            let prepared = match line {
+                _ if number < from_line => continue,
+                Ok(line) => Ok(Numbered { number, prepared: prepare(line, || ids.id(number)) }),
+                Err(error) => Err(anyhow::Error::new(error).context(format!("cannot read line {number}"))),
+            };
+            let failed = prepared.is_err();
+            if sender.blocking_send(prepared).is_err() || failed {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line::Prepared;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[tokio::test]
+    async fn the_same_file_gives_the_same_ids_unless_asked_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.jsonl");
+        std::fs::write(&path, "{}\n{}\n").unwrap();
+        let input = Input::File(path);
+        let once = Ids::of(&input, false).await.unwrap();
+        let twice = Ids::of(&input, false).await.unwrap();
+        assert_eq!((once.id(1), once.id(2)), (twice.id(1), twice.id(2)));
+        assert_eq!(once.lines(), Some(2));
+        let again = Ids::of(&input, true).await.unwrap();
+        let stream = Ids::of(&Input::Stdin, false).await.unwrap();
+        let all =
+            BTreeSet::from([once.id(1), once.id(2), again.id(1), again.id(2), stream.id(1), stream.id(2)]);
+        assert_eq!(all.len(), 6);
+        assert!(all.iter().all(|id| newswire_protocol::names::is_event_id(id)));
+    }
+
+    #[tokio::test]
+    async fn lines_keep_their_numbers_over_blank_bad_and_skipped_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.jsonl");
+        let event = r#"{"channel":"tasks","event_type":"t"}"#;
+        std::fs::write(&path, format!("{event}\n\nnonsense\n{event}")).unwrap();
+        let input = Input::File(path);
+        let ids = Ids::of(&input, false).await.unwrap();
+        let mut reading = read(input, ids.clone(), 2);
+        let mut seen = Vec::new();
+        while let Some(line) = reading.recv().await {
+            let Numbered { number, prepared } = line.unwrap();
+            match prepared {
+                Prepared::Blank => seen.push(format!("{number} blank")),
+                Prepared::Rejected(_) => seen.push(format!("{number} rejected")),
+                Prepared::Event { text, .. } => {
+                    assert!(text.contains(&format!("\"event_id\":\"{}\"", ids.id(number))));
+                    seen.push(format!("{number} event"));
+                }
+            }
+        }
+        assert_eq!(seen, ["2 blank", "3 rejected", "4 event"]);
+    }
+
+    #[test]
+    fn words_for_the_shell() {
+        assert_eq!(quoted("events-1.jsonl.gz"), "events-1.jsonl.gz");
+        assert_eq!(quoted("my events"), "'my events'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+}

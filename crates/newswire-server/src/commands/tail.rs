@@ -1,0 +1,320 @@
+//! `newswire tail`: shows the feed, live and from any point of the past.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use futures_util::{FutureExt, StreamExt};
+use newswire_client::{Client, Gap, GapCause, Interest, Item, Received, Start, Subscription};
+use newswire_protocol::{Epoch, SinceSpec};
+
+use crate::terminal::{DIM, Outage, YELLOW, columns, counted, grouped, interrupted, paint, spoken};
+
+pub(crate) mod render;
+
+use render::Renderer;
+
+/// Arguments of `newswire tail`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  newswire tail                                   everything, from now on
+  newswire tail tasks --filter agent=programmer   one agent's tasks
+  newswire tail --history 20                      the last 20 events of each channel first
+  newswire tail --since 10m --json | jq .payload  the last ten minutes, as JSON Lines
+
+A lost connection is resumed by itself: every event is shown once, in order. What cannot be shown is told on standard
+error; standard output has events only. Times are UTC.
+
+Exit codes: 0 stopped by Ctrl-C or a closed pipe, 1 the server refused, 2 wrong arguments.")]
+pub struct Args {
+    /// Channels to show; a name ending in * stands for all channels so named [default: *]
+    #[arg(value_name = "CHANNEL")]
+    channels: Vec<String>,
+    /// Show only events with this value: event_type (also a prefix: task.*), agent, project, source, correlation_id,
+    /// or any key of the payload. Other keys narrow further; the same key again adds a value
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = key_value)]
+    filters: Vec<(String, String)>,
+    /// Begin after this offset; 0 is the oldest event kept
+    #[arg(long, value_name = "OFFSET", conflicts_with_all = ["since", "history"])]
+    after: Option<u64>,
+    /// The log's epoch in which that offset was seen
+    #[arg(long, value_name = "UUID", requires = "after")]
+    epoch: Option<Epoch>,
+    /// Begin with what was stored since then: a span like 10m, or an RFC 3339 time
+    #[arg(long, value_name = "WHEN", value_parser = since, conflicts_with = "history")]
+    since: Option<Start>,
+    /// Begin with the last N events of each channel
+    #[arg(short = 'n', long, value_name = "N")]
+    history: Option<u64>,
+    /// Print each event's JSON exactly as the server sent it, one a line
+    #[arg(long)]
+    json: bool,
+    /// Stop after this many events
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// The server
+    #[arg(long, env = "NEWSWIRE_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it like agent=programmer".to_owned()),
+    }
+}
+
+fn since(text: &str) -> Result<Start, String> {
+    match SinceSpec::parse(text) {
+        Some(SinceSpec::Ago(ago)) => Ok(Start::SinceAgo(ago)),
+        Some(SinceSpec::At(_)) => Ok(Start::SinceTime(text.to_owned())),
+        None => Err("neither a span like 90s, 10m or 7d, nor a time like 2026-11-22T15:00:00Z".to_owned()),
+    }
+}
+
+/// Shows events until it is interrupted or nobody reads any more.
+///
+/// # Errors
+/// When the server refuses the subscription, or standard output fails.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.url)?;
+    let feed = client.subscribe([args.interest()]);
+    let mut view = View::new(&args.url, args.json);
+    view.limit = args.limit;
+    let end = tokio::select! {
+        end = view.follow(feed) => end?,
+        () = interrupted() => End::Interrupted,
+    };
+    if end == End::Interrupted && !args.json {
+        view.say_how_to_go_on();
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn interest(&self) -> Interest {
+        let channels = if self.channels.is_empty() { vec!["*".to_owned()] } else { self.channels.clone() };
+        let start = match (self.after, &self.since, self.history) {
+            (Some(offset), _, _) => Start::After { offset, epoch: self.epoch },
+            (None, Some(since), _) => since.clone(),
+            (None, None, Some(events)) => Start::History(events),
+            (None, None, None) => Start::Live,
+        };
+        let interest = Interest::in_channels(channels).start(start);
+        self.filters.iter().fold(interest, |interest, (key, value)| interest.filter_like(key, value))
+    }
+}
+
+/// Why the showing ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Interrupted,
+    /// Nobody reads standard output any more.
+    Closed,
+    LimitReached,
+}
+
+/// The showing of one subscription on this process's standard output and standard error.
+#[derive(Debug)]
+pub(crate) struct View {
+    url: String,
+    json: bool,
+    pub(crate) limit: Option<u64>,
+    renderer: Renderer,
+    out: anstream::AutoStream<io::Stdout>,
+    outage: Outage,
+    shown: u64,
+    last_offset: Option<u64>,
+}
+
+impl View {
+    pub(crate) fn new(url: &str, json: bool) -> Self {
+        Self {
+            url: url.to_owned(),
+            json,
+            limit: None,
+            renderer: Renderer::new(columns()),
+            out: anstream::AutoStream::auto(io::stdout()),
+            outage: Outage::default(),
+            shown: 0,
+            last_offset: None,
+        }
+    }
+
+    /// Shows a feed to its end. Output is flushed whenever nothing more waits.
+    pub(crate) async fn follow(&mut self, mut feed: Subscription) -> anyhow::Result<End> {
+        loop {
+            let mut ready = feed.next().await;
+            let mut page = Vec::new();
+            let mut full = false;
+            while let Some(item) = ready {
+                match item {
+                    Ok(Item::Event(received)) => full = self.event(&received, &mut page),
+                    // Standard error stays in step with standard output.
+                    Ok(item) => {
+                        if self.print(&mut page)? == Printed::NobodyReads {
+                            return Ok(End::Closed);
+                        }
+                        self.notice(item)?;
+                    }
+                    Err(error) => {
+                        self.print(&mut page)?;
+                        return Err(error).with_context(|| format!("cannot follow {}", self.url));
+                    }
+                }
+                if full || page.len() > 64 * 1024 {
+                    break;
+                }
+                // None also means that the feed is over: its error came before and ended this.
+                ready = feed.next().now_or_never().flatten();
+            }
+            if self.print(&mut page)? == Printed::NobodyReads {
+                return Ok(End::Closed);
+            }
+            if full {
+                return Ok(End::LimitReached);
+            }
+        }
+    }
+
+    /// Adds an event to the page; whether it was the last one wanted.
+    fn event(&mut self, received: &Received, page: &mut Vec<u8>) -> bool {
+        if self.json {
+            page.extend_from_slice(received.text.as_bytes());
+        } else {
+            if let Some(day) = self.renderer.new_day(&received.event) {
+                page.extend_from_slice(day.as_bytes());
+                page.push(b'\n');
+            }
+            page.extend_from_slice(self.renderer.line(&received.event).as_bytes());
+        }
+        page.push(b'\n');
+        self.shown += 1;
+        self.last_offset = Some(received.event.offset);
+        self.limit.is_some_and(|limit| self.shown >= limit)
+    }
+
+    fn print(&mut self, page: &mut Vec<u8>) -> anyhow::Result<Printed> {
+        let printed = self.out.write_all(page).and_then(|()| self.out.flush());
+        page.clear();
+        match printed {
+            Ok(()) => Ok(Printed::Yes),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Printed::NobodyReads),
+            Err(error) => Err(error).context("cannot write to standard output"),
+        }
+    }
+
+    /// Everything but events, in words, on standard error.
+    fn notice(&mut self, item: Item) -> anyhow::Result<()> {
+        match item {
+            Item::Event(_) | Item::CaughtUp { .. } | Item::Checkpoint { .. } | Item::Connected { .. } => {}
+            Item::Subscribed { channels, rejected, .. } => {
+                for (channel, reason) in &rejected {
+                    let reason =
+                        if reason == "forbidden" { "not permitted" } else { "there is no such channel" };
+                    aside(&format!("{channel}: {reason}"));
+                }
+                anyhow::ensure!(!channels.is_empty(), "nothing to show: no channel of these can be read");
+                self.subscribed(&channels);
+            }
+            Item::Gap(gap) => aside(&gap_in_words(&gap)),
+            Item::Disconnected { reason, retry_in } => {
+                let lost = if self.shown == 0 { "not connected" } else { "connection lost" };
+                if let Some(told) = self.outage.failed(&reason, retry_in) {
+                    aside(&format!("{lost} ({}): {told}", self.url));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribed(&mut self, channels: &[String]) {
+        if let Some(away) = self.outage.over() {
+            let from = self
+                .last_offset
+                .map_or(String::new(), |offset| format!(", going on after offset {}", grouped(offset)));
+            aside(&format!("connected after {}{from}", spoken(away)));
+        } else if io::stderr().is_terminal() && !self.json {
+            let channels = if channels.len() == 1 && channels[0] == "*" {
+                "all channels".to_owned()
+            } else {
+                channels.join(", ")
+            };
+            anstream::eprintln!(
+                "{}",
+                paint(DIM, &format!("Following {channels} on {}. Ctrl-C stops.", self.url))
+            );
+        }
+    }
+
+    fn say_how_to_go_on(&self) {
+        let Some(offset) = self.last_offset.filter(|_| io::stderr().is_terminal()) else { return };
+        let shown = counted(self.shown, "event");
+        anstream::eprintln!("{}", paint(DIM, &format!("\n{shown} shown. Go on from here: --after {offset}")));
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Printed {
+    Yes,
+    NobodyReads,
+}
+
+/// A word beside the events.
+fn aside(text: &str) {
+    anstream::eprintln!("{}", paint(YELLOW, &format!("— {text}")));
+}
+
+fn gap_in_words(gap: &Gap) -> String {
+    let of = match gap.channels.as_slice() {
+        [] => String::new(),
+        channels => format!(" of {}", channels.join(", ")),
+    };
+    let between = format!("{} to {}", grouped(gap.from), grouped(gap.to));
+    match &gap.cause {
+        GapCause::Backlog => {
+            format!("gap: this reader was too slow, and the server dropped events{of} among offsets {between}")
+        }
+        GapCause::Retention => format!("gap: events{of} among offsets {between} are no longer kept"),
+        GapCause::Epoch(_) => {
+            "gap: the log began anew; offsets of before mean nothing now, and what it keeps follows from the start".to_owned()
+        }
+        GapCause::HistoryCut => {
+            format!("gap: the connection broke within the history; older events{of} among offsets {between} may be missing")
+        }
+        GapCause::Other(reason) => format!("gap ({reason}): events{of} among offsets {between} may be missing"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn filters_are_split_at_the_first_equals_sign() {
+        assert_eq!(key_value("a=b=c").unwrap(), ("a".into(), "b=c".into()));
+        assert_eq!(key_value("a=").unwrap(), ("a".into(), String::new()));
+        assert!(key_value("ab").is_err() && key_value("=b").is_err());
+    }
+
+    #[test]
+    fn starts() {
+        assert_eq!(since("10m").unwrap(), Start::SinceAgo(Duration::from_secs(600)));
+        let time = "2026-11-22T15:00:00Z";
+        assert_eq!(since(time).unwrap(), Start::SinceTime(time.into()));
+        assert!(since("yesterday").is_err());
+    }
+
+    #[test]
+    fn gaps_are_words() {
+        let gap = |cause| Gap { sub: None, channels: vec!["tasks".into()], from: 5, to: 1_200, cause };
+        assert_eq!(
+            gap_in_words(&gap(GapCause::Retention)),
+            "gap: events of tasks among offsets 5 to 1,200 are no longer kept"
+        );
+        assert!(gap_in_words(&gap(GapCause::Backlog)).contains("too slow"));
+        assert!(gap_in_words(&gap(GapCause::Epoch(None))).contains("began anew"));
+    }
+}
