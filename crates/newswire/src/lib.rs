@@ -5,7 +5,7 @@
 //! use newswire::{Feed, log::{MemoryLog, MemoryOptions}};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let feed = Feed::builder().log(Arc::new(MemoryLog::new(MemoryOptions::default()))).start()?;
+//! let feed = Feed::builder().log(Arc::new(MemoryLog::new(MemoryOptions::default())?)).start()?;
 //! let app: axum::Router = axum::Router::new().nest("/api/v1", feed.router());
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
 //! axum::serve(listener, app).await?;

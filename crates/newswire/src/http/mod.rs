@@ -3,7 +3,7 @@
 mod channels;
 mod health;
 mod history;
-pub mod problem;
+pub(crate) mod problem;
 mod publish;
 pub(crate) mod websocket;
 

@@ -317,6 +317,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(true)
             }
             Output::Idle(_) if matches!(self.phase, Phase::Leaving { answered: true }) => Ok(true),
+            Output::Yield => {
+                cx.waker().wake_by_ref();
+                Ok(false)
+            }
             Output::Idle(until) => Ok(self.poll_timer(until, now.mono, cx)),
         }
     }

@@ -1,0 +1,163 @@
+//! A feed inside somebody else's axum application, over real sockets and over a stream that is no socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use futures_util::{SinkExt, StreamExt};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use newswire::log::{MemoryLog, MemoryOptions};
+use newswire::{Feed, Settings};
+use newswire_core::Principal;
+use newswire_protocol::{Draft, Limits};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn feed(settings: Settings) -> Feed {
+    let log = Arc::new(MemoryLog::new(MemoryOptions::default()).unwrap());
+    Feed::builder().settings(settings).log(log).start().unwrap()
+}
+
+fn draft(n: u64) -> Draft {
+    let event = json!({"event_type": "task.created", "channel": "tasks", "payload": {"n": n}});
+    Draft::parse(&event.to_string(), &Limits::default()).unwrap()
+}
+
+/// The feed beside a route of the application's own.
+fn application(feed: &Feed) -> Router {
+    Router::new().route("/own", get(|| async { "own" })).nest("/api/v1", feed.router())
+}
+
+async fn serve(feed: &Feed) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let application = application(feed);
+    tokio::spawn(async move { axum::serve(listener, application).await });
+    address
+}
+
+async fn connect(address: std::net::SocketAddr, path: &str) -> WebSocketStream<TcpStream> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    client_async(format!("ws://{address}/api/v1{path}"), stream).await.unwrap().0
+}
+
+async fn send<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>, command: Value) {
+    socket.send(Message::text(command.to_string())).await.unwrap();
+}
+
+async fn receive<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> Value {
+    loop {
+        let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("in time").unwrap().unwrap();
+        if let Message::Text(text) = message {
+            return serde_json::from_str(&text).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_application_publishes_and_a_browser_sees_it() {
+    let feed = feed(Settings::default());
+    let mut socket = connect(serve(&feed).await, "/ws").await;
+    send(&mut socket, json!({"action": "subscribe", "channels": ["tasks"], "id": 7})).await;
+    let answer = receive(&mut socket).await;
+    assert_eq!((&answer["action"], &answer["id"]), (&json!("subscribed"), &json!(7)));
+    for n in 0..100 {
+        let results = feed.publish(&Principal::anonymous(), vec![draft(n)]).await;
+        assert_eq!(results[0].as_ref().unwrap().offset, n + 1);
+    }
+    for n in 0..100 {
+        let event = receive(&mut socket).await;
+        assert_eq!((&event["offset"], &event["payload"]["n"]), (&json!(n + 1), &json!(n)));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_no_socket_serves_as_well() {
+    let feed = feed(Settings::default());
+    let (near, far) = tokio::io::duplex(1 << 10);
+    let service = TowerToHyperService::new(application(&feed));
+    tokio::spawn(async move {
+        hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+            .serve_connection_with_upgrades(TokioIo::new(far), service)
+            .await
+    });
+    let mut socket = client_async("ws://localhost/api/v1/ws/tasks?history=2", near).await.unwrap().0;
+    assert_eq!(receive(&mut socket).await["action"], "subscribed");
+    assert_eq!(receive(&mut socket).await["action"], "caught_up");
+    let drafts = (0..1_000).map(draft).collect();
+    feed.publish(&Principal::anonymous(), drafts).await;
+    for n in 0..1_000 {
+        assert_eq!(receive(&mut socket).await["payload"]["n"], n);
+    }
+}
+
+#[tokio::test]
+async fn an_answered_publish_lies_before_a_later_subscription() {
+    let feed = feed(Settings::default());
+    let address = serve(&feed).await;
+    let mut socket = connect(address, "/ws").await;
+    for n in 0..50 {
+        let results = feed.publish(&Principal::anonymous(), vec![draft(n)]).await;
+        let offset = results[0].as_ref().unwrap().offset;
+        send(&mut socket, json!({"action": "subscribe", "channels": ["tasks"], "sub": n.to_string()})).await;
+        let answer = loop {
+            let message = receive(&mut socket).await;
+            if message["action"] == "subscribed" {
+                break message;
+            }
+        };
+        assert!(answer["offset"].as_u64().unwrap() >= offset, "{answer} does not cover {offset}");
+    }
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_to_come_back() {
+    let feed = feed(Settings { max_connections: 1, ..Settings::default() });
+    let address = serve(&feed).await;
+    let mut first = connect(address, "/ws").await;
+    send(&mut first, json!({"action": "ping"})).await;
+    assert_eq!(receive(&mut first).await["action"], "pong");
+    let mut second = connect(address, "/ws").await;
+    let Message::Close(Some(close)) = second.next().await.unwrap().unwrap() else { panic!("not closed") };
+    assert_eq!(u16::from(close.code), 4029);
+    assert!(close.reason.starts_with("retry_after_ms="), "{}", close.reason);
+}
+
+#[tokio::test]
+async fn a_shutdown_answers_what_was_asked_and_says_when_to_return() {
+    let feed = feed(Settings::default());
+    let address = serve(&feed).await;
+    let mut socket = connect(address, "/ws").await;
+    send(&mut socket, json!({"action": "ping"})).await;
+    assert_eq!(receive(&mut socket).await["action"], "pong");
+    let closing = tokio::spawn({
+        let feed = feed.clone();
+        async move { feed.shutdown(Duration::from_secs(10)).await }
+    });
+    let message = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+    let Message::Close(Some(close)) = message else { panic!("{message:?} instead of a close") };
+    assert_eq!(u16::from(close.code), 1001);
+    assert!(close.reason.starts_with("retry_after_ms="));
+    while socket.next().await.is_some_and(|message| message.is_ok()) {}
+    assert!(closing.await.unwrap(), "the session did not end in time");
+    assert!(feed.publish(&Principal::anonymous(), vec![draft(1)]).await[0].is_err(), "the log is closed");
+}
+
+#[tokio::test]
+async fn the_routes_of_the_application_are_its_own() {
+    let feed = feed(Settings::default());
+    let address = serve(&feed).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    stream.write_all(b"GET /own HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("own"), "{answer}");
+}
