@@ -1,7 +1,14 @@
 //! What each fuzz target does with its input: it parses, and whatever was accepted must hold to what the parser
 //! promises. The targets run these under libFuzzer; the test suite runs them over the corpus.
 
-use newswire_core::{BatchBuilder, EventHead, Filter};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use newswire_core::{BatchBuilder, Direction, EventHead, Filter, LogView};
+use newswire_log::testing::{FaultDisk, events};
+use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvent};
 use newswire_protocol::frame::{Item, Violation};
 use newswire_protocol::{
     Command, CommandFrame, Draft, ErrorCode, FilterSpec, FrameDecoder, Limits, Refusal, Scalar,
@@ -210,4 +217,104 @@ pub fn log_record(data: &[u8]) {
     assert!(read <= meta.len() + frame.len());
     let spec = FilterSpec::parse(r#"{"agent":"a","k":1,"event_type":"a*"}"#).expect("a filter");
     Filter::compile(&spec).matches(&event);
+}
+
+/// Files of a log that were damaged, truncated or overwritten: it refuses to open or to read, or it gives the events
+/// as they were stored; and it never panics.
+///
+/// Each six bytes are a change: which file, where (three bytes), what, and with what.
+pub fn log_files(data: &[u8]) {
+    static MADE: LazyLock<(FaultDisk, Stored)> = LazyLock::new(small_log);
+    let (disk, stored) = &*MADE;
+    let disk = disk.duplicate();
+    for change in data.chunks_exact(6).take(8) {
+        damage(&disk, change);
+    }
+    let Ok(log) = EmbeddedLog::open(Path::new(LOG), options(), Arc::new(disk)) else {
+        return;
+    };
+    for channels in [&["*"][..], &["b"]] {
+        for direction in [Direction::Forward, Direction::Backward] {
+            let request = events::request(&events::selector(channels, &[]), direction);
+            let Ok(page) = log.read(&request) else {
+                continue;
+            };
+            for event in page.runs.iter().flat_map(|run| run.iter()) {
+                assert_eq!(stored.get(&event.offset).map(Vec::as_slice), Some(event.json), "{}", event.offset);
+            }
+        }
+    }
+    let tail = log.tail();
+    if let Ok(appended) = events::append(&log, vec![events::numbered("a", 99)]) {
+        assert_eq!(appended, [newswire_log::Appended::Stored { offset: tail }]);
+    }
+    log.close();
+}
+
+/// The JSON of every event by its offset.
+type Stored = BTreeMap<u64, Vec<u8>>;
+
+const LOG: &str = "log";
+
+fn options() -> EmbeddedOptions {
+    EmbeddedOptions {
+        segment_bytes: 1000,
+        zero_ahead_bytes: 512,
+        mark_after: Duration::from_millis(1),
+        chunk_cache_bytes: 4096,
+        ..EmbeddedOptions::default()
+    }
+}
+
+/// A few segments with a few events each.
+fn small_log() -> (FaultDisk, Stored) {
+    let disk = FaultDisk::new();
+    let log = EmbeddedLog::open(Path::new(LOG), options(), Arc::new(disk.clone())).expect("an empty disk opens");
+    let mut stored = Stored::new();
+    for n in 0..12 {
+        let text = format!(
+            r#"{{"channel":"{}","event_type":"t","event_id":"id-{n}","payload":{{"agent":"a{}","n":{n}}}}}"#,
+            if n % 3 == 0 { "b" } else { "a" },
+            n % 2
+        );
+        let event: NewEvent = events::event(&text);
+        let encoded = event.encoded.clone();
+        for offset in events::store(&log, vec![event]) {
+            stored.insert(offset, encoded.with_offset(offset));
+        }
+    }
+    log.close();
+    drop(log);
+    (disk.duplicate(), stored)
+}
+
+fn damage(disk: &FaultDisk, change: &[u8]) {
+    let &[file, p0, p1, p2, what, value] = change else {
+        return;
+    };
+    let paths = disk.paths();
+    let Some(path) = paths.get(usize::from(file) % paths.len().max(1)) else {
+        return;
+    };
+    let mut bytes = disk.content(path).unwrap_or_default();
+    if bytes.is_empty() {
+        return;
+    }
+    let at = u32::from_le_bytes([p0, p1, p2, 0]) as usize % bytes.len();
+    match what % 4 {
+        0 => bytes[at] ^= value.max(1),
+        1 => bytes.truncate(at),
+        2 => {
+            let end = bytes.len().min(at + usize::from(value));
+            bytes[at..end].fill(0);
+        }
+        _ => {
+            // A piece of the file once more, elsewhere.
+            let from = usize::from(value) * 8 % bytes.len();
+            let piece = bytes[from..bytes.len().min(from + 64)].to_vec();
+            let end = bytes.len().min(at + piece.len());
+            bytes[at..end].copy_from_slice(&piece[..end - at]);
+        }
+    }
+    disk.set_content(path, bytes);
 }

@@ -43,3 +43,8 @@ fn filter() {
 fn log_record() {
     replay("log_record", targets::log_record);
 }
+
+#[test]
+fn log_files() {
+    replay("log_files", targets::log_files);
+}
