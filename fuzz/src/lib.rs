@@ -240,7 +240,12 @@ pub fn log_files(data: &[u8]) {
                 continue;
             };
             for event in page.runs.iter().flat_map(|run| run.iter()) {
-                assert_eq!(stored.get(&event.offset).map(Vec::as_slice), Some(event.json), "{}", event.offset);
+                assert_eq!(
+                    stored.get(&event.offset).map(Vec::as_slice),
+                    Some(event.json),
+                    "{}",
+                    event.offset
+                );
             }
         }
     }
@@ -269,7 +274,8 @@ fn options() -> EmbeddedOptions {
 /// A few segments with a few events each.
 fn small_log() -> (FaultDisk, Stored) {
     let disk = FaultDisk::new();
-    let log = EmbeddedLog::open(Path::new(LOG), options(), Arc::new(disk.clone())).expect("an empty disk opens");
+    let log =
+        EmbeddedLog::open(Path::new(LOG), options(), Arc::new(disk.clone())).expect("an empty disk opens");
     let mut stored = Stored::new();
     for n in 0..12 {
         let text = format!(
