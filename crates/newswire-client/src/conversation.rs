@@ -101,7 +101,7 @@ impl Conversation {
             ServerMessage::Gap { channels, from, to, reason, epoch, echo } => {
                 let epoch = epoch.and_then(|epoch| epoch.parse().ok());
                 if reason == "epoch" {
-                    self.resume.epoch_gap(self.set_of(&echo), epoch);
+                    self.resume.epoch_gap(self.set_of(&echo), epoch, to);
                 }
                 let cause = gap_cause(reason, epoch);
                 Step::Yield(Item::Gap(Gap { sub: echo.sub, channels, from, to, cause }))
@@ -226,5 +226,37 @@ mod tests {
         assert_eq!(talk.position().unwrap().offset, 1);
         talk.receive(r#"{"action":"caught_up","channels":[],"offset":8,"id":0}"#);
         assert_eq!(talk.position().unwrap().offset, 8);
+    }
+
+    /// The shared vectors of the protocol: what a server may say is understood, and what none says is reported.
+    #[test]
+    fn every_message_of_the_conformance_vectors() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/messages.json");
+        let vectors: Vec<serde_json::Value> =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert!(vectors.len() > 10);
+        for vector in &vectors {
+            let (name, message) = (&vector["name"], vector["message"].as_str().unwrap());
+            let mut talk = one_set(Start::History(5));
+            talk.open(Duration::ZERO);
+            let step = talk.receive(message);
+            let kind = vector["means"]["kind"].as_str();
+            let expected = match kind {
+                None => matches!(step, Step::End(SubscribeError::Protocol { .. })),
+                Some("event") => {
+                    matches!(&step, Step::Yield(Item::Event(received)) if received.text == message)
+                }
+                Some("error") => {
+                    matches!(step, Step::End(SubscribeError::Refused { .. }) | Step::Reconnect(_))
+                }
+                Some("checkpoint") => matches!(step, Step::Yield(Item::Checkpoint { .. })),
+                Some("gap") => matches!(step, Step::Yield(Item::Gap(_))),
+                // Answers to commands with ids or sets that this conversation did not give are not for it.
+                Some("subscribed") => matches!(step, Step::Yield(Item::Subscribed { .. }) | Step::Quiet),
+                Some("caught_up") => matches!(step, Step::Yield(Item::CaughtUp { .. }) | Step::Quiet),
+                Some(_) => matches!(step, Step::Quiet),
+            };
+            assert!(expected, "{name}: {message} came to {step:?}");
+        }
     }
 }

@@ -98,6 +98,7 @@ fn string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use newswire_protocol::{Limits, parse_command};
     use std::time::Duration;
 
     #[test]
@@ -116,6 +117,7 @@ mod tests {
                 r#""filters":{"agent":["ada","7",7],"done":["true",true],"note":["07"]},"after":9}"#
             )
         );
+        assert!(parse_command(&command, &Limits::default()).is_ok());
         let plain = Interest::in_channels(["*"]);
         let starts = [
             (Start::Live, ""),
@@ -126,6 +128,7 @@ mod tests {
         for (start, tail) in starts {
             let expected = format!(r#"{{"action":"subscribe","id":0,"channels":["*"]{tail}}}"#);
             assert_eq!(plain.command(0, &start), expected);
+            assert!(parse_command(&expected, &Limits::default()).is_ok(), "{expected}");
         }
     }
 }

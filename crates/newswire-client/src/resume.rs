@@ -4,9 +4,9 @@
 //!
 //! The rule it lives by: a position is *safe* when everything owed up to it has arrived.
 //! - One set on a connection arrives in offset order, so every event is a safe position, in a replay too.
-//! - With several sets, a replay runs beside live events; then only a `checkpoint` (all sets) and a `caught_up`
+//! - With several sets, a replay may run beside live events; then only a `checkpoint` (all sets) and a `caught_up`
 //!   (its set) are safe, and events beyond the safe position are remembered one by one, so that what a second
-//!   replay repeats is not delivered twice.
+//!   replay repeats is not delivered twice. Once no set replays, events come in order and are safe positions again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -178,6 +178,13 @@ impl Resume {
         if offset <= self.done_by_all() || !self.remembered.insert(offset) {
             return Verdict::Repeat;
         }
+        if self.sets.iter().all(|set| set.phase == Phase::Live) {
+            for set in &mut self.sets {
+                set.done = set.done.max(Some(offset));
+            }
+            self.forget_done();
+            return Verdict::Deliver;
+        }
         for set in self.sets.iter_mut().filter(|set| set.in_history()) {
             // Perhaps another set's; then its history is called cut off although it had not begun, never the reverse.
             set.history_reached = set.history_reached.max(Some(offset));
@@ -208,17 +215,17 @@ impl Resume {
         self.forget_done();
     }
 
-    /// The server said `gap` with the reason `epoch`: for one set where it names one, else for all.
-    pub(crate) fn epoch_gap(&mut self, set: Option<usize>, epoch: Option<Epoch>) {
-        match epoch {
-            Some(epoch) if self.epoch != Some(epoch) => self.new_epoch(epoch),
-            // The offset lay beyond the end of this very epoch: that set begins at the oldest retained event.
-            _ => {
-                for (index, one) in self.sets.iter_mut().enumerate() {
-                    if set.is_none_or(|set| set == index) {
-                        one.done = Some(0);
-                    }
-                }
+    /// The server said `gap` with the reason `epoch`: for one set where it names one, else for all. What may be missing
+    /// ends at `to`, and the stream goes on behind it.
+    pub(crate) fn epoch_gap(&mut self, set: Option<usize>, epoch: Option<Epoch>, to: u64) {
+        if let Some(epoch) = epoch.filter(|epoch| self.epoch != Some(*epoch)) {
+            self.new_epoch(epoch);
+        }
+        // Else an offset lay beyond the end of this very epoch.
+        for (index, one) in self.sets.iter_mut().enumerate() {
+            if set.is_none_or(|set| set == index) {
+                one.done = Some(to);
+                one.history_reached = None;
             }
         }
     }

@@ -154,7 +154,7 @@ async fn a_new_epoch_is_told_and_taken_over() {
         first.answer(2, OTHER_EPOCH, r#","recovered":false"#).await;
         first
             .say(format!(
-                r#"{{"action":"gap","channels":["tasks"],"from":1,"to":2,"reason":"epoch","epoch":"{OTHER_EPOCH}"}}"#
+                r#"{{"action":"gap","channels":["tasks"],"from":0,"to":0,"reason":"epoch","epoch":"{OTHER_EPOCH}"}}"#
             ))
             .await;
         first.event(1).await;
@@ -168,7 +168,7 @@ async fn a_new_epoch_is_told_and_taken_over() {
     };
     let (_open, story) = tokio::join!(script, story_until(&mut feed, "event 2"));
     let cause = GapCause::Epoch(OTHER_EPOCH.parse().ok());
-    assert_eq!(story[2], format!("gap 1-2 {cause:?}"));
+    assert_eq!(story[2], format!("gap 0-0 {cause:?}"));
     assert_eq!(story.iter().filter(|word| word.starts_with("event")).count(), 2);
 }
 

@@ -174,7 +174,7 @@ impl Consumer {
                     self.owed_after[set] = Some(end);
                 }
             }
-            Message::EpochGap { set, epoch } => self.resume.epoch_gap(Some(set), Some(epoch)),
+            Message::EpochGap { set, epoch } => self.resume.epoch_gap(Some(set), Some(epoch), 0),
             Message::CaughtUp { set, offset } => self.resume.caught_up(set, offset),
             Message::Checkpoint(offset) => self.resume.checkpoint(offset),
             Message::Event(offset) => {
@@ -337,7 +337,7 @@ fn an_offset_beyond_the_end_of_the_same_epoch_begins_at_the_oldest() {
     let mut resume = Resume::new([Start::After { offset: 500, epoch: None }]);
     resume.connect(Duration::ZERO);
     resume.subscribed(0, 100, epoch(1));
-    resume.epoch_gap(Some(0), Some(epoch(1)));
+    resume.epoch_gap(Some(0), Some(epoch(1)), 0);
     assert_eq!(resume.event(1), Verdict::Deliver);
     assert_eq!(resume.position(), Some(Position { epoch: epoch(1), offset: 1 }));
 }
@@ -349,9 +349,24 @@ fn an_epoch_that_begins_under_a_live_connection_is_taken_over() {
     resume.subscribed(0, 100, epoch(1));
     assert_eq!(resume.event(101), Verdict::Deliver);
     assert_eq!(resume.event(101), Verdict::Repeat);
-    resume.epoch_gap(None, Some(epoch(2)));
-    assert_eq!(resume.event(1), Verdict::Deliver);
-    assert_eq!(resume.connect(Duration::ZERO).0, [Start::After { offset: 1, epoch: Some(epoch(2)) }]);
+    resume.epoch_gap(None, Some(epoch(2)), 7);
+    assert_eq!(resume.event(8), Verdict::Deliver);
+    assert_eq!(resume.connect(Duration::ZERO).0, [Start::After { offset: 8, epoch: Some(epoch(2)) }]);
+}
+
+#[test]
+fn several_live_sets_need_no_checkpoints() {
+    let mut resume = Resume::new([Start::Live, Start::After { offset: 3, epoch: None }]);
+    resume.connect(Duration::ZERO);
+    resume.subscribed(0, 10, epoch(1));
+    resume.subscribed(1, 10, epoch(1));
+    assert_eq!(resume.event(11), Verdict::Deliver);
+    // Whose event that was is not known: the second set may still have all of its own before it.
+    assert_eq!(resume.position().unwrap().offset, 3);
+    resume.caught_up(1, 11);
+    assert_eq!(resume.event(12), Verdict::Deliver);
+    assert_eq!(resume.position().unwrap().offset, 12);
+    assert!(resume.remembered.is_empty());
 }
 
 #[test]
