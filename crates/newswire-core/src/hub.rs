@@ -53,6 +53,8 @@ struct Conn {
     set_names: Vec<(u8, Arc<str>)>,
     seen: u64,
     hits: Vec<(GroupId, u8)>,
+    /// Stands in [`Hub::waiting`].
+    waits: bool,
 }
 
 /// One subscription of one set of one connection.
@@ -173,8 +175,11 @@ impl Hub {
         let last = batch.last();
         self.ring.push(batch);
         self.dispatched.set(last);
-        for conn in std::mem::take(&mut self.waiting) {
-            wakes.0.extend(self.conns.get(conn).and_then(|conn| conn.outbox.wake_later()));
+        for index in self.waiting.drain(..) {
+            if let Some(conn) = self.conns.get_mut(index) {
+                conn.waits = false;
+                wakes.0.extend(conn.outbox.wake_later());
+            }
         }
         wakes
     }
@@ -184,10 +189,12 @@ impl Hub {
     pub fn epoch_changed(&mut self, epoch: Epoch, head: u64, tail: u64) -> Wakes {
         let dispatched = tail.saturating_sub(1);
         self.epoch = epoch;
-        self.dispatched.set(dispatched);
         self.ring = Ring::new(self.config.ring_bytes, dispatched);
         let mark = EpochMark { epoch, head, dispatched };
-        Wakes(self.conns.iter().filter_map(|(_, conn)| conn.outbox.push_epoch(mark)).collect())
+        let wakes = self.conns.iter().filter_map(|(_, conn)| conn.outbox.push_epoch(mark)).collect();
+        // Last: a session that sees the new offset finds the mark in its outbox.
+        self.dispatched.set(dispatched);
+        Wakes(wakes)
     }
 
     /// The epoch that offsets belong to.
@@ -258,6 +265,7 @@ impl Hub {
             set_names: Vec::new(),
             seen: 0,
             hits: Vec::new(),
+            waits: false,
         });
         self.by_id.insert(id, conn);
         (id, outbox, Arc::clone(&self.dispatched))
@@ -273,15 +281,12 @@ impl Hub {
 
     /// Wakes the connection at the next batch, whatever it holds.
     pub(crate) fn wake_at_next_batch(&mut self, id: ConnId) {
-        if let Some(&conn) = self.by_id.get(&id)
-            && !self.waiting.contains(&conn)
+        if let Some(&index) = self.by_id.get(&id)
+            && let Some(conn) = self.conns.get_mut(index)
+            && !std::mem::replace(&mut conn.waits, true)
         {
-            self.waiting.push(conn);
+            self.waiting.push(index);
         }
-    }
-
-    pub(crate) fn ring_floor(&self) -> u64 {
-        self.ring.floor()
     }
 
     pub(crate) fn ring_slice(&self, from: u64, until: u64, max_bytes: usize) -> Option<Slice> {

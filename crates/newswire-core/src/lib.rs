@@ -11,6 +11,7 @@ pub mod meta;
 mod outbox;
 pub mod principal;
 pub mod read;
+mod reader;
 mod ring;
 pub mod seeded;
 pub mod selector;

@@ -191,12 +191,17 @@ impl QueuedRun {
         self.run.batch.offset(self.run.index(self.next))
     }
 
-    fn is_done(&self) -> bool {
+    /// The last event still to be sent.
+    pub(crate) fn last_offset(&self) -> u64 {
+        self.run.batch.offset(self.run.index(self.end - 1))
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
         self.next >= self.end
     }
 
     /// Cuts off the events that fit, at least one.
-    fn split(&mut self, budget: usize) -> Self {
+    pub(crate) fn split(&mut self, budget: usize) -> Self {
         let mut front = Self { bytes: 0, end: self.next, ..self.clone() };
         while front.end < self.end {
             let bytes = self.run.batch.frame_len(self.run.index(front.end));

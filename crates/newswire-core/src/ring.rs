@@ -40,10 +40,6 @@ impl Ring {
         }
     }
 
-    pub(crate) fn floor(&self) -> u64 {
-        self.floor
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

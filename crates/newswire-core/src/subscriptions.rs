@@ -86,10 +86,6 @@ pub(crate) struct SetList {
 }
 
 impl SetList {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Set> {
-        self.sets.iter()
-    }
-
     pub(crate) fn by_name(&self, name: Option<&str>) -> Option<&Set> {
         self.sets.iter().find(|set| set.name.as_deref() == name)
     }

@@ -169,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(Poll::Ready(page)) = self.page.as_mut().map(|page| page.as_mut().poll(cx)) {
             self.page = None;
             match page {
-                Ok(page) => self.session.on_page(page, self.feed.log()),
+                Ok(page) => self.session.on_page(page),
                 Err(error) => {
                     tracing::error!(%error, "a subscriber's read of the log failed; its connection is closed");
                     self.session.on_read_failed();

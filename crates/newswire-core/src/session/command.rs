@@ -1,0 +1,426 @@
+//! Commands that change what is subscribed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use newswire_protocol::command::{CommandId, FilterChange, Start, Subscribe, Unsubscribe};
+use newswire_protocol::limits::MAX_SETS;
+use newswire_protocol::reply::{self, Echo, Gap, Subscribed};
+use newswire_protocol::{Epoch, ErrorCode, GapReason, Refusal, RejectReason, UnixMicros};
+use parking_lot::{Mutex, MutexGuard};
+
+use super::job::{self, HistoryPlan, Job, JobEntry};
+use super::writer::add_frame;
+use super::{Reads, Session, Span};
+use crate::channel::ChannelPattern;
+use crate::config::Now;
+use crate::filter::Filter;
+use crate::hub::Hub;
+use crate::outbox::{Placed, PlacedKind};
+use crate::reader::{Loss, Losses, Reader, by_stretch};
+use crate::subscriptions::{Change, Set, Sub};
+use crate::view::LogView;
+
+/// The channels of a `subscribe` with the filters they will have, and the refused names.
+struct Wanted {
+    filters: BTreeMap<ChannelPattern, Arc<Filter>>,
+    rejected: Vec<(String, RejectReason)>,
+}
+
+/// Where a replay begins, as far as it can be told without the hub.
+enum Begin {
+    Live,
+    After {
+        offset: u64,
+        epoch: Option<String>,
+        /// The log's end: an offset at or beyond it is of another epoch.
+        tail: u64,
+        head: u64,
+        losses: Losses,
+        lost: Vec<Loss>,
+    },
+    Since {
+        time: UnixMicros,
+        losses: Losses,
+        lost: Vec<Loss>,
+    },
+    History {
+        count: u64,
+    },
+}
+
+/// What the answer says of a beginning, and what it begins.
+struct Begun {
+    recovered: Option<bool>,
+    gaps: Vec<u8>,
+    reader: Reader,
+    entries: Vec<JobEntry>,
+    /// So many events of each channel, whose beginnings are still to be found.
+    history: Option<u64>,
+}
+
+impl Session {
+    pub(super) fn on_subscribe(
+        &mut self,
+        ask: &Subscribe,
+        id: Option<CommandId>,
+        now: Now,
+        hub: &Mutex<Hub>,
+        log: &dyn LogView,
+    ) -> Result<(), Refusal> {
+        let wanted = self.wanted(ask);
+        self.check_bounds(ask, &wanted)?;
+        let begin = self.begin(ask, &wanted, now, log);
+        let mut hub = hub.lock();
+        let (at, epoch) = (hub.dispatched(), hub.epoch());
+        let begun = self.begun(begin, &wanted, at, epoch, ask.sub.as_deref());
+        let starts = begun.as_ref().filter(|begun| !begun.entries.is_empty()).map(|_| self.next_job);
+        let changes = self.change_subs(ask, &wanted, starts, at, &mut hub);
+        let names = self.sets.by_name(ask.sub.as_deref()).map(Set::names).unwrap_or_default();
+        let mut frames = Vec::new();
+        let echo = Echo { id: id.as_ref(), sub: ask.sub.as_deref() };
+        let answer = Subscribed {
+            channels: &names,
+            offset: at,
+            epoch,
+            recovered: begun.as_ref().and_then(|begun| begun.recovered),
+            rejected: &wanted.rejected,
+        };
+        add_frame(&mut frames, |out| reply::subscribed(out, echo, &answer));
+        frames.extend(begun.iter().flat_map(|begun| &begun.gaps));
+        self.place_answer(at, frames.into(), changes, starts, ask.sub.as_deref(), hub);
+        if let (Some(job), Some(begun)) = (starts, begun) {
+            let plan = begun.history.map(|count| history_plan(&begun.entries, count, at, log));
+            self.start_job(job, ask.sub.as_deref(), id, at, begun, plan);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_unsubscribe(&mut self, ask: &Unsubscribe, id: Option<&CommandId>, hub: &Mutex<Hub>) {
+        let sub = ask.sub.as_deref();
+        let mut hub = hub.lock();
+        let at = hub.dispatched();
+        let mut changes = Vec::new();
+        for pattern in ask.channels.iter().filter_map(|name| ChannelPattern::parse(name)) {
+            let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) else { break };
+            let Some(set) = self.sets.by_slot_mut(slot) else { break };
+            let Ok(place) = set.find(&pattern) else { continue };
+            let gone = set.subs.remove(place);
+            hub.remove_sub(gone.id);
+            self.leave_old(slot, &gone, at);
+            changes.push(Change { slot, pattern, before: Some(gone.state()), after: None });
+        }
+        let names = self.sets.by_name(sub).map(Set::names).unwrap_or_default();
+        let mut frames = Vec::new();
+        add_frame(&mut frames, |out| reply::unsubscribed(out, Echo { id, sub }, &names));
+        self.place_answer(at, frames.into(), changes, None, sub, hub);
+        self.forget_spans();
+    }
+
+    fn wanted(&self, ask: &Subscribe) -> Wanted {
+        let set = self.sets.by_name(ask.sub.as_deref());
+        let given = match &ask.filters {
+            FilterChange::Keep => None,
+            FilterChange::Replace(spec) => Some(Filter::compile(spec)),
+        };
+        let mut wanted = Wanted { filters: BTreeMap::new(), rejected: Vec::new() };
+        for name in &ask.channels {
+            let Some(pattern) = self.config.channels.parse(name) else {
+                if !wanted.rejected.iter().any(|(known, _)| known == name) {
+                    wanted.rejected.push((name.clone(), RejectReason::UnknownChannel));
+                }
+                continue;
+            };
+            let kept = || {
+                let place = set.and_then(|set| set.find(&pattern).ok().map(|place| &set.subs[place]));
+                place.map_or_else(Filter::all, |sub| Arc::clone(&sub.filter))
+            };
+            let filter = given.clone().unwrap_or_else(kept);
+            wanted.filters.insert(pattern, filter);
+        }
+        wanted
+    }
+
+    fn check_bounds(&self, ask: &Subscribe, wanted: &Wanted) -> Result<(), Refusal> {
+        let set = self.sets.by_name(ask.sub.as_deref());
+        let is_new = |pattern: &&ChannelPattern| set.is_none_or(|set| set.find(pattern).is_err());
+        let added = wanted.filters.keys().filter(is_new).count();
+        let refuse = |detail: String| Err(Refusal::because(ErrorCode::InvalidControlMessage, detail));
+        if added > 0 && set.is_none_or(|set| set.subs.is_empty()) && self.sets.in_use() >= MAX_SETS {
+            return refuse(format!("sub: a connection has at most {MAX_SETS} sets of subscriptions"));
+        }
+        if self.sets.total() + added > self.config.max_subscriptions {
+            let most = self.config.max_subscriptions;
+            return refuse(format!("channels: a connection has at most {most} subscriptions"));
+        }
+        Ok(())
+    }
+
+    /// Asks the log what a beginning needs to know. The head is asked for before the losses: a trim in between then
+    /// only splits a gap.
+    fn begin(&self, ask: &Subscribe, wanted: &Wanted, now: Now, log: &dyn LogView) -> Begin {
+        let entry = |(pattern, filter): (&ChannelPattern, &Arc<Filter>)| JobEntry {
+            pattern: pattern.clone(),
+            filter: Arc::clone(filter),
+            after: 0,
+            channels: Vec::new(),
+        };
+        let entries: Vec<JobEntry> = wanted.filters.iter().map(entry).collect();
+        let selector = job::selector(&entries, &self.principal);
+        match &ask.start {
+            Start::Live => Begin::Live,
+            Start::After { offset, epoch } => {
+                let (tail, head) = (log.tail(), log.head());
+                let mut losses = Losses::default();
+                let lost = losses.note(&log.lost(&selector, *offset), *offset, &selector, head);
+                Begin::After { offset: *offset, epoch: epoch.clone(), tail, head, losses, lost }
+            }
+            Start::Since(since) => {
+                let time = since.resolve(now.wall);
+                let head = log.head();
+                // What was trimmed before that time was not asked for.
+                let mut losses = Losses::known(&log.lost(&selector, 0));
+                let lost = Losses::default().note(&log.lost_since(&selector, time), 0, &selector, head);
+                losses.add(&lost);
+                Begin::Since { time, losses, lost }
+            }
+            Start::History(count) => Begin::History { count: *count },
+        }
+    }
+
+    /// Decides where the replay begins, now that its place in the stream is known; `None` for a live beginning.
+    fn begun(
+        &self,
+        begin: Begin,
+        wanted: &Wanted,
+        at: u64,
+        epoch: Epoch,
+        sub: Option<&str>,
+    ) -> Option<Begun> {
+        let entries = |after: u64| -> Vec<JobEntry> {
+            let entry = |(pattern, filter): (&ChannelPattern, &Arc<Filter>)| JobEntry {
+                pattern: pattern.clone(),
+                filter: Arc::clone(filter),
+                after,
+                channels: Vec::new(),
+            };
+            wanted.filters.iter().map(entry).collect()
+        };
+        let reader =
+            |entries: &[JobEntry], from: u64| Reader::new(job::selector(entries, &self.principal), from);
+        let all = entries(0);
+        let (recovered, gaps, reader, entries, history) = match begin {
+            Begin::Live => return None,
+            Begin::After { offset, epoch: given, tail, head, losses, lost } => {
+                let other = given.is_some_and(|given| given.parse() != Ok(epoch));
+                if other || offset >= tail {
+                    let before = head.saturating_sub(1);
+                    let names: Vec<String> = wanted.filters.keys().map(ToString::to_string).collect();
+                    let gap = Gap {
+                        channels: &names,
+                        from: 0,
+                        to: before,
+                        reason: GapReason::Epoch,
+                        epoch: Some(epoch),
+                    };
+                    let mut frames = Vec::new();
+                    if !names.is_empty() {
+                        add_frame(&mut frames, |out| reply::gap(out, Echo { id: None, sub }, &gap));
+                    }
+                    (Some(false), frames, reader(&all, before), all, None)
+                } else {
+                    let frames = gap_frames(&lost, sub, epoch);
+                    (Some(lost.is_empty()), frames, reader(&all, offset).with_losses(losses), all, None)
+                }
+            }
+            Begin::Since { time, losses, lost } => {
+                let frames = gap_frames(&lost, sub, epoch);
+                let reader = reader(&all, 0).since(time).with_losses(losses);
+                (Some(lost.is_empty()), frames, reader, all, None)
+            }
+            Begin::History { count } => {
+                let entries = entries(at);
+                let reader = reader(&entries, at);
+                (None, Vec::new(), reader, entries, Some(count))
+            }
+        };
+        Some(Begun { recovered, gaps, reader, entries, history })
+    }
+
+    /// Makes the subscriptions of a command what it asks: live from here on, or withheld by the replay that it starts.
+    fn change_subs(
+        &mut self,
+        ask: &Subscribe,
+        wanted: &Wanted,
+        job: Option<u64>,
+        at: u64,
+        hub: &mut MutexGuard<'_, Hub>,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if wanted.filters.is_empty() {
+            return changes;
+        }
+        let slot = self.sets.slot(ask.sub.as_deref());
+        if let Some(name) = self.sets.by_slot(slot).and_then(|set| set.name.as_ref()) {
+            hub.name_set(self.id, slot, name);
+        }
+        for (pattern, filter) in &wanted.filters {
+            let Some(set) = self.sets.by_slot_mut(slot) else { break };
+            let before = match set.find(pattern) {
+                Ok(place) => {
+                    let sub = &mut set.subs[place];
+                    let old = Sub {
+                        pattern: pattern.clone(),
+                        filter: Arc::clone(&sub.filter),
+                        id: sub.id,
+                        job: sub.job,
+                    };
+                    (sub.filter, sub.job) = (Arc::clone(filter), job);
+                    if old.filter != *filter || old.job != job {
+                        hub.set_filter(old.id, Arc::clone(filter), job.is_none());
+                    }
+                    Some(old)
+                }
+                Err(place) => {
+                    let (pattern, filter) = (pattern.clone(), Arc::clone(filter));
+                    let rule = self.principal.row_rule;
+                    let id =
+                        hub.add_sub(self.id, slot, pattern.clone(), Arc::clone(&filter), rule, job.is_none());
+                    let Some(id) = id else { break };
+                    set.subs.insert(place, Sub { pattern, filter, id, job });
+                    None
+                }
+            };
+            let state = Sub { pattern: pattern.clone(), filter: Arc::clone(filter), id: 0, job }.state();
+            if let Some(old) = &before {
+                self.leave_old(slot, old, at);
+            }
+            if job.is_none() {
+                self.open_span(slot, pattern, filter, at);
+            }
+            let before = before.map(|old| old.state());
+            changes.push(Change { slot, pattern: pattern.clone(), before, after: Some(state) });
+        }
+        changes
+    }
+
+    /// A subscription is not any more what it was: its replay loses it, and its time on the live path ends here.
+    fn leave_old(&mut self, slot: u8, old: &Sub, at: u64) {
+        match old.job {
+            Some(job) => {
+                // What a search for beginnings was about to learn may be of the channel that goes.
+                if self.wish.as_ref().is_some_and(|(by, _)| *by == Reads::Plan(job)) {
+                    self.wish = None;
+                }
+                if let Some(asked) = self.asked.as_mut().filter(|asked| asked.by == Reads::Plan(job)) {
+                    asked.by = Reads::Nobody;
+                }
+                let principal = &self.principal;
+                self.jobs.retain_mut(|other| other.id != job || !other.take_away(&old.pattern, principal));
+            }
+            None => {
+                for span in
+                    self.spans.iter_mut().filter(|span| span.slot == slot && span.pattern == old.pattern)
+                {
+                    span.to = span.to.min(at);
+                }
+            }
+        }
+    }
+
+    fn place_answer(
+        &mut self,
+        at: u64,
+        frames: Bytes,
+        changes: Vec<Change>,
+        starts: Option<u64>,
+        sub: Option<&str>,
+        hub: MutexGuard<'_, Hub>,
+    ) {
+        self.answers += 1;
+        let seq = self.answers;
+        if let Some(slot) = self.sets.by_name(sub).map(|set| set.slot)
+            && let Some(set) = self.sets.by_slot_mut(slot)
+        {
+            set.last_answer = seq;
+        }
+        self.outbox.push_placed(Placed { at, frames, changes, what: PlacedKind::Answer { seq, starts } });
+        drop(hub);
+    }
+
+    fn start_job(
+        &mut self,
+        id: u64,
+        sub: Option<&str>,
+        command: Option<CommandId>,
+        at: u64,
+        begun: Begun,
+        plan: Option<HistoryPlan>,
+    ) {
+        self.next_job += 1;
+        let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) else { return };
+        let Begun { reader, entries, .. } = begun;
+        let mut job = Job { id, slot, command, asked_at: at, running: false, entries, reader, plan };
+        job.begin_if_planned(&self.principal);
+        self.jobs.push(job);
+        // What the set has live beside the replay is not sent by the replay again.
+        let live: Vec<_> = self.sets.by_slot(slot).map_or_else(Vec::new, |set| {
+            let others = set.subs.iter().filter(|sub| sub.job.is_none());
+            others.map(|sub| (sub.pattern.clone(), Arc::clone(&sub.filter))).collect()
+        });
+        for (pattern, filter) in live {
+            self.open_span(slot, &pattern, &filter, at);
+        }
+    }
+
+    /// Notes that a pattern is live from here on, if a replay of the set has channels of it too.
+    pub(super) fn open_span(&mut self, slot: u8, pattern: &ChannelPattern, filter: &Arc<Filter>, from: u64) {
+        let known = |span: &Span| span.slot == slot && span.pattern == *pattern && span.to == u64::MAX;
+        let replays = |job: &Job| {
+            job.slot == slot
+                && job
+                    .entries
+                    .iter()
+                    .any(|entry| entry.pattern != *pattern && entry.pattern.overlaps(pattern))
+        };
+        if self.jobs.iter().any(replays) && !self.spans.iter().any(known) {
+            let (pattern, filter) = (pattern.clone(), Arc::clone(filter));
+            self.spans.push(Span { slot, pattern, filter, from, to: u64::MAX });
+        }
+    }
+
+    /// Without replays nobody asks when what was live.
+    pub(super) fn forget_spans(&mut self) {
+        if self.jobs.is_empty() {
+            self.spans = Vec::new();
+        }
+    }
+}
+
+/// The channels of which the last events are wanted. Asked for behind the answer's place, so that none that had
+/// events before it is missing.
+fn history_plan(entries: &[JobEntry], count: u64, at: u64, log: &dyn LogView) -> HistoryPlan {
+    let channels = log.channels();
+    let of = |entry: &JobEntry| {
+        let matching: Vec<Arc<str>> = match &entry.pattern {
+            ChannelPattern::Exact(name) => vec![Arc::clone(name)],
+            ChannelPattern::Prefix(_) => {
+                channels.iter().filter(|channel| entry.pattern.matches(channel)).cloned().collect()
+            }
+        };
+        let (pattern, filter) = (entry.pattern.clone(), Arc::clone(&entry.filter));
+        matching.into_iter().map(move |channel| (pattern.clone(), channel, Arc::clone(&filter)))
+    };
+    HistoryPlan::new(entries.iter().flat_map(of).collect(), count, at)
+}
+
+/// Messages for trimmed events of one set.
+pub(super) fn gap_frames(lost: &[Loss], sub: Option<&str>, epoch: Epoch) -> Vec<u8> {
+    let mut frames = Vec::new();
+    for ((from, to), channels) in by_stretch(lost.iter()) {
+        let gap = Gap { channels: &channels, from, to, reason: GapReason::Retention, epoch: Some(epoch) };
+        add_frame(&mut frames, |out| reply::gap(out, Echo { id: None, sub }, &gap));
+    }
+    frames
+}

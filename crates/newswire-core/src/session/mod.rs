@@ -1,0 +1,392 @@
+//! One connection's protocol state machine: commands in, outputs out.
+
+mod command;
+mod job;
+mod replies;
+mod stream;
+mod writer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::Bytes;
+use newswire_protocol::command::{Command, CommandFrame, CommandId, Subscribe, parse_command};
+use newswire_protocol::frame::{Opcode, encode_control};
+use newswire_protocol::{CloseCode, Draft, Epoch, Refusal, reply};
+use parking_lot::Mutex;
+
+use crate::channel::ChannelPattern;
+use crate::config::{Now, SessionConfig};
+use crate::filter::Filter;
+use crate::heartbeat::{Beat, Heartbeat};
+use crate::hub::{ConnId, Hub};
+use crate::outbox::{Dispatched, MAX_PENDING_ANSWERS, Outbox};
+use crate::principal::Principal;
+use crate::read::{Page, ReadRequest};
+use crate::seeded::seeded_bug;
+use crate::selector::Selector;
+use crate::subscriptions::SetList;
+use crate::view::LogView;
+
+use job::Job;
+use replies::Replies;
+use stream::Lag;
+use writer::{Writer, frame};
+
+/// What the shell is to do next.
+#[derive(Debug)]
+pub enum Output {
+    /// Write what was put into `out`, all of it, in order; then ask again.
+    Write,
+    /// Read the log and answer with [`Session::on_page`] or [`Session::on_read_failed`]. At most one read is under way;
+    /// go on asking for outputs meanwhile.
+    Read(ReadRequest),
+    /// Store an event and answer with [`Session::on_published`]; in the order in which they come out. Go on asking.
+    Publish(Ticket, Box<Draft>),
+    /// Send a close frame with this code and reason, and end. Nothing comes after it.
+    Close(CloseCode, String),
+    /// Nothing to write yet, but more to do: let others run, then ask again.
+    Yield,
+    /// Nothing to do: wait for a frame, the waker, an answer that is awaited, or until this time.
+    Idle(Duration),
+}
+
+/// Ties the answer to a publish to the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// An event is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Where.
+    pub offset: u64,
+    /// Its id, given or made.
+    pub event_id: String,
+    /// It was there already.
+    pub duplicate: bool,
+}
+
+/// One connection. Owned by its task; does no I/O, never waits, and locks the hub for moments only.
+#[derive(Debug)]
+pub struct Session {
+    id: ConnId,
+    config: Arc<SessionConfig>,
+    principal: Principal,
+    outbox: Arc<Outbox>,
+    dispatched: Arc<Dispatched>,
+    /// The epoch of the stream; the hub's may be newer for a moment.
+    epoch: Epoch,
+    sets: SetList,
+    /// Present while live events are read instead of pushed.
+    lag: Option<Box<Lag>>,
+    jobs: Vec<Job>,
+    /// When which patterns of a set were live beside a replay that overlaps them.
+    spans: Vec<Span>,
+    next_job: u64,
+    /// The job whose turn it is.
+    turn: usize,
+    asked: Option<Asked>,
+    /// The read that is to be asked for next.
+    wish: Option<(Reads, ReadRequest)>,
+    /// Pages come from an epoch of which the stream has not been told yet.
+    awaits_epoch: bool,
+    replies: Replies,
+    publishes: VecDeque<(Ticket, Box<Draft>)>,
+    publishing: BTreeMap<Ticket, Option<CommandId>>,
+    next_ticket: u64,
+    /// In-stream answers given to the outbox, and handed on, by number.
+    answers: u64,
+    answered: u64,
+    checkpoint: Checkpoint,
+    heartbeat: Heartbeat,
+    peer_ping: Option<Bytes>,
+    closing: Option<(CloseCode, &'static str)>,
+}
+
+/// Who awaits a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reads {
+    Main,
+    Job(u64),
+    Plan(u64),
+    Nobody,
+}
+
+/// A read under way.
+#[derive(Debug)]
+struct Asked {
+    by: Reads,
+    selector: Arc<Selector>,
+    epoch: Epoch,
+}
+
+/// A pattern of a set was live from behind `from` up to `to`, while a replay of the same set overlapped it.
+#[derive(Debug)]
+struct Span {
+    slot: u8,
+    pattern: ChannelPattern,
+    filter: Arc<Filter>,
+    from: u64,
+    to: u64,
+}
+
+/// What the client knows to have completely.
+#[derive(Debug)]
+struct Checkpoint {
+    /// The highest offset it can tell to be safe, from what it was sent.
+    told: u64,
+    /// The last event of the live path that was handed on.
+    main_sent: u64,
+    next_at: Duration,
+}
+
+impl Session {
+    /// Registers a connection. `jitter` stretches the interval of its pings (0.9 to 1.1, drawn by the shell).
+    pub fn open(
+        hub: &Mutex<Hub>,
+        config: Arc<SessionConfig>,
+        principal: Principal,
+        jitter: f64,
+        now: Now,
+    ) -> Self {
+        let mut hub = hub.lock();
+        let (id, outbox, dispatched) = hub.connect(Arc::clone(&principal.id));
+        let at = hub.dispatched();
+        Self {
+            id,
+            principal,
+            outbox,
+            dispatched,
+            epoch: hub.epoch(),
+            sets: SetList::default(),
+            lag: None,
+            jobs: Vec::new(),
+            spans: Vec::new(),
+            next_job: 1,
+            turn: 0,
+            asked: None,
+            wish: None,
+            awaits_epoch: false,
+            replies: Replies::default(),
+            publishes: VecDeque::new(),
+            publishing: BTreeMap::new(),
+            next_ticket: 1,
+            answers: 0,
+            answered: 0,
+            checkpoint: Checkpoint { told: at, main_sent: 0, next_at: now.mono + config.checkpoint_interval },
+            heartbeat: Heartbeat::new(config.heartbeat, jitter, now.mono),
+            peer_ping: None,
+            closing: None,
+            config,
+        }
+    }
+
+    /// Its name in the hub.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// Whether another command may be handled. Ask before each [`Session::handle`]; while it says no, stop reading
+    /// from the socket (the stated overflow of everything that commands fill) and ask again after each output.
+    pub fn wants_commands(&self) -> bool {
+        !self.replies.is_full()
+            && self.publishing.len() < self.config.max_publishes
+            && self.answers - self.answered < MAX_PENDING_ANSWERS as u64
+    }
+
+    /// Handles one text frame of the client.
+    pub fn handle(&mut self, text: &str, now: Now, hub: &Mutex<Hub>, log: &dyn LogView) {
+        let CommandFrame { id, command } = match parse_command(text, &self.config.limits) {
+            Ok(frame) => frame,
+            Err((id, refusal)) => return self.refuse(id.as_ref(), &refusal),
+        };
+        match command {
+            Command::Ping => self.reply(|out| reply::pong(out, id.as_ref())),
+            // Without credentials to check, everybody is who they are.
+            Command::Auth(_) => self.reply(|out| reply::auth_ok(out, id.as_ref())),
+            Command::Publish(draft) => {
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                self.publishing.insert(ticket, id);
+                self.publishes.push_back((ticket, draft));
+            }
+            Command::Subscribe(ask) => {
+                if let Err(refusal) = self.on_subscribe(&ask, id.clone(), now, hub, log) {
+                    self.refuse(id.as_ref(), &refusal);
+                }
+            }
+            Command::Unsubscribe(ask) => self.on_unsubscribe(&ask, id.as_ref(), hub),
+        }
+    }
+
+    /// Subscribes without a frame, for what the request's path and query asked. Answered like a command.
+    ///
+    /// # Errors
+    /// A bound is exceeded; nothing was changed then.
+    pub fn subscribe(
+        &mut self,
+        ask: &Subscribe,
+        now: Now,
+        hub: &Mutex<Hub>,
+        log: &dyn LogView,
+    ) -> Result<(), Refusal> {
+        self.on_subscribe(ask, None, now, hub, log)
+    }
+
+    /// Whom to wake when something comes. Register before asking for the output that may be [`Output::Idle`].
+    pub fn register(&self, waker: &Waker) {
+        self.outbox.register(waker);
+    }
+
+    /// What is to be done next. `out` is cleared; with [`Output::Write`] it holds about `budget` bytes (more only for
+    /// one large event or message). Call it only when everything before was written.
+    pub fn next_output(
+        &mut self,
+        now: Now,
+        hub: &Mutex<Hub>,
+        log: &dyn LogView,
+        out: &mut Vec<Bytes>,
+        budget: usize,
+    ) -> Output {
+        let mut writer = Writer::new(out, budget);
+        self.heartbeat.write_idle(now.mono);
+        self.heartbeat.reading_paused(!self.wants_commands(), now.mono);
+        let beat_at = match self.heartbeat.poll(now.mono) {
+            Beat::Close(code) => {
+                self.closing.get_or_insert((code, "no answer to a ping"));
+                now.mono
+            }
+            Beat::Ping => {
+                writer.bytes(control(Opcode::Ping, b""));
+                now.mono
+            }
+            Beat::Wait(until) => until,
+        };
+        if let Some((code, reason)) = self.closing {
+            return Output::Close(code, reason.to_owned());
+        }
+        if writer.is_empty()
+            && let Some((ticket, draft)) = self.publishes.pop_front()
+        {
+            return Output::Publish(ticket, draft);
+        }
+        writer.bytes(self.peer_ping.take().unwrap_or_default());
+        self.replies.flush(self.answered, &mut writer);
+        let turn = self.turns(&mut writer, hub, log);
+        self.replies.flush(self.answered, &mut writer);
+        self.send_checkpoint(now.mono, turn.live_at, &mut writer);
+        self.publish_figures();
+        if let Some((code, reason)) = self.closing {
+            return Output::Close(code, reason.to_owned());
+        }
+        if !writer.is_empty() {
+            return Output::Write;
+        }
+        if self.asked.is_none()
+            && let Some((by, request)) = self.wish.take()
+        {
+            self.asked = Some(Asked { by, selector: Arc::clone(&request.selector), epoch: self.epoch });
+            return Output::Read(request);
+        }
+        if turn.more {
+            return Output::Yield;
+        }
+        let checkpoint_at = if self.sets.total() > 0 { self.checkpoint.next_at } else { Duration::MAX };
+        Output::Idle(beat_at.min(checkpoint_at))
+    }
+
+    /// The answer to [`Output::Read`].
+    pub fn on_page(&mut self, page: Page) {
+        let Some(asked) = self.asked.take() else { return };
+        if asked.epoch != self.epoch {
+            return;
+        }
+        if page.epoch != self.epoch {
+            self.awaits_epoch = true;
+            return;
+        }
+        self.take_page(&asked, page);
+    }
+
+    /// The read failed: the connection is closed so that the client resumes later.
+    pub fn on_read_failed(&mut self) {
+        self.asked = None;
+        self.closing.get_or_insert((CloseCode::ShuttingDown, "the log cannot be read"));
+    }
+
+    /// The answer to [`Output::Publish`].
+    pub fn on_published(&mut self, ticket: Ticket, outcome: Result<Published, Refusal>) {
+        let Some(id) = self.publishing.remove(&ticket) else { return };
+        self.replies.push_loose(frame(|out| match outcome {
+            Ok(event) => reply::published(out, id.as_ref(), event.offset, &event.event_id, event.duplicate),
+            Err(refusal) => reply::error(out, id.as_ref(), &refusal),
+        }));
+    }
+
+    /// Bytes came from the peer, whatever they are.
+    pub fn on_received(&mut self, _now: Now) {
+        self.heartbeat.received();
+    }
+
+    /// The peer sent a WebSocket ping: it is answered with a pong, at once. Of several only the last counts.
+    pub fn on_peer_ping(&mut self, body: &[u8]) {
+        self.peer_ping = Some(control(Opcode::Pong, body));
+    }
+
+    /// Part of the output was written, the rest waits.
+    pub fn write_progress(&mut self, now: Now) {
+        self.heartbeat.write_progress(now.mono);
+    }
+
+    /// The peer takes no bytes: how long to go on waiting, or that it is to be closed. Never [`Beat::Ping`].
+    pub fn write_blocked(&mut self, now: Now) -> Beat {
+        self.heartbeat.write_blocked(now.mono);
+        self.heartbeat.poll(now.mono)
+    }
+
+    /// Leaves the hub. To be called in any case when the connection ends; [`Hub::disconnect`] does the same.
+    pub fn close(&mut self, hub: &Mutex<Hub>) {
+        hub.lock().disconnect(self.id);
+    }
+
+    fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.replies.push(self.answers, frame(write));
+    }
+
+    fn refuse(&mut self, id: Option<&CommandId>, refusal: &Refusal) {
+        self.reply(|out| reply::error(out, id, refusal));
+    }
+
+    /// Says how far everything has been sent, where the client cannot know it yet. `live_at` is how far the live
+    /// path has been handed on completely.
+    fn send_checkpoint(&mut self, now: Duration, live_at: u64, writer: &mut Writer<'_>) {
+        // An answer that waits may end a replay of which the client still thinks that it runs.
+        if now < self.checkpoint.next_at || self.answers > self.answered || self.sets.total() == 0 {
+            return;
+        }
+        self.checkpoint.next_at = now + self.config.checkpoint_interval;
+        let replays = self.jobs.iter().map(Job::position).min().unwrap_or(u64::MAX);
+        let safe = if seeded_bug!(CheckpointTooFar) { live_at } else { live_at.min(replays) };
+        if safe > self.checkpoint.told {
+            self.checkpoint.told = safe;
+            writer.bytes(frame(|out| reply::checkpoint(out, safe)));
+        }
+    }
+
+    fn publish_figures(&self) {
+        let figures = &self.outbox.figures;
+        figures.last_sent.store(self.checkpoint.main_sent, Ordering::Relaxed);
+        if let Some(lag) = &self.lag {
+            figures.position.store(lag.reader.position(), Ordering::Relaxed);
+        }
+    }
+}
+
+fn control(opcode: Opcode, body: &[u8]) -> Bytes {
+    let mut frame = Vec::with_capacity(2 + body.len());
+    encode_control(&mut frame, opcode, body);
+    frame.into()
+}

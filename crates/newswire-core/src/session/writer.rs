@@ -1,0 +1,70 @@
+//! Gathers what is to be written in one turn.
+
+use bytes::Bytes;
+use newswire_protocol::frame::encode_text;
+
+use crate::outbox::QueuedRun;
+
+/// Slices of shared buffers and small frames of one's own, in order, up to a budget.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    out: &'a mut Vec<Bytes>,
+    budget: usize,
+    used: usize,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(out: &'a mut Vec<Bytes>, budget: usize) -> Self {
+        out.clear();
+        Self { out, budget, used: 0 }
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        self.budget.saturating_sub(self.used)
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.used += bytes.len();
+            self.out.push(bytes);
+        }
+    }
+
+    /// Neighbouring frames leave as one slice.
+    pub(crate) fn run(&mut self, run: &QueuedRun) {
+        let batch = &run.run.batch;
+        let mut nth = run.next;
+        while nth < run.end {
+            let first = run.run.index(nth);
+            let mut last = first;
+            nth += 1;
+            while nth < run.end && run.run.index(nth) == last + 1 {
+                last += 1;
+                nth += 1;
+            }
+            self.bytes(batch.frames().slice(batch.frame_range(first).start..batch.frame_range(last).end));
+        }
+    }
+}
+
+/// One message as a whole text frame.
+pub(crate) fn frame(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut frames = Vec::new();
+    add_frame(&mut frames, write);
+    frames.into()
+}
+
+/// Adds one message as a whole text frame.
+pub(crate) fn add_frame(frames: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut text = Vec::with_capacity(128);
+    write(&mut text);
+    encode_text(frames, &text);
+}
