@@ -6,5 +6,5 @@ source "$(dirname "$0")/lib.sh"
 
 export NEWSWIRE_CRASH_ROUNDS=${1:?how many rounds}
 step "crash, $NEWSWIRE_CRASH_ROUNDS rounds" \
-    cargo test --locked --package newswire-street-tests crash -- --nocapture
+    cargo test --locked --package newswire-street-tests --test crash -- --nocapture
 finish
