@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 use crate::terminal::{DIM, Outage, YELLOW, counted, grouped, interrupted, paint, spoken};
 
+use super::publish::pace::Pace;
+use super::reach::until_reached;
 use super::tail::{End, View};
 
 mod company;
@@ -35,7 +37,7 @@ Examples:
   newswire demo --rate 50 --events 1000            a thousand events, fast
   newswire demo --print --events 500 > events.jsonl
 
-The story (people, tasks, spending, messages, an error now and then) depends on the seed alone. Played again on the same
+The story (people, tasks, spending, messages, an error now and then) depends on the seed alone. Played again on the same \
 server, it goes on where it stopped; another seed is another company.
 
 Exit codes: 0 done or stopped by Ctrl-C, 1 the server refused, 2 wrong arguments.")]
@@ -46,6 +48,9 @@ pub struct Args {
     /// Events a second, on average
     #[arg(long, default_value_t = 4.0, value_parser = rate)]
     rate: f64,
+    /// real: with the pauses of the story; 10x: ten times as fast; max: without pauses
+    #[arg(long, default_value = "real", value_name = "max|real|10x")]
+    pace: Pace,
     /// Stop after this many events [default: play forever]
     #[arg(long, value_name = "N|forever", value_parser = events, default_value = "forever", hide_default_value = true)]
     events: Events,
@@ -113,7 +118,7 @@ fn print(args: &Args) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut at = FIRST_DAY;
     for beat in Company::new(args.seed).take(usize::try_from(args.events.0).unwrap_or(usize::MAX)) {
-        at = at.saturating_add(pause(&beat, args.rate));
+        at = at.saturating_add(args.pause(&beat));
         writeln!(out, "{}", beat.event.to_json(Some(&rfc3339(at))))?;
     }
     out.flush()
@@ -124,8 +129,13 @@ fn rfc3339(at: UnixMicros) -> String {
     jiff::Timestamp::from_microsecond(micros).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
 }
 
-fn pause(beat: &Beat, rate: f64) -> Duration {
-    Duration::from_secs_f64(beat.pause / rate)
+impl Args {
+    fn pause(&self, beat: &Beat) -> Duration {
+        match self.pace {
+            Pace::Max => Duration::ZERO,
+            Pace::Times(times) => Duration::from_secs_f64(beat.pause / self.rate / times),
+        }
+    }
 }
 
 /// The company, playing to a server.
@@ -167,7 +177,7 @@ impl Stage {
                 break;
             }
             // Late events (the server was away) are not hurried through.
-            due = (due + pause(&beat, self.args.rate)).max(Instant::now() - Duration::from_secs(1));
+            due = (due + self.args.pause(&beat)).max(Instant::now() - Duration::from_secs(1));
             tokio::time::sleep_until(due).await;
             self.tell(&beat, &mut backoff, &mut outage).await?;
         }
@@ -179,32 +189,25 @@ impl Stage {
         let newest =
             HistoryQuery::new().with("source", &Company::source(self.args.seed)).newest_first().limit(1);
         let mut query = newest.clone();
-        let mut backoff = Backoff::default();
-        let mut pages = 0;
-        while pages < HISTORY_PAGES {
-            match self.client.history(&query).await {
-                Ok(page) => {
-                    let number_of = |id: &str| Company::number_of(self.args.seed, id);
-                    if let Some(number) =
-                        page.events.first().and_then(|newest| number_of(&newest.event.event_id))
-                    {
-                        return number;
-                    }
-                    // A rare filter may give an empty page with more behind it.
-                    let Some(next) = page.next else { break };
-                    query = newest.clone().before(next);
-                    pages += 1;
-                }
-                Err(newswire_client::RequestError::Unreachable(reason)) => {
-                    let wait = backoff.next(&mut fastrand::Rng::new());
-                    self.trouble(outage, &reason, wait);
-                    tokio::time::sleep(wait).await;
-                }
+        for _page in 0..HISTORY_PAGES {
+            let asked = until_reached(
+                async || self.client.history(&query).await,
+                |reason, wait| self.trouble(outage, reason, wait),
+            );
+            let page = match asked.await {
+                Ok(page) => page,
                 Err(error) => {
                     tracing::debug!(%error, "no history to go on from");
-                    break;
+                    return 0;
                 }
+            };
+            let number_of = |id: &str| Company::number_of(self.args.seed, id);
+            if let Some(number) = page.events.first().and_then(|newest| number_of(&newest.event.event_id)) {
+                return number;
             }
+            // A rare filter may give an empty page with more behind it.
+            let Some(next) = page.next else { return 0 };
+            query = newest.clone().before(next);
         }
         0
     }

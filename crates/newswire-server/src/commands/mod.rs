@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod publish;
+pub(crate) mod reach;
 pub mod serve;
 pub mod tail;
 

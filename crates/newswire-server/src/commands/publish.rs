@@ -1,5 +1,6 @@
 //! `newswire publish`: sends a file or a stream of events, in order, once each.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,14 +8,16 @@ use anyhow::Context;
 use newswire_client::Client;
 use tokio::sync::mpsc;
 
-use crate::terminal::{DIM, interrupted, paint};
+use crate::terminal::{DIM, counted, grouped, interrupted, paint};
 
+mod journal;
 mod line;
-mod pace;
+pub(crate) mod pace;
 mod progress;
 mod sender;
 mod source;
 
+use journal::{Journal, Mark};
 use line::prepare;
 use pace::{Pace, Schedule};
 use progress::{Progress, summary};
@@ -38,11 +41,12 @@ Examples:
   newswire publish events.jsonl --pace real --max-wait 5s  in real time, but cut long silences
   some-program | newswire publish                          each line as it comes
 
-Each line is one event: {\"channel\":\"tasks\",\"event_type\":\"task.created\",\"payload\":{…}}. Events of a file that have no
-event_id are given one that depends on the file's content and the line, so that publishing the same file again doubles
-nothing while the server remembers ids (10 minutes by default); --from-line goes on later than that.
+Each line is one event: {\"channel\":\"tasks\",\"event_type\":\"task.created\",\"payload\":{…}}
 
-Exit codes: 0 all published or there already, 1 failed, 2 wrong arguments, 3 some lines rejected (the others are
+Events of a file that have no event_id are given one that depends on the file's content and the line, so that publishing \
+the same file again doubles nothing
+
+Exit codes: 0 all published or there already, 1 failed, 2 wrong arguments, 3 some lines rejected (the others are \
 published), 130 interrupted.")]
 pub struct Args {
     /// JSON Lines, plain or gzip; - is standard input
@@ -54,13 +58,13 @@ pub struct Args {
     /// Wait no longer than this between two events, whatever their timestamps say
     #[arg(long, value_name = "SPAN", value_parser = span)]
     max_wait: Option<Duration>,
-    /// Begin with this line
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    from_line: u64,
+    /// Begin with this line [default: behind what an earlier run published of this very file]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    from_line: Option<u64>,
     /// At most this many events a request
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_BATCH_EVENTS)))]
     batch: u16,
-    /// Publish anew what was published before: new ids for events that have none of their own
+    /// Publish the whole file anew: new ids for events that have none of their own
     #[arg(long)]
     again: bool,
     /// The server
@@ -80,46 +84,102 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.url)?;
     let input = Input::named(&args.file);
     let ids = Ids::of(&input, args.again).await.with_context(|| format!("cannot read {}", args.file))?;
-    let lines = ids.lines();
-    let reading = read(input.clone(), ids, args.from_line);
-    let progress = Progress::new(lines);
-    progress.begin_at(args.from_line - 1);
-    let schedule = Schedule::new(args.pace, args.max_wait);
-    let mut sender = Sender::new(client, schedule, progress, usize::from(args.batch), args.from_line);
+    if input == Input::Stdin && std::io::stdin().is_terminal() {
+        anstream::eprintln!("{}", paint(DIM, "Reading events from this terminal, one a line. Ctrl-D ends."));
+    }
+    let progress = Progress::new(ids.lines());
+    let journal = ids.file_hash().and_then(|hash| Journal::of(hash, client.base_url().as_str()));
+    let mut job = Job {
+        args: &args,
+        input,
+        ids,
+        sender: Sender::new(client, progress, journal, usize::from(args.batch)),
+    };
     let ended = tokio::select! {
-        ended = sender.send_all(reading) => Some(ended),
+        ended = job.publish() => Some(ended),
         () = interrupted() => None,
     };
-    let took = sender.progress.finish();
-    let done = summary(&sender.tally, took);
-    match ended {
-        Some(Ok(())) => anstream::println!("{done}"),
-        Some(Err(error)) => {
-            anstream::eprintln!("{done}");
-            anstream::eprintln!("{}", paint(DIM, &how_to_go_on(&args, &input, sender.next_line)));
-            return Err(error);
-        }
-        None => {
-            anstream::eprintln!("Interrupted. {done}");
-            anstream::eprintln!("{}", paint(DIM, &how_to_go_on(&args, &input, sender.next_line)));
-            return Ok(ExitCode::from(EXIT_INTERRUPTED));
-        }
-    }
-    Ok(if sender.tally.rejected > 0 { ExitCode::from(EXIT_SOME_REJECTED) } else { ExitCode::SUCCESS })
+    job.conclude(ended)
 }
 
-/// The command that publishes the rest, with the options of this one.
-fn how_to_go_on(args: &Args, input: &Input, next_line: u64) -> String {
-    if *input == Input::Stdin {
-        return format!("Lines from {next_line} on were not published; standard input cannot be read again.");
+/// One publishing.
+struct Job<'a> {
+    args: &'a Args,
+    input: Input,
+    ids: Ids,
+    sender: Sender,
+}
+
+impl Job<'_> {
+    async fn publish(&mut self) -> anyhow::Result<()> {
+        let first = match self.args.from_line {
+            Some(line) => line,
+            None => self.published_before().await?.map_or(1, |mark| mark.line + 1),
+        };
+        let schedule = Schedule::new(self.args.pace, self.args.max_wait);
+        let lines = read(self.input.clone(), self.ids.clone(), first);
+        self.sender.send_all(lines, first, schedule).await
     }
-    let mut words = std::env::args().skip(1).collect::<Vec<_>>();
-    words.dedup_by(|second, first| first == "--from-line" && *second == args.from_line.to_string());
-    words.retain(|word| !word.starts_with("--from-line"));
-    format!(
-        "Go on with: newswire {} --from-line {next_line}",
-        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-    )
+
+    /// The last line that an earlier run published, if this server's log still has it.
+    async fn published_before(&mut self) -> anyhow::Result<Option<Mark>> {
+        if self.args.again {
+            return Ok(None);
+        }
+        let Some(mark) = self.sender.checked_mark().await? else { return Ok(None) };
+        let lines = self.ids.lines().unwrap_or(u64::MAX);
+        let note = if mark.line >= lines {
+            format!(
+                "all {} were published before, the last at offset {}; --again publishes them anew",
+                counted(lines, "line"),
+                grouped(mark.offset)
+            )
+        } else {
+            format!(
+                "{} were published before; going on with line {}",
+                counted(mark.line, "line"),
+                grouped(mark.line + 1)
+            )
+        };
+        self.sender.progress.aside(&note);
+        Ok(Some(mark))
+    }
+
+    /// The last words, and the exit code.
+    fn conclude(self, ended: Option<anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+        let (tally, next_line) = (self.sender.tally, self.sender.next_line);
+        let done = summary(&tally, self.sender.progress.finish());
+        let code = match ended {
+            Some(Ok(())) => {
+                anstream::println!("{done}");
+                return Ok(if tally.rejected > 0 {
+                    ExitCode::from(EXIT_SOME_REJECTED)
+                } else {
+                    ExitCode::SUCCESS
+                });
+            }
+            Some(Err(error)) => Err(error),
+            None => Ok(ExitCode::from(EXIT_INTERRUPTED)),
+        };
+        let interrupted = if code.is_ok() { "Interrupted. " } else { "" };
+        anstream::eprintln!("{interrupted}{done}");
+        anstream::eprintln!("{}", paint(DIM, &how_to_go_on(&self.input, next_line, self.ids.lines())));
+        code
+    }
+}
+
+fn how_to_go_on(input: &Input, next_line: u64, lines: Option<u64>) -> String {
+    match (input, lines) {
+        (Input::File(path), Some(_)) => format!(
+            "The same command goes on with line {}; anywhere else: newswire publish {} --from-line {next_line}",
+            grouped(next_line),
+            quoted(&path.display().to_string())
+        ),
+        _ => format!(
+            "Lines from {} on were not published, and this input cannot be read again.",
+            grouped(next_line)
+        ),
+    }
 }
 
 /// A word as a shell takes it.
@@ -136,7 +196,7 @@ fn quoted(word: &str) -> String {
 #[derive(Clone, Debug)]
 enum Ids {
     /// The same file gives the same ids, line by line.
-    OfFile { prefix: String, lines: u64 },
+    OfFile { prefix: String, hash: String, lines: u64 },
     /// What cannot be read twice cannot be recognised: ids for this run, so that at least its own retries double nothing.
     OfRun { prefix: String },
 }
@@ -150,7 +210,14 @@ impl Ids {
         let identity = tokio::task::spawn_blocking(move || source::identify(&path)).await??;
         let prefix =
             if again { format!("file-{}-{run}", identity.hash) } else { format!("file-{}", identity.hash) };
-        Ok(Self::OfFile { prefix, lines: identity.lines })
+        Ok(Self::OfFile { prefix, hash: identity.hash, lines: identity.lines })
+    }
+
+    fn file_hash(&self) -> Option<&str> {
+        match self {
+            Self::OfFile { hash, .. } => Some(hash),
+            Self::OfRun { .. } => None,
+        }
     }
 
     const fn lines(&self) -> Option<u64> {

@@ -23,7 +23,7 @@ Examples:
   newswire tail --history 20                      the last 20 events of each channel first
   newswire tail --since 10m --json | jq .payload  the last ten minutes, as JSON Lines
 
-A lost connection is resumed by itself: every event is shown once, in order. What cannot be shown is told on standard
+A lost connection is resumed by itself: every event is shown once, in order. What cannot be shown is told on standard \
 error; standard output has events only. Times are UTC.
 
 Exit codes: 0 stopped by Ctrl-C or a closed pipe, 1 the server refused, 2 wrong arguments.")]

@@ -35,6 +35,7 @@ pub(crate) struct Company {
     pub(super) tasks: BTreeMap<u64, Task>,
     pub(super) meeting: Option<Meeting>,
     pub(super) approval: Option<Approval>,
+    pub(super) something_broke: bool,
     pub(super) counters: Counters,
 }
 
@@ -155,6 +156,7 @@ impl Company {
             tasks: BTreeMap::new(),
             meeting: None,
             approval: None,
+            something_broke: false,
             counters: Counters::default(),
         }
     }
@@ -273,7 +275,7 @@ impl Company {
             Status::Assigned => acts.push((60, Act::Begin(task.id))),
             Status::InProgress if task.rounds_left > 0 => {
                 acts.push((70, Act::Work(task.id)));
-                acts.push((1, Act::Mishap(task.id)));
+                acts.push((if self.something_broke { 1 } else { self.impatience() }, Act::Mishap(task.id)));
             }
             Status::InProgress => acts.push((90, Act::Finish(task.id))),
             Status::InReview => {
@@ -287,6 +289,11 @@ impl Company {
             }
             Status::Completed => {}
         }
+    }
+
+    /// Nothing has broken yet: whoever watches a feed for a minute should see how an error looks.
+    fn impatience(&self) -> u32 {
+        if self.number > 60 { 100 } else { 1 }
     }
 
     fn possible_staffing(&self, acts: &mut Vec<(u32, Act)>) {

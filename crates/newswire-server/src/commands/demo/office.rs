@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::company::{Approval, Company, Employee, Meeting};
-use super::script::{CHATTER, COMPANY, MEETINGS, Person};
+use super::script::{CHATTER, COMPANY, MEETINGS, Person, REMARKS};
 use super::work::{task_id, usd};
 
 /// Alerts at these percentages of a project's budget, with their levels.
@@ -86,7 +86,7 @@ impl Company {
             meeting.remarks_left -= 1;
             let speaker = self.random.usize(1..self.employees.len());
             let speaker = self.employees[speaker].person.id;
-            let content = format!("{}: {}", meeting.subject, self.pick(CHATTER));
+            let content = format!("{}: {}", meeting.subject, self.pick(REMARKS));
             self.say(speaker, "ceo", "meeting", &content, None, None);
             self.meeting = Some(meeting);
             return;

@@ -117,22 +117,45 @@ pub(super) const STAGES: &[(Skill, &str, u32)] = &[
 ];
 
 pub(super) const ASSIGNING: &[&str] = &[
-    "{task} is yours. Small steps, and show me early.",
-    "Could you take {task}? It blocks the others.",
-    "Please pick up {task} next; the notes are in the project folder.",
-    "You know this corner best: {task}, please.",
-    "I moved {task} to you. Say no today rather than on Friday.",
+    "“{task}” is yours. Small steps, and show me early.",
+    "Could you take “{task}”? The others wait for it.",
+    "Please pick up “{task}” next; the notes are in the project folder.",
+    "You know this corner best: “{task}”, please.",
+    "I moved “{task}” to you. Say no today rather than on Friday.",
+    "“{task}”: two days if it is easy. Tell me on the first if it is not.",
 ];
 
-pub(super) const WORKING: &[&str] = &[
-    "First half of {feature} stands; the edge cases are next.",
-    "{feature} is smaller than we thought once the two lists became one.",
-    "I took the clever part out of {feature}. It is faster and I can read it.",
-    "Halfway through {feature}. One question about the empty state is in the notes.",
-    "{feature} works on my desk. Writing the unpleasant tests now.",
-    "Found why {feature} flickered: two timers, one truth. One timer now.",
-    "Trying {feature} with a slow connection. It is honest about waiting, at least.",
-];
+/// What people say while they work, each in their trade.
+pub(super) const fn working(skill: Skill) -> &'static [&'static str] {
+    match skill {
+        Skill::Design => &[
+            "Three sketches of {feature} are up. The plain one is the good one.",
+            "{feature}: I left the colours out on purpose, please look at the order of things.",
+            "Watched two people use the sketch of {feature}. Both looked for the button on the left.",
+            "{feature} fits on one screen now. It took away a menu and gave back a sentence.",
+        ],
+        Skill::Build | Skill::Review | Skill::Lead => &[
+            "First half of {feature} stands; the edge cases are next.",
+            "{feature} is smaller than we thought once the two lists became one.",
+            "I took the clever part out of {feature}. It is faster and I can read it.",
+            "{feature} works on my desk. Writing the unpleasant tests now.",
+            "Found why {feature} flickered: two timers, one truth. One timer now.",
+            "Halfway through {feature}. One question about the empty state is in the notes.",
+            "{feature} no longer asks the server twice. Nobody will notice, which is the point.",
+        ],
+        Skill::Test => &[
+            "Trying {feature} with a slow connection. It is honest about waiting, at least.",
+            "{feature} survives a thousand entries. It does not survive none; looking closer.",
+            "Pulled the plug in the middle of {feature}. It came back where it was.",
+            "Went through {feature} with the screen reader. Two labels are missing.",
+        ],
+        Skill::Write => &[
+            "{feature} in one page, with the example first.",
+            "Writing down {feature} showed that two words mean the same. Which one do we keep?",
+            "The guide to {feature} has a picture now, and half the text.",
+        ],
+    }
+}
 
 pub(super) const REWORK: &[&str] = &[
     "{feature}: it breaks when the list is empty. Could you look again?",
@@ -157,6 +180,15 @@ pub(super) const CHATTER: &[&str] = &[
     "Lunch at half past twelve; the table by the window is ours.",
     "I am off at four today, everything I hold is in the notes.",
     "Could we agree that a week has five days and not six?",
+];
+
+pub(super) const REMARKS: &[&str] = &[
+    "I need one quiet morning, then it is done.",
+    "If we drop the second screen, the first one gets good.",
+    "Can we decide this now and write it down?",
+    "I heard the same wish from three people this week.",
+    "Nothing is on fire. I checked twice.",
+    "We said small. This is not small.",
 ];
 
 pub(super) const MEETINGS: &[(&str, &str)] = &[

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::company::{Company, Project, Status, Task};
-use super::script::{ASSIGNING, FAILURES, MISHAPS, MODELS, PITCHES, PRAISE, REWORK, STAGES, Skill, WORKING};
+use super::script::{ASSIGNING, FAILURES, MISHAPS, MODELS, PITCHES, PRAISE, REWORK, STAGES, Skill, working};
 
 /// A planned project may cost so much for each feature, in millionths of a dollar.
 const BUDGET_PER_FEATURE: u64 = 90_000;
@@ -110,9 +110,10 @@ impl Company {
         task.rounds_left -= 1;
         let (assignee, project, feature) =
             (task.assignee.unwrap_or("cto"), task.project.clone(), task.feature);
+        let said = working(task.skill);
         self.spend(assignee, id, &project);
         if self.random.u32(..5) < 2 {
-            let content = about(self.pick(WORKING), feature);
+            let content = about(self.pick(said), feature);
             self.say(assignee, "cto", "progress", &content, Some(id), Some(&project));
         }
     }
@@ -155,6 +156,7 @@ impl Company {
     pub(super) fn mishap(&mut self, id: u64) {
         let Some(task) = self.tasks.get(&id) else { return };
         let (project, assignee) = (task.project.clone(), task.assignee.unwrap_or("cto"));
+        self.something_broke = true;
         let error = self.pick(MISHAPS);
         let payload =
             json!({"error": error, "agent_id": assignee, "task_id": task_id(id), "project": project});

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use newswire_client::{Backoff, Client, Outcome, PublishError};
+use newswire_client::{Backoff, Client, Outcome, PublishError, RequestError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::commands::reach::until_reached;
 use crate::terminal::{Outage, grouped, spoken};
 
+use super::journal::{Journal, Mark};
 use super::line::Prepared;
 use super::pace::Schedule;
 use super::progress::{Progress, Tally};
@@ -34,7 +36,7 @@ struct Waiting {
 
 pub(crate) struct Sender {
     client: Client,
-    schedule: Schedule,
+    journal: Option<Journal>,
     pub(crate) progress: Progress,
     pub(crate) tally: Tally,
     batch_events: usize,
@@ -51,32 +53,52 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn new(
         client: Client,
-        schedule: Schedule,
         progress: Progress,
+        journal: Option<Journal>,
         batch_events: usize,
-        from_line: u64,
     ) -> Self {
         Self {
             client,
-            schedule,
+            journal,
             progress,
             tally: Tally::default(),
             batch_events,
             batch: Vec::new(),
             batch_bytes: 0,
-            read: from_line - 1,
-            next_line: from_line,
+            read: 0,
+            next_line: 1,
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(15)),
             outage: Outage::default(),
         }
     }
 
-    /// Publishes all lines, each when it is due. Not cancel-safe for the batch under way: whether that was stored is not
+    /// What the journal says, if the server's log has that very event at that offset.
+    pub(crate) async fn checked_mark(&mut self) -> anyhow::Result<Option<Mark>> {
+        let Some(mark) = self.journal.as_ref().and_then(Journal::read) else { return Ok(None) };
+        let (client, progress, outage) = (&self.client, &self.progress, &mut self.outage);
+        let found = until_reached(
+            async || client.event_at(mark.offset).await,
+            |reason, wait| tell(outage, progress, client, reason, wait),
+        )
+        .await;
+        match found {
+            Ok(found) => Ok(found.filter(|found| found.event.event_id == mark.event_id).map(|_| mark)),
+            // Then the ids must do.
+            Err(RequestError::Refused(_)) => Ok(None),
+            Err(error) => Err(error).context("cannot see what was published before"),
+        }
+    }
+
+    /// Publishes all lines, the first of which has the number `first`, each when it is due. Not cancel-safe for the batch under way: whether that was stored is not
     /// known, and `next_line` is before it.
     pub(crate) async fn send_all(
         &mut self,
         mut lines: mpsc::Receiver<anyhow::Result<Numbered>>,
+        first: u64,
+        mut schedule: Schedule,
     ) -> anyhow::Result<()> {
+        (self.read, self.next_line) = (first - 1, first);
+        self.progress.begin_at(first - 1);
         let begun = Instant::now();
         loop {
             let line = match lines.try_recv() {
@@ -99,7 +121,7 @@ impl Sender {
             };
             match prepared {
                 Prepared::Event { text, timestamp } => {
-                    if let Some(due) = self.schedule.due(timestamp) {
+                    if let Some(due) = schedule.due(timestamp) {
                         self.wait_until(begun + due, number).await?;
                     }
                     self.add(Waiting { line: number, text }).await?;
@@ -170,13 +192,9 @@ impl Sender {
 
     async fn send(&mut self, events: &[Waiting]) -> Result<Vec<Outcome>, PublishError> {
         let texts: Vec<&str> = events.iter().map(|event| event.text.as_str()).collect();
-        let (outage, progress, url) = (&mut self.outage, &self.progress, self.client.base_url().as_str());
-        let waiting = |reason: &str, wait| {
-            if let Some(told) = outage.failed(reason, wait) {
-                progress.aside(&format!("{url} {told}"));
-            }
-        };
-        let answered = self.client.publish_until_answered(&texts, &mut self.backoff, waiting).await;
+        let (client, progress, outage) = (&self.client, &self.progress, &mut self.outage);
+        let waiting = |reason: &str, wait| tell(outage, progress, client, reason, wait);
+        let answered = client.publish_until_answered(&texts, &mut self.backoff, waiting).await;
         if answered.is_ok()
             && let Some(away) = self.outage.over()
         {
@@ -189,19 +207,30 @@ impl Sender {
     /// Counts the results; gives back what is to be sent again.
     fn book(&mut self, sent: Vec<Waiting>, outcomes: Vec<Outcome>) -> Vec<Waiting> {
         let mut put_off = Vec::new();
+        let mut mark = None;
         for (event, outcome) in sent.into_iter().zip(outcomes) {
             if outcome.is_temporary() {
                 put_off.push(event);
                 continue;
             }
             match outcome {
-                Outcome::Stored { .. } => self.tally.published += 1,
-                Outcome::Duplicate { .. } => self.tally.duplicates += 1,
+                Outcome::Stored { offset, event_id } => {
+                    self.tally.published += 1;
+                    mark = Some(Mark { line: event.line, offset, event_id });
+                }
+                Outcome::Duplicate { offset, event_id } => {
+                    self.tally.duplicates += 1;
+                    mark = Some(Mark { line: event.line, offset, event_id });
+                }
                 Outcome::Refused { error, detail, .. } => {
                     let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
                     self.reject(event.line, &format!("{error}{detail}"));
                 }
             }
+        }
+        // With some put off, the lines before the mark are not all done.
+        if let (Some(mark), Some(journal), true) = (mark, &mut self.journal, put_off.is_empty()) {
+            journal.note(mark);
         }
         put_off
     }
@@ -225,5 +254,11 @@ impl Sender {
             self.next_line = self.read + 1;
             self.progress.at(self.read, &self.tally);
         }
+    }
+}
+
+fn tell(outage: &mut Outage, progress: &Progress, client: &Client, reason: &str, wait: Duration) {
+    if let Some(told) = outage.failed(reason, wait) {
+        progress.aside(&format!("{} {told}", client.base_url()));
     }
 }

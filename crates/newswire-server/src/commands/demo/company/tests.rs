@@ -89,11 +89,15 @@ impl Known {
             }
             "agent.status_changed" => assert!(self.busy.remove(&agent), "{event:?}"),
             "coordination.started" => {
-                assert!(self.projects.insert(project.clone()) && self.open_projects.insert(project), "{event:?}");
+                assert!(
+                    self.projects.insert(project.clone()) && self.open_projects.insert(project),
+                    "{event:?}"
+                );
             }
             "coordination.completed" => {
                 assert!(self.open_projects.remove(&project), "{event:?}");
-                let undone = |id: &&String| self.project_of[*id] == project && self.status[*id] != "completed";
+                let undone =
+                    |id: &&String| self.project_of[*id] == project && self.status[*id] != "completed";
                 assert_eq!(self.status.keys().find(undone), None, "{event:?}");
             }
             "meeting.started" => assert!(self.meetings.insert(id)),
@@ -182,6 +186,10 @@ fn the_story_has_everything_a_feed_is_shown_with() {
         assert!(kinds.contains_key(kind), "no {kind} in {kinds:?}");
     }
     assert!(kinds["system.error"] < 300, "too much goes wrong: {kinds:?}");
+    for seed in 0..20 {
+        let broke = story(seed, 150).iter().any(|beat| beat.event.event_type == "system.error");
+        assert!(broke, "seed {seed}: no error to be seen early on");
+    }
     let programmers =
         |beats: &[Beat]| beats.iter().filter(|beat| beat.event.payload["agent_id"] == "programmer").count();
     assert!(programmers(&beats[..300]) > 10, "the programmer of the README is not to be seen");
