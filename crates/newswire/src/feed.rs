@@ -161,7 +161,6 @@ impl Feed {
     }
 
     /// The routes of the feed: `/events`, `/channels`, `/health`, `/metrics`, `/ws`; nest them under `/api/v1`.
-    #[must_use]
     pub fn router(&self) -> Router {
         http::router(self.clone())
     }

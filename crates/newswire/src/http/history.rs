@@ -28,68 +28,33 @@ const SCAN_BYTES: usize = 16 << 20;
 /// A page of history.
 pub(super) async fn events(State(feed): State<Feed>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
     let query = read_query(&uri)?;
-    let order = query.order.unwrap_or_default();
-    let epoch = feed.log().epoch();
     let end = feed.log().tail() - 1;
-    let page = match bounds(&feed, &caller.0, &query).await? {
-        Some((after, before)) => {
-            let request = request(&feed, caller.0, &query, after, before)?;
-            feed.inner.reader.read(request).await.map_err(read_problem)?
-        }
-        None => Page { epoch, runs: Vec::new(), reached: 0, end: true, lost: Vec::new(), scanned_bytes: 0 },
-    };
-    Ok(page_response(&page, end, order))
+    let request = request(&feed, caller.0, &query)?;
+    let page = feed.inner.reader.read(request).await.map_err(read_problem)?;
+    Ok(page_response(&page, end))
 }
 
-/// The offsets (exclusive) that the query's `after`, `before` and `since` leave; `None` if nothing is left.
-async fn bounds(feed: &Feed, principal: &Principal, query: &Query) -> Result<Option<(u64, u64)>, Problem> {
-    let mut after = query.after.unwrap_or(0);
-    let before = query.before.unwrap_or(MAX_OFFSET + 1);
-    if let (Some(since), Some(Order::Desc)) = (query.since, query.order) {
-        // Backward the lower bound in time has to be an offset: that of the first event since then.
-        let everything = ReadRequest {
-            selector: everything(principal.clone()),
-            direction: Direction::Forward,
-            from: after,
-            since: Some(since.resolve(ingest::now())),
-            until: u64::MAX,
-            max_bytes: 1,
-            max_events: 1,
-            max_scan_bytes: SCAN_BYTES,
-        };
-        let page = feed.inner.reader.read(everything).await.map_err(read_problem)?;
-        match page.runs.first() {
-            Some(run) => after = after.max(run.batch.offset(run.index(0)) - 1),
-            None => return Ok(None),
-        }
-    }
-    Ok((after.saturating_add(1) < before).then_some((after, before)))
-}
-
-fn request(
-    feed: &Feed,
-    principal: Principal,
-    query: &Query,
-    after: u64,
-    before: u64,
-) -> Result<ReadRequest, Problem> {
+fn request(feed: &Feed, principal: Principal, query: &Query) -> Result<ReadRequest, Problem> {
     let patterns = if query.channels.is_empty() {
         vec![ChannelPattern::Prefix("".into())]
     } else {
         feed.inner.channels.patterns(&query.channels)?
     };
     let filter = Filter::compile(&query.filters);
-    let entries = patterns
-        .into_iter()
-        .map(|pattern| SelectorEntry { pattern, filter: Arc::clone(&filter), after })
-        .collect();
-    let descending = query.order == Some(Order::Desc);
+    let entries =
+        patterns.into_iter().map(|pattern| SelectorEntry::new(pattern, Arc::clone(&filter))).collect();
+    let after = query.after.unwrap_or(0);
+    let before = query.before.unwrap_or(MAX_OFFSET + 1);
+    let (direction, from, until) = match query.order.unwrap_or_default() {
+        Order::Asc => (Direction::Forward, after, before.saturating_sub(1)),
+        Order::Desc => (Direction::Backward, before, after + 1),
+    };
     Ok(ReadRequest {
         selector: Arc::new(Selector::new(entries, principal)),
-        direction: if descending { Direction::Backward } else { Direction::Forward },
-        from: if descending { before } else { after },
-        since: query.since.filter(|_| !descending).map(|since| since.resolve(ingest::now())),
-        until: if descending { after + 1 } else { before - 1 },
+        direction,
+        from,
+        since: query.since.map(|since| since.resolve(ingest::now())),
+        until,
         max_bytes: PAGE_BYTES,
         max_events: limit(query)?,
         max_scan_bytes: SCAN_BYTES,
@@ -109,7 +74,7 @@ fn everything(principal: Principal) -> Arc<Selector> {
 }
 
 /// `{"data":[…],"epoch":"…","offset":N,"next":M}`; the events are the very bytes that are streamed.
-fn page_response(page: &Page, end: u64, order: Order) -> Response {
+fn page_response(page: &Page, end: u64) -> Response {
     let bytes: usize = page.runs.iter().map(Run::bytes).sum();
     let mut body = Vec::with_capacity(bytes + 256);
     body.extend_from_slice(b"{\"data\":[");
@@ -119,11 +84,8 @@ fn page_response(page: &Page, end: u64, order: Order) -> Response {
         body.extend_from_slice(json);
         separator = b",";
     };
-    for run in &page.runs {
-        match order {
-            Order::Asc => run.iter().for_each(|event| write(event.json)),
-            Order::Desc => run.iter().rev().for_each(|event| write(event.json)),
-        }
+    for event in page.runs.iter().flat_map(Run::iter) {
+        write(event.json);
     }
     let next = if page.end { "null".to_owned() } else { page.reached.to_string() };
     body.extend_from_slice(
