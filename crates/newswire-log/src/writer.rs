@@ -198,7 +198,10 @@ impl WriterHandle {
             }
             let (answer, answered) = oneshot::channel();
             let append = Append { events, offsets, answer };
-            queue.send(append).await.map_err(|_| AppendError::Closed)?;
+            // Unconstrained, because a task whose budget is used up would not even be put in line, and so be overtaken
+            // by futures polled later; appends are ordered by their first poll.
+            let queued = tokio::task::unconstrained(queue.send(append)).await;
+            queued.map_err(|_| AppendError::Closed)?;
             answered.await.map_err(|_| AppendError::Closed)?
         })
     }

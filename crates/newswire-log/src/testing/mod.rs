@@ -1,5 +1,9 @@
 //! For tests of the log and of whatever stands on it: a disk that fails, and suites that every implementation passes.
+//! Tests are the only users, so a broken expectation panics.
+#![allow(clippy::unwrap_used)]
 
+pub mod events;
 mod fault_disk;
+pub mod log_suite;
 
 pub use fault_disk::{CrashMode, FaultDisk};

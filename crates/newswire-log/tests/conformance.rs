@@ -1,0 +1,52 @@
+//! Every implementation keeps the same promises.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use newswire_log::testing::FaultDisk;
+use newswire_log::testing::log_suite::{self, Setup};
+use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, MemoryLog, MemoryOptions, OsDisk};
+
+#[test]
+fn memory_log() {
+    log_suite::run(&|setup: &Setup| {
+        let Setup { clock, dedup, retention } = setup;
+        let options = MemoryOptions {
+            clock: clock.clone(),
+            dedup: *dedup,
+            retention: retention.clone(),
+            ..MemoryOptions::default()
+        };
+        Box::new(MemoryLog::new(options).unwrap()) as Box<dyn EventLog>
+    });
+}
+
+fn embedded_options(setup: &Setup) -> EmbeddedOptions {
+    EmbeddedOptions {
+        clock: setup.clock.clone(),
+        dedup: setup.dedup,
+        retention: setup.retention.clone(),
+        ..EmbeddedOptions::default()
+    }
+}
+
+#[test]
+fn embedded_log_on_the_operating_system() {
+    let root = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    log_suite::run(&|setup: &Setup| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let dir = root.path().join(number.to_string());
+        let log = EmbeddedLog::open(&dir, embedded_options(setup), Arc::new(OsDisk)).unwrap();
+        Box::new(log) as Box<dyn EventLog>
+    });
+}
+
+#[test]
+fn embedded_log_of_many_small_segments() {
+    log_suite::run(&|setup: &Setup| {
+        let options = EmbeddedOptions { segment_bytes: 1500, ..embedded_options(setup) };
+        let log = EmbeddedLog::open(Path::new("/log"), options, Arc::new(FaultDisk::new())).unwrap();
+        Box::new(log) as Box<dyn EventLog>
+    });
+}
