@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{Failure, serve};
+use crate::commands::{Failure, demo, publish, serve, tail};
 
 #[derive(Debug, Parser)]
 #[command(name = "newswire", version, about = "A durable, live event feed: one log, many subscribers.")]
@@ -18,6 +18,12 @@ struct Cli {
 enum Command {
     /// Run the server.
     Serve(serve::Args),
+    /// Play a sample company through a running server.
+    Demo(demo::Args),
+    /// Publish events from a file or standard input.
+    Publish(publish::Args),
+    /// Show events, live and from any point of the past.
+    Tail(tail::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -38,6 +44,9 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => serve::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Publish(args) => publish::run(args).await,
+        Command::Tail(args) => tail::run(args).await,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::routing::get;
+use axum::routing::{get, post};
 use newswire_server::server::DoorMetrics;
 use newswire_server::server::accept::Door;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,11 +28,8 @@ async fn open(max_connections: usize, router: Router) -> Opened {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let door = Door {
-        max_connections,
-        headers_timeout: Duration::from_millis(300),
-        metrics: DoorMetrics::default(),
-    };
+    let door =
+        Door { max_connections, patience: Duration::from_millis(300), metrics: DoorMetrics::default() };
     let serving = tokio::spawn({
         let (stop, tasks) = (stop.clone(), tasks.clone());
         async move { door.serve(listener, router, &tasks, stop).await }
@@ -135,6 +132,21 @@ async fn a_panic_in_a_handler_costs_one_connection() {
     assert_eq!(request(&mut unlucky, "/bug").await, "");
     let mut next = TcpStream::connect(opened.address).await.unwrap();
     assert!(request(&mut next, "/").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_given_up() {
+    async fn length(body: Result<axum::body::Bytes, axum::extract::rejection::BytesRejection>) -> String {
+        body.map_or_else(|_| "gave up".into(), |body| body.len().to_string())
+    }
+    let opened = open(10, Router::new().route("/", post(length))).await;
+    for (sent, answered) in [("0123456789", "10"), ("01234", "gave up"), ("", "gave up")] {
+        let mut stream = TcpStream::connect(opened.address).await.unwrap();
+        let head = "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        assert!(read_answer(&mut stream).await.ends_with(answered), "after {sent:?}");
+    }
 }
 
 #[tokio::test]

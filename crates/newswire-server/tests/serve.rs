@@ -3,7 +3,7 @@
 mod support;
 
 use futures_util::StreamExt;
-use support::{PATIENCE, Served, answer, publish_request, run, stderr};
+use support::{PATIENCE, Served, answer, publish_request, run, short_answer, stderr};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -183,12 +183,10 @@ async fn a_foreign_page_reaches_neither_the_api_nor_the_socket() {
             ("host: localhost\r\norigin: https://evil.example\r\n", "forbidden_origin"),
             ("host: evil.example\r\n", "forbidden_host"),
         ] {
-            let close = if upgrade.is_empty() { "connection: close\r\n" } else { "" };
-            let request = format!("GET /api/v1/ws HTTP/1.1\r\n{headers}{upgrade}{close}\r\n");
+            let request = format!("GET /api/v1/ws HTTP/1.1\r\n{headers}{upgrade}\r\n");
             let mut stream = TcpStream::connect(server.address).await.unwrap();
             stream.write_all(request.as_bytes()).await.unwrap();
-            stream.shutdown().await.unwrap();
-            let (status, body) = answer(&mut stream).await;
+            let (status, body) = short_answer(&mut stream).await;
             assert!(status == 403 && body.contains(&format!("\"code\":\"{code}\"")), "{status} {body}");
         }
     }
@@ -211,6 +209,31 @@ async fn every_metric_stands_on_the_operations_page() {
         |name: &&str| ["", "_total", "_info"].iter().any(|end| page.contains(&format!("`{name}{end}`")));
     let missing: Vec<_> = names.iter().filter(|name| !stands(name)).collect();
     assert!(missing.is_empty(), "docs/operations.md does not mention {missing:?}");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let metrics = rows.filter(|(name, _)| name.starts_with("newswire_") || name.starts_with("process_"));
+    // A family with a label shows nothing before its first value.
+    let plain = metrics.filter(|(name, about)| !about.contains("by `reason`") && !name.contains(' '));
+    let base = |name: &str| name.trim_end_matches("_total").trim_end_matches("_info").to_owned();
+    let gone: Vec<_> = plain.filter(|(name, _)| !names.contains(&base(name).as_str())).collect();
+    assert!(gone.is_empty(), "docs/operations.md has what is no metric: {gone:?}");
+}
+
+#[tokio::test]
+async fn a_server_out_of_file_descriptors_serves_again_once_there_are_some() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Served::start_with_few_files(&home.path().join("data"), 48);
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    // The system took the connections; the server could accept only some of them.
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    drop(crowd);
+    let (status, metrics) = server.get("/metrics").await;
+    assert_eq!(status, 200);
+    let errors = metrics.lines().find_map(|line| line.strip_prefix("newswire_http_accept_errors_total "));
+    assert!(errors.unwrap().parse::<u64>().unwrap() > 0, "{metrics}");
+    assert_eq!(server.publish(EVENT).await.0, 200, "the log has kept its files");
 }
 
 #[test]

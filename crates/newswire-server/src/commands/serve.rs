@@ -59,12 +59,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         anstream::print!("{}", docs::example_file());
         return Ok(ExitCode::SUCCESS);
     }
+    let new_epoch = args.new_epoch;
     let config = configuration(args)?;
     logging::init(&config.logging)?;
     let stop = CancellationToken::new();
     signals::watch(stop.clone()).context("cannot watch for signals")?;
     let listener = listen(&config).await?;
-    let server = Server::start(listener, &config).await?;
+    let server = Server::start(listener, &config, new_epoch).await?;
     let address = server.address()?;
     announce(address, &config);
     server.run(stop).await;

@@ -34,6 +34,7 @@ pub struct Config {
     pub arbitrary_channels_allowed: bool,
     pub allowed_hosts: Vec<String>,
     pub log: LogConfig,
+    #[serde(default)]
     pub retention: RetentionConfig,
     pub backlog: BacklogConfig,
     pub ring: RingConfig,
@@ -82,8 +83,8 @@ pub enum Sync {
     Os,
 }
 
-/// Limits of the whole log and, by name, of single channels.
-#[derive(Clone, Debug, Deserialize)]
+/// Limits of the whole log and, by name, of single channels. All may be unset.
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct RetentionConfig {
     /// Limits of the whole log.
     #[serde(flatten)]

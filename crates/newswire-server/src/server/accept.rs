@@ -22,10 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::body::PatientBody;
 use super::metrics::DoorMetrics;
 
-/// What [`Door::headers_timeout`] is outside tests.
-pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// What [`Door::patience`] is outside tests.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The most of a request's headers, and of a body that nobody reads, that is kept for one connection.
 const BUFFER_BYTES: usize = 64 << 10;
 /// How long a refused peer may take to read why.
@@ -40,8 +41,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 pub struct Door {
     /// HTTP connections at once. One that became a WebSocket is the feed's and counts there.
     pub max_connections: usize,
-    /// How long a peer may take for the headers of a request, which is also how long an idle connection is kept.
-    pub headers_timeout: Duration,
+    /// How long a peer may take for the headers of a request, which is also how long an idle connection is kept, and
+    /// how long it may pause in the middle of a body.
+    pub patience: Duration,
     /// What the door counts.
     pub metrics: DoorMetrics,
 }
@@ -103,14 +105,14 @@ impl Door {
         router: Router,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let headers_timeout = self.headers_timeout;
+        let patience = self.patience;
         async move {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "the peer left at once");
                 return;
             }
             let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
-                let mut request = request.map(Body::new);
+                let mut request = request.map(|body| Body::new(PatientBody::new(body, patience)));
                 request.extensions_mut().insert(ConnectInfo(peer));
                 let router = router.clone();
                 async move {
@@ -120,7 +122,7 @@ impl Door {
             // HTTP/1 alone: hyper-util's automatic choice waits without a timeout for the bytes that tell it from HTTP/2.
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(headers_timeout)
+                .header_read_timeout(patience)
                 .max_buf_size(BUFFER_BYTES)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();

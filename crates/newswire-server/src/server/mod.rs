@@ -1,6 +1,7 @@
 //! The running server: the front door, the guard before the routes, the feed behind them, and how they stop.
 
 pub mod accept;
+mod body;
 pub mod guard;
 mod metrics;
 mod routes;
@@ -12,17 +13,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use newswire::Feed;
+use newswire::{Feed, Metrics};
 use newswire_core::BacklogPolicy;
 use newswire_protocol::Limits;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Policy};
-use accept::{Door, HEADERS_TIMEOUT};
+use accept::{Door, PATIENCE};
 pub use metrics::DoorMetrics;
 pub(crate) use metrics::count_panic;
 
@@ -40,20 +40,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the log and starts the feed on it.
+    /// Opens the log and starts the feed on it; `new_epoch` makes offsets given before mean nothing any more, for a log
+    /// that was restored from a backup.
     ///
     /// # Errors
     /// When the log cannot be opened; see [`storage::open`].
-    pub async fn start(listener: TcpListener, config: &Config) -> anyhow::Result<Self> {
-        let mut registry = Registry::default();
-        metrics::register_process(&mut registry);
-        let door = Door {
-            max_connections: config.limits.connections,
-            headers_timeout: HEADERS_TIMEOUT,
-            metrics: DoorMetrics::register(&mut registry),
-        };
-        let log = storage::open(config).await?;
-        let feed = Feed::builder().settings(settings(config)).registry(registry).log(log).start()?;
+    pub async fn start(listener: TcpListener, config: &Config, new_epoch: bool) -> anyhow::Result<Self> {
+        let metrics = Metrics::new();
+        let door_metrics = metrics.with_registry(|registry| {
+            metrics::register_process(registry);
+            DoorMetrics::register(registry)
+        });
+        let door =
+            Door { max_connections: config.limits.connections, patience: PATIENCE, metrics: door_metrics };
+        let log = storage::open(config, new_epoch, metrics.observer()).await?;
+        let feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log).start()?;
         tell_of_few_files(config.limits.connections);
         let router = routes::router(&feed, config);
         Ok(Self { feed, router, door, listener, stop_within: config.shutdown.timeout })

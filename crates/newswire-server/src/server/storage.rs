@@ -4,32 +4,72 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use newswire_log::{
-    BatchOptions, DedupOptions, EventLog, MemoryLog, MemoryOptions, RetentionOptions, RetentionPolicy,
+    BatchOptions, DedupOptions, EmbeddedLog, EmbeddedOptions, EventLog, MemoryLog, MemoryOptions, Observer,
+    OpenError, OsDisk, RetentionOptions, RetentionPolicy, SyncMode,
 };
 
-use crate::config::{Backend, Config, RetentionLimits};
+use crate::commands::{EXIT_DAMAGED, EXIT_IN_USE, Failure};
+use crate::config::{Backend, Config, RetentionLimits, Sync};
 
-/// Opens the log. Blocks other work on the disk, not the runtime.
+/// Opens the log; `observer` hears of its commits.
 ///
 /// # Errors
-/// A [`Failure`](crate::commands::Failure) with its exit code where another server has the directory, or the log is
-/// damaged; its text says what to do.
-pub async fn open(config: &Config) -> anyhow::Result<Arc<dyn EventLog>> {
+/// A [`Failure`] with its exit code where another server has the directory, or the log is damaged; its text says what
+/// to do.
+pub async fn open(
+    config: &Config,
+    new_epoch: bool,
+    observer: Arc<dyn Observer>,
+) -> anyhow::Result<Arc<dyn EventLog>> {
     match config.log.backend {
         Backend::Memory => {
             tracing::warn!("log.backend = memory: all events are gone when the server stops");
-            let log = MemoryLog::new(memory_options(config)).context("cannot start the log")?;
+            let log = MemoryLog::new(memory_options(config, observer)).context("cannot start the log")?;
             Ok(Arc::new(log))
         }
-        Backend::Embedded => anyhow::bail!("todo"),
+        Backend::Embedded => {
+            let (directory, options) =
+                (config.data_dir.clone(), embedded_options(config, new_epoch, observer));
+            let open = move || EmbeddedLog::open(&directory, options, Arc::new(OsDisk));
+            let log = tokio::task::spawn_blocking(open).await.context("opening the log")?.map_err(explain)?;
+            tracing::info!(directory = %log.dir().display(), "log open");
+            Ok(Arc::new(log))
+        }
     }
 }
 
-fn memory_options(config: &Config) -> MemoryOptions {
+fn explain(error: OpenError) -> anyhow::Error {
+    let code = match &error {
+        OpenError::Locked { .. } => EXIT_IN_USE,
+        OpenError::Damaged { .. } => EXIT_DAMAGED,
+        _ => return anyhow::Error::new(error).context("cannot open the log"),
+    };
+    Failure::new(code, error.to_string()).into()
+}
+
+fn embedded_options(config: &Config, new_epoch: bool, observer: Arc<dyn Observer>) -> EmbeddedOptions {
+    EmbeddedOptions {
+        sync: match config.log.sync {
+            Sync::Always => SyncMode::Always,
+            Sync::Interval => SyncMode::Interval(config.log.sync_interval),
+            Sync::Os => SyncMode::Os,
+        },
+        segment_bytes: config.log.segment_bytes,
+        retention: retention(config),
+        dedup: dedup(config),
+        batch: batch(config),
+        new_epoch,
+        observer: Some(observer),
+        ..Default::default()
+    }
+}
+
+fn memory_options(config: &Config, observer: Arc<dyn Observer>) -> MemoryOptions {
     MemoryOptions {
         dedup: dedup(config),
         retention: retention(config),
         batch: batch(config),
+        observer: Some(observer),
         ..Default::default()
     }
 }

@@ -64,11 +64,19 @@ impl Served {
     pub(crate) fn start(data_dir: &Path, arguments: &[&str]) -> Self {
         let directory = data_dir.display().to_string();
         let fixed = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &directory];
-        let mut child = newswire(&[&fixed, arguments].concat())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(newswire(&[&fixed, arguments].concat()))
+    }
+
+    /// A server that may have only so many files open.
+    pub(crate) fn start_with_few_files(data_dir: &Path, files: usize) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {files} && exec \"$0\" serve --listen 127.0.0.1:0 --data-dir \"$1\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_newswire")]).arg(data_dir);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut errors = child.stderr.take().unwrap();
         let log = std::thread::spawn(move || {
@@ -156,11 +164,20 @@ pub(crate) fn publish_request(address: SocketAddr, event: &str) -> String {
 pub(crate) async fn answer(stream: &mut TcpStream) -> (u16, String) {
     let mut bytes = Vec::new();
     tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("no answer").unwrap();
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let status = text
-        .get(9..12)
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or_else(|| panic!("no answer: {text:?}"));
+    status_and_body(&bytes)
+}
+
+/// Reads an answer that comes in one piece, on a connection that stays open.
+pub(crate) async fn short_answer(stream: &mut TcpStream) -> (u16, String) {
+    let mut bytes = vec![0; 8192];
+    let length = tokio::time::timeout(PATIENCE, stream.read(&mut bytes)).await.expect("no answer").unwrap();
+    status_and_body(&bytes[..length])
+}
+
+fn status_and_body(bytes: &[u8]) -> (u16, String) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let status = text.get(9..12).and_then(|digits| digits.parse().ok());
+    let status = status.unwrap_or_else(|| panic!("no answer: {text:?}"));
     (status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
