@@ -79,9 +79,11 @@ impl Heartbeat {
         self.stalled_since.get_or_insert(now);
     }
 
-    /// The peer took some bytes, but some still wait.
+    /// The peer took some bytes. Of a peer that never made bytes wait this says nothing: they went to its kernel.
     pub fn write_progress(&mut self, now: Duration) {
-        self.stalled_since = Some(now);
+        if let Some(since) = &mut self.stalled_since {
+            *since = now;
+        }
     }
 
     /// No bytes wait any more.

@@ -28,6 +28,8 @@ pub struct ConnId(pub u64);
 pub struct Hub {
     config: HubConfig,
     epoch: Epoch,
+    /// The last offset of this epoch that was not handed to this hub.
+    epoch_start: u64,
     dispatched: Arc<Dispatched>,
     ring: Ring,
     index: Index,
@@ -144,6 +146,7 @@ impl Hub {
     pub fn new(config: HubConfig, epoch: Epoch, dispatched: u64) -> Self {
         Self {
             epoch,
+            epoch_start: dispatched,
             dispatched: Arc::new(Dispatched::new(dispatched)),
             ring: Ring::new(config.ring_bytes, dispatched),
             config,
@@ -189,6 +192,7 @@ impl Hub {
     pub fn epoch_changed(&mut self, epoch: Epoch, head: u64, tail: u64) -> Wakes {
         let dispatched = tail.saturating_sub(1);
         self.epoch = epoch;
+        self.epoch_start = dispatched;
         self.ring = Ring::new(self.config.ring_bytes, dispatched);
         let mark = EpochMark { epoch, head, dispatched };
         let wakes = self.conns.iter().filter_map(|(_, conn)| conn.outbox.push_epoch(mark)).collect();
@@ -287,6 +291,10 @@ impl Hub {
         {
             self.waiting.push(index);
         }
+    }
+
+    pub(crate) fn epoch_start(&self) -> u64 {
+        self.epoch_start
     }
 
     pub(crate) fn ring_slice(&self, from: u64, until: u64, max_bytes: usize) -> Option<Slice> {

@@ -74,6 +74,7 @@ impl Session {
         let begin = self.begin(ask, &wanted, now, log);
         let mut hub = hub.lock();
         let (at, epoch) = (hub.dispatched(), hub.epoch());
+        self.renew_spans(epoch, hub.epoch_start());
         let begun = self.begun(begin, &wanted, at, epoch, ask.sub.as_deref());
         let starts = begun.as_ref().filter(|begun| !begun.entries.is_empty()).map(|_| self.next_job);
         let changes = self.change_subs(ask, &wanted, starts, at, &mut hub);
@@ -101,6 +102,7 @@ impl Session {
         let sub = ask.sub.as_deref();
         let mut hub = hub.lock();
         let at = hub.dispatched();
+        self.renew_spans(hub.epoch(), hub.epoch_start());
         let mut changes = Vec::new();
         for pattern in ask.channels.iter().filter_map(|name| ChannelPattern::parse(name)) {
             let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) else { break };
@@ -387,6 +389,15 @@ impl Session {
         if self.jobs.iter().any(replays) && !self.spans.iter().any(known) {
             let (pattern, filter) = (pattern.clone(), Arc::clone(filter));
             self.spans.push(Span { slot, pattern, filter, from, to: u64::MAX });
+        }
+    }
+
+    /// In a new epoch, what was live goes on behind its beginning.
+    pub(super) fn renew_spans(&mut self, epoch: Epoch, start: u64) {
+        if self.spans_epoch != epoch {
+            self.spans_epoch = epoch;
+            self.spans.retain(|span| span.to == u64::MAX);
+            self.spans.iter_mut().for_each(|span| span.from = start);
         }
     }
 

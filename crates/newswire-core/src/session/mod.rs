@@ -85,6 +85,8 @@ pub struct Session {
     jobs: Vec<Job>,
     /// When which patterns of a set were live beside a replay that overlaps them.
     spans: Vec<Span>,
+    /// The epoch of their offsets: the hub's, once a command was handled in it.
+    spans_epoch: Epoch,
     next_job: u64,
     /// The job whose turn it is.
     turn: usize,
@@ -165,6 +167,7 @@ impl Session {
             lag: None,
             jobs: Vec::new(),
             spans: Vec::new(),
+            spans_epoch: hub.epoch(),
             next_job: 1,
             turn: 0,
             asked: None,
@@ -301,7 +304,7 @@ impl Session {
     /// The answer to [`Output::Read`].
     pub fn on_page(&mut self, page: Page) {
         let Some(asked) = self.asked.take() else { return };
-        if asked.epoch != self.epoch {
+        if asked.epoch != self.epoch || self.spans_epoch != self.epoch {
             return;
         }
         if page.epoch != self.epoch {

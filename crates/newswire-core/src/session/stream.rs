@@ -171,7 +171,7 @@ impl Session {
         self.epoch = mark.epoch;
         self.awaits_epoch = false;
         self.wish = None;
-        self.spans = Vec::new();
+        self.renew_spans(mark.epoch, mark.dispatched);
         let oldest = mark.head.saturating_sub(1);
         let mut gaps: BTreeMap<(u8, u64), BTreeSet<String>> = BTreeMap::new();
         for ((slot, pattern), sub) in self.subs_at_front() {
