@@ -56,11 +56,8 @@ fi
 
 cat <<TEXT
 
-Newswire listens on http://$address, its events are in $data_dir, its log in $server_log.
-In a second terminal:
-  $newswire tail tasks --url http://$address
-  curl -s http://$address/api/v1/channels
-A sample company plays below. Ctrl-C stops it and the server.
+The server listens on http://$address. Its events are in $data_dir, what it says in $server_log.
+For the commands below, in a second terminal: export PATH="$PWD/target/release:\$PATH"
 
 TEXT
 
