@@ -17,6 +17,7 @@ pub struct Running {
 /// The binary with arguments, without colours and away from the project's directory.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(binary::newswire());
+    process::without_settings(&mut command);
     command.args(args).env("NO_COLOR", "1").current_dir(std::env::temp_dir()).stdin(Stdio::null());
     command
 }

@@ -2,6 +2,15 @@
 
 use std::process::Command;
 
+/// Takes every `NEWSWIRE_*` variable of the tests' own environment away from a child: to a server they are settings.
+pub fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NEWSWIRE_") {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// Sends `signal` (as `kill` names it: `STOP`, `CONT`, `INT`, `TERM`, `KILL`) to one process.
 ///
 /// # Panics

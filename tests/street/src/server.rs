@@ -69,6 +69,7 @@ impl ServerOptions {
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
+        process::without_settings(&mut command);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command.current_dir(std::env::temp_dir());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -176,6 +176,26 @@ impl Socket {
         }
     }
 
+    /// The offsets of all events up to the next `caught_up`, without parsing payloads (whose numbers may be larger than
+    /// any parser's).
+    ///
+    /// # Panics
+    /// When an error or a gap comes first.
+    pub async fn replayed_offsets(&mut self) -> Vec<u64> {
+        let mut offsets = Vec::new();
+        loop {
+            match self.hear().await {
+                Heard::Text(text) if text.starts_with("{\"event_type\"") => offsets.extend(offset_of(&text)),
+                Heard::Text(text) if text.contains("\"action\":\"caught_up\"") => return offsets,
+                Heard::Text(text) => {
+                    let expected = ["\"subscribed\"", "\"checkpoint\""].iter().any(|action| text.contains(action));
+                    assert!(expected, "{text}");
+                }
+                ending => panic!("the connection ended: {ending:?}"),
+            }
+        }
+    }
+
     /// Sends a command and gives the answer, which must be the next message.
     pub async fn ask(&mut self, command: &Value) -> Value {
         self.send(command).await;

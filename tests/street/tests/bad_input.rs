@@ -278,6 +278,7 @@ async fn a_connection_has_at_most_100_sets() {
     assert_eq!(socket.ask(&more).await["action"], "subscribed", "an empty set makes room");
     let offset = server.http().publish_one(&task(1)).await;
     assert_eq!(socket.event().await["offset"], offset);
+    socket.ask(&json!({"action": "unsubscribe", "channels": ["tasks"], "sub": "s9"})).await;
     socket.nothing_more().await;
 }
 

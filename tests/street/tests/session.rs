@@ -168,9 +168,7 @@ async fn numbers_compare_by_exact_decimal_value() {
             r#"{{"action":"subscribe","channels":["tasks"],"filters":{{"n":{number}}},"after":0,"sub":"{number}"}}"#
         );
         socket.send_text(&command).await;
-        socket.expect("subscribed").await;
-        let (replayed, _) = socket.until("caught_up").await;
-        assert_eq!(offsets(&replayed), wanted, "n = {number}");
+        assert_eq!(socket.replayed_offsets().await, wanted, "n = {number}");
     }
 }
 
