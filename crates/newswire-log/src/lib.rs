@@ -1,8 +1,9 @@
 //! The durable log of Newswire and the small shared state beside it.
 //!
 //! [`EventLog`] is the one log of a deployment and states what an implementation promises; [`MemoryLog`] keeps it in
-//! memory.
+//! memory, [`EmbeddedLog`] in files of its own. [`check()`] verifies those files.
 
+pub mod check;
 mod clock;
 mod dedup;
 pub mod embedded;
@@ -17,6 +18,7 @@ mod retention;
 pub mod testing;
 mod writer;
 
+pub use check::{Report, check};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use dedup::{Dedup, DedupOptions};
 pub use embedded::disk::OsDisk;

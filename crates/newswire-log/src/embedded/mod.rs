@@ -12,6 +12,7 @@ mod format;
 mod ids;
 mod index;
 mod index_file;
+pub(crate) mod inspect;
 mod keeper;
 mod manifest;
 mod options;

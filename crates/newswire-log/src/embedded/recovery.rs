@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::disk::{Disk, DiskFile, OpenMode, read_exact_at, read_file, replace_file};
 use super::engine::{Start, create_segment};
 use super::format::{
-    FORMAT_VERSION, IDS_EXTENSION, INDEX_EXTENSION, MANIFEST_FILE, SEGMENT_EXTENSION, base_of, segment_path,
+    FORMAT_VERSION, IDS_EXTENSION, INDEX_EXTENSION, MANIFEST_FILE, SEGMENT_EXTENSION, base_of,
 };
 use super::index::ActiveIndex;
 use super::manifest::Manifest;
@@ -179,34 +179,27 @@ fn find_segments(
         let len = file.len().map_err(OpenError::io("reading", path))?;
         found.push(Found { path: path.clone(), file, header, len });
     }
-    check_complete(dir, &found, manifest)?;
+    let numbers: Vec<_> = found.iter().map(|found| (found.header.sequence, found.path.as_path())).collect();
+    check_complete(dir, &numbers, manifest)?;
     Ok(found)
 }
 
-/// Every sequence up to the last must be there or removed.
-fn check_complete(dir: &Path, found: &[Found], manifest: &Manifest) -> Result<(), OpenError> {
+/// Every sequence up to the last must be there or removed. `found`: the sequences that are there, with their files.
+pub(crate) fn check_complete(dir: &Path, found: &[(u64, &Path)], manifest: &Manifest) -> Result<(), OpenError> {
     let mut expected = 1;
-    let missing = |sequence: u64, before: Option<&Found>| {
-        let path = before.map_or_else(|| segment_path(dir, 1), |before| before.path.clone());
-        let what = format!("segment number {sequence}, which should stand before it, is missing");
-        OpenError::damaged(&path, 0, what)
-    };
-    for segment in found {
-        while expected < segment.header.sequence {
-            if !manifest.is_removed(expected) {
-                return Err(missing(expected, Some(segment)));
-            }
-            expected += 1;
+    for (sequence, path) in found {
+        if *sequence < expected {
+            return Err(OpenError::damaged(path, 0, format!("segment number {sequence} is there twice")));
         }
-        expected = segment.header.sequence + 1;
+        if let Some(missing) = (expected..*sequence).find(|missing| !manifest.is_removed(*missing)) {
+            let what = format!("segment number {missing}, which should stand before it, is missing");
+            return Err(OpenError::damaged(path, 0, what));
+        }
+        expected = sequence + 1;
     }
-    while expected <= manifest.last_sequence {
-        if !manifest.is_removed(expected) {
-            let what = format!("segment number {expected} is missing");
-            let path = found.last().map_or_else(|| dir.join(MANIFEST_FILE), |last| last.path.clone());
-            return Err(OpenError::damaged(&path, 0, what));
-        }
-        expected += 1;
+    if let Some(missing) = (expected..=manifest.last_sequence).find(|missing| !manifest.is_removed(*missing)) {
+        let path = found.last().map_or_else(|| dir.join(MANIFEST_FILE), |(_, path)| path.to_path_buf());
+        return Err(OpenError::damaged(&path, 0, format!("segment number {missing}, behind it, is missing")));
     }
     Ok(())
 }
