@@ -160,6 +160,8 @@ impl Session {
             if let Some(job) = self.jobs.iter_mut().find(|job| Some(job.id) == starts) {
                 job.running = true;
             }
+            // Answers keep the order of the commands: replies to what came between this one and the next go here.
+            self.replies.flush(self.answered, writer);
         }
         if self.jobs.is_empty() {
             self.checkpoint.told = self.checkpoint.told.max(placed.at);

@@ -140,7 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         self.session.register(cx.waker());
         if matches!(self.phase, Phase::Open) && self.place.should_leave(cx.waker()) {
-            self.phase = Phase::Leaving { answered: false };
+            let reason = retry_reason(self.feed.inner.connections.open());
+            self.leave(CloseCode::ShuttingDown, &reason);
         }
         for _ in 0..MAX_ROUNDS {
             if let Phase::Closing { .. } = self.phase {
@@ -239,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match self.decoder.decode(input) {
                 Ok(Some(item)) => self.take_item(item),
                 Ok(None) => {}
-                Err(violation) => self.close(violation.close, violation.reason),
+                Err(violation) => self.leave(violation.close, violation.reason),
             }
         }
     }
@@ -260,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Item::Pong(_) => {}
             Item::Close(received) => {
                 let frame = echoed_close(received.map(|(code, _)| code));
-                self.begin_close(frame, Ending::PeerClosed);
+                self.phase = Phase::Leaving { frame, ending: Ending::PeerClosed, answered: false };
             }
         }
     }
@@ -281,11 +282,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !self.outgoing.is_empty() {
             return self.poll_write(cx);
         }
-        if let Phase::Leaving { answered } = &mut self.phase {
+        if let Phase::Leaving { frame, ending, answered } = &mut self.phase {
             let waits = self.publishing.is_some() || !self.drafts.is_empty() || self.held.is_some();
             if !waits && *answered {
-                let reason = retry_reason(self.feed.inner.connections.open());
-                self.close(CloseCode::ShuttingDown, &reason);
+                let (frame, ending) = (std::mem::take(frame), ending.clone());
+                self.begin_close(frame, ending);
                 return Ok(true);
             }
             // One more turn carries the answers: they overtake events.
@@ -316,7 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.close(code, &reason);
                 Ok(true)
             }
-            Output::Idle(_) if matches!(self.phase, Phase::Leaving { answered: true }) => Ok(true),
+            Output::Idle(_) if matches!(self.phase, Phase::Leaving { answered: true, .. }) => Ok(true),
             Output::Yield => {
                 cx.waker().wake_by_ref();
                 Ok(false)
@@ -376,6 +377,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.timer.as_mut().reset(until);
         }
         self.timer.as_mut().poll(cx).map(|()| ending)
+    }
+
+    /// The server closes once what was asked before is answered.
+    fn leave(&mut self, code: CloseCode, reason: &str) {
+        self.count_close(code);
+        let frame = close_frame(code, reason);
+        self.phase = Phase::Leaving { frame, ending: Ending::Closed(code), answered: false };
     }
 
     /// The server closes, with a close frame behind what waits to be written.
