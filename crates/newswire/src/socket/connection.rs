@@ -65,8 +65,10 @@ pub(super) struct Connection<S> {
 
 enum Phase {
     Open,
-    /// The server is leaving: no more commands, but what was asked is answered.
+    /// No more commands, but what was asked before is answered; then comes this close frame.
     Leaving {
+        frame: Vec<u8>,
+        ending: Ending,
         answered: bool,
     },
     /// The close frame stands behind what waits to be written.
