@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use newswire_protocol::Epoch;
+use newswire_protocol::{Epoch, GapReason};
 use rustc_hash::FxHashMap;
 
 use crate::channel::ChannelPattern;
@@ -209,6 +209,16 @@ impl Hub {
     /// The last offset handed to [`Hub::publish`].
     pub fn dispatched(&self) -> u64 {
         self.dispatched.get()
+    }
+
+    /// Gaps told to clients so far, by reason.
+    pub fn gaps_told(&self) -> Vec<(GapReason, u64)> {
+        self.dispatched.told.gaps()
+    }
+
+    /// Commands answered with an error so far, by code.
+    pub fn errors_told(&self) -> Vec<(&'static str, u64)> {
+        self.dispatched.told.errors()
     }
 
     /// Figures.

@@ -188,6 +188,9 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Backlog, Self::Retention, Self::Epoch];
+
     /// The word on the wire.
     pub const fn text(self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::channels::Channels;
 use crate::connections::Connections;
 use crate::health::{FeedState, Health, LogState, Progress};
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::{Counters, Metrics, Reason, raise};
 use crate::reader::LogReader;
 use crate::settings::Settings;
 use crate::{fanout, http};
@@ -228,9 +228,9 @@ impl Feed {
     fn sample(&self) {
         let health = self.health();
         let log = self.inner.log.stats();
-        let (hub, connections) = {
+        let (hub, connections, gaps, errors) = {
             let hub = self.hub();
-            (hub.stats(), hub.connections())
+            (hub.stats(), hub.connections(), hub.gaps_told(), hub.errors_told())
         };
         for connection in &connections {
             self.inner.metrics.lag_events.observe(connection.lag as f64);
@@ -246,7 +246,13 @@ impl Feed {
         sampled.cursors_on_log.set(hub.lagging as u64);
         sampled.backlog_bytes.set(connections.iter().map(|connection| connection.queued_bytes as u64).sum());
         sampled.dropped_events.set(connections.iter().map(|connection| connection.dropped).sum());
-        sampled.deliveries.set(hub.deliveries);
+        raise(&sampled.deliveries, hub.deliveries);
+        for (reason, total) in gaps {
+            raise(&sampled.gaps.get_or_create(&Reason::new(reason.text())), total);
+        }
+        for (code, total) in errors {
+            raise(&sampled.command_errors.get_or_create(&Reason::new(code)), total);
+        }
         sampled.subscriptions.set(hub.subscriptions as u64);
         sampled.channels.set(self.inner.channels.count() as u64);
     }

@@ -3,7 +3,7 @@
 //! Names are part of what operators rely on; `docs/operations.md` says what each is for.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use newswire_log::{Commit, Observer};
 use parking_lot::Mutex;
@@ -94,13 +94,11 @@ pub(crate) struct Counters {
     pub(crate) lag_events: Histogram,
     pub(crate) log_reads: Counter,
     pub(crate) log_read_bytes: Counter,
-    pub(crate) gaps: Family<Reason, Counter>,
     pub(crate) connections: Gauge,
     pub(crate) connections_opened: Counter,
     pub(crate) connections_refused: Counter,
     pub(crate) closes: Family<Reason, Counter>,
     pub(crate) heartbeat_closes: Counter,
-    pub(crate) command_errors: Family<Reason, Counter>,
 }
 
 /// Values that are read when somebody scrapes, not when they change.
@@ -115,7 +113,9 @@ pub(crate) struct Sampled {
     pub(crate) cursors_on_log: Gauge<u64, AtomicU64>,
     pub(crate) backlog_bytes: Gauge<u64, AtomicU64>,
     pub(crate) dropped_events: Gauge<u64, AtomicU64>,
-    pub(crate) deliveries: Gauge<u64, AtomicU64>,
+    pub(crate) deliveries: Counter,
+    pub(crate) gaps: Family<Reason, Counter>,
+    pub(crate) command_errors: Family<Reason, Counter>,
     pub(crate) subscriptions: Gauge<u64, AtomicU64>,
     pub(crate) channels: Gauge<u64, AtomicU64>,
     pub(crate) moving: Gauge<u64, AtomicU64>,
@@ -154,13 +154,11 @@ impl Counters {
             ),
             log_reads: counter(registry, "log_reads", "Pages read from the log for replay and history"),
             log_read_bytes: counter(registry, "log_read_bytes", "Bytes of the log those reads touched"),
-            gaps: family(registry, "gaps", "Gaps told to subscribers, by reason"),
             connections: Gauge::default(),
             connections_opened: counter(registry, "connections_opened", "WebSocket connections accepted"),
             connections_refused: counter(registry, "connections_refused", "Upgrades refused over the limit"),
             closes: family(registry, "connection_closes", "Connections the server closed, by close code"),
             heartbeat_closes: counter(registry, "heartbeat_closes", "Connections closed for silence"),
-            command_errors: family(registry, "command_errors", "Commands answered with an error, by code"),
         };
         registry.register("connections", "WebSocket connections open now", metrics.connections.clone());
         let sampled = Sampled {
@@ -194,6 +192,11 @@ impl Counters {
     pub(crate) fn refused(&self, code: &str) {
         self.refusals.get_or_create(&Reason::new(code)).inc();
     }
+}
+
+/// Brings a counter up to a total that somebody else counts.
+pub(crate) fn raise(counter: &Counter, total: u64) {
+    counter.inner().fetch_max(total, Ordering::Relaxed);
 }
 
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {

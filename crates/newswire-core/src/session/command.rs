@@ -11,13 +11,13 @@ use newswire_protocol::{Epoch, ErrorCode, GapReason, Refusal, RejectReason, Unix
 use parking_lot::{Mutex, MutexGuard};
 
 use super::job::{self, HistoryPlan, Job, JobEntry};
-use super::writer::add_frame;
+use super::writer::{add_frame, add_gap};
 use super::{Reads, Session, Span};
 use crate::channel::ChannelPattern;
 use crate::config::Now;
 use crate::filter::Filter;
 use crate::hub::Hub;
-use crate::outbox::{Placed, PlacedKind};
+use crate::outbox::{Placed, PlacedKind, Told};
 use crate::reader::{Loss, Losses, Reader, by_stretch};
 use crate::subscriptions::{Change, Set, Sub};
 use crate::view::LogView;
@@ -228,16 +228,16 @@ impl Session {
                     };
                     let mut frames = Vec::new();
                     if !names.is_empty() {
-                        add_frame(&mut frames, |out| reply::gap(out, Echo { id: None, sub }, &gap));
+                        add_gap(&mut frames, &self.dispatched.told, sub, &gap);
                     }
                     (Some(false), frames, reader(&all, before), all, None)
                 } else {
-                    let frames = gap_frames(&lost, sub, epoch);
+                    let frames = gap_frames(&lost, &self.dispatched.told, sub, epoch);
                     (Some(lost.is_empty()), frames, reader(&all, offset).with_losses(losses), all, None)
                 }
             }
             Begin::Since { time, losses, lost } => {
-                let frames = gap_frames(&lost, sub, epoch);
+                let frames = gap_frames(&lost, &self.dispatched.told, sub, epoch);
                 let reader = reader(&all, 0).since(time).with_losses(losses);
                 (Some(lost.is_empty()), frames, reader, all, None)
             }
@@ -427,11 +427,11 @@ fn history_plan(entries: &[JobEntry], count: u64, at: u64, log: &dyn LogView) ->
 }
 
 /// Messages for trimmed events of one set.
-pub(super) fn gap_frames(lost: &[Loss], sub: Option<&str>, epoch: Epoch) -> Vec<u8> {
+pub(super) fn gap_frames(lost: &[Loss], told: &Told, sub: Option<&str>, epoch: Epoch) -> Vec<u8> {
     let mut frames = Vec::new();
     for ((from, to), channels) in by_stretch(lost.iter()) {
         let gap = Gap { channels: &channels, from, to, reason: GapReason::Retention, epoch: Some(epoch) };
-        add_frame(&mut frames, |out| reply::gap(out, Echo { id: None, sub }, &gap));
+        add_gap(&mut frames, told, sub, &gap);
     }
     frames
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use newswire_protocol::command::{Command, CommandFrame, CommandId, Subscribe, parse_command};
 use newswire_protocol::frame::{Opcode, encode_control};
-use newswire_protocol::{CloseCode, Draft, Epoch, Refusal, reply};
+use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Refusal, reply};
 use parking_lot::Mutex;
 
 use crate::channel::ChannelPattern;
@@ -200,6 +200,14 @@ impl Session {
             && self.answers - self.answered < MAX_PENDING_ANSWERS as u64
     }
 
+    /// Answers a binary message, of which nothing was read: the wire speaks text.
+    pub fn handle_binary(&mut self) {
+        self.refuse(
+            None,
+            &Refusal::because(ErrorCode::InvalidJson, "send commands as text messages, not binary"),
+        );
+    }
+
     /// Handles one text frame of the client.
     pub fn handle(&mut self, text: &str, now: Now, hub: &Mutex<Hub>, log: &dyn LogView) {
         let CommandFrame { id, command } = match parse_command(text, &self.config.limits) {
@@ -360,6 +368,7 @@ impl Session {
     }
 
     fn refuse(&mut self, id: Option<&CommandId>, refusal: &Refusal) {
+        self.dispatched.told.error(refusal.code);
         self.reply(|out| reply::error(out, id, refusal));
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::command::gap_frames;
 use super::job::Job;
-use super::writer::{Writer, add_frame, frame};
+use super::writer::{Writer, add_gap, frame};
 use super::{Asked, Reads, Session, Span};
 use crate::event::Run;
 use crate::hub::Hub;
@@ -146,7 +146,7 @@ impl Session {
                 reason: GapReason::Backlog,
                 epoch: Some(self.epoch),
             };
-            add_frame(&mut frames, |out| reply::gap(out, Echo { id: None, sub }, &gap));
+            add_gap(&mut frames, &self.dispatched.told, sub, &gap);
             self.checkpoint.main_sent = self.checkpoint.main_sent.max(gap.to);
         }
         writer.bytes(frames.into());
@@ -186,7 +186,7 @@ impl Session {
             let sub = self.sets.by_slot(slot).and_then(|set| set.name.as_deref());
             let epoch = Some(mark.epoch);
             let gap = Gap { channels: &channels, from: 0, to, reason: GapReason::Epoch, epoch };
-            add_frame(&mut frames, |out| reply::gap(out, Echo { id: None, sub }, &gap));
+            add_gap(&mut frames, &self.dispatched.told, sub, &gap);
         }
         writer.bytes(frames.into());
         for job in self.jobs.iter_mut().filter(|job| job.running) {
@@ -473,7 +473,7 @@ impl Session {
 
     /// Gives a page to whom it was read for, if that still wants it.
     pub(super) fn take_page(&mut self, asked: &Asked, page: Page) {
-        let (sets, epoch) = (&self.sets, self.epoch);
+        let (sets, told, epoch) = (&self.sets, &self.dispatched.told, self.epoch);
         match asked.by {
             Reads::Main => {
                 let Some(lag) = &mut self.lag else { return };
@@ -486,7 +486,7 @@ impl Session {
                     let slots: BTreeSet<u8> = subs.keys().map(|(slot, _)| *slot).collect();
                     for slot in slots {
                         let sub = sets.by_slot(slot).and_then(|set| set.name.as_deref());
-                        frames.extend(gap_frames(&losses_of_set(&lost, slot, subs), sub, epoch));
+                        frames.extend(gap_frames(&losses_of_set(&lost, slot, subs), told, sub, epoch));
                     }
                     Some(frames.into())
                 });
@@ -499,7 +499,7 @@ impl Session {
                 let (slot, asked_at, spans) = (job.slot, job.asked_at, &self.spans);
                 let sub = sets.by_slot(slot).and_then(|set| set.name.as_deref());
                 job.reader.absorb(page, &|run| unsent(run, slot, asked_at, spans), |lost| {
-                    Some(gap_frames(&lost, sub, epoch).into())
+                    Some(gap_frames(&lost, told, sub, epoch).into())
                 });
             }
             Reads::Nobody => {}

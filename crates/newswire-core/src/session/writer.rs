@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use newswire_protocol::frame::encode_text;
+use newswire_protocol::reply::{self, Echo, Gap};
 
-use crate::outbox::QueuedRun;
+use crate::outbox::{QueuedRun, Told};
 
 /// Slices of shared buffers and small frames of one's own, in order, up to a budget.
 #[derive(Debug)]
@@ -67,4 +68,10 @@ pub(crate) fn add_frame(frames: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) 
     let mut text = Vec::with_capacity(128);
     write(&mut text);
     encode_text(frames, &text);
+}
+
+/// Adds a gap message, and counts it: the one way in which gaps are told.
+pub(crate) fn add_gap<C: AsRef<str>>(frames: &mut Vec<u8>, told: &Told, sub: Option<&str>, gap: &Gap<'_, C>) {
+    told.gap(gap.reason);
+    add_frame(frames, |out| reply::gap(out, Echo { id: None, sub }, gap));
 }

@@ -257,8 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.handle(&frame);
                 }
             }
-            // Not text, so no JSON: answered as such, and the connection stands.
-            Item::Binary { .. } => self.handle(""),
+            Item::Binary { .. } => self.session.handle_binary(),
             Item::Ping(body) => self.session.on_peer_ping(&body),
             Item::Pong(_) => {}
             Item::Close(received) => {
