@@ -188,7 +188,8 @@ impl Socket {
                 Heard::Text(text) if text.starts_with("{\"event_type\"") => offsets.extend(offset_of(&text)),
                 Heard::Text(text) if text.contains("\"action\":\"caught_up\"") => return offsets,
                 Heard::Text(text) => {
-                    let expected = ["\"subscribed\"", "\"checkpoint\""].iter().any(|action| text.contains(action));
+                    let expected =
+                        ["\"subscribed\"", "\"checkpoint\""].iter().any(|action| text.contains(action));
                     assert!(expected, "{text}");
                 }
                 ending => panic!("the connection ended: {ending:?}"),

@@ -259,27 +259,43 @@ async fn check_accepts_a_good_log_and_names_the_damage_of_a_bad_one() {
     assert!(good.status.success(), "{}", said(&good));
     assert!(said(&good).contains("1000"), "it says how much it has read: {}", said(&good));
 
-    let victim = segments(Path::new(&dir)).into_iter().next().expect("a log has segments");
-    let mut bytes = std::fs::read(&victim).unwrap();
-    let at = bytes
-        .windows(pad.len())
-        .position(|window| window == pad.as_bytes())
-        .expect("events stand in the segment");
-    bytes[at + 700] ^= 1;
-    std::fs::write(&victim, &bytes).unwrap();
+    let segments = segments(Path::new(&dir));
+    assert!(segments.len() > 1, "two megabytes fill more than one segment of one");
 
-    let name = victim.file_name().unwrap().to_str().unwrap().to_owned();
+    // In a segment that is finished, damage is found by checking, and by whoever reads there.
+    let sealed = &segments[0];
+    let whole = flip_a_bit(sealed, pad.as_bytes());
     let bad = clients::run(&["check", &dir]);
-    assert!(!bad.status.success(), "{}", said(&bad));
-    assert!(said(&bad).contains(&name), "the file is named: {}", said(&bad));
+    let name = sealed.file_name().unwrap().to_str().unwrap();
+    assert!(!bad.status.success() && said(&bad).contains(name), "the file is named: {}", said(&bad));
+    server.restart();
+    let read = server.http().get("/events?order=asc&limit=1000").await;
+    assert!(read.status >= 500, "damaged events are not served: {}", read.status);
+    server.kill();
+    std::fs::write(sealed, whole).unwrap();
+
+    // In the segment being written, it stops the start.
+    let last = segments.last().unwrap();
+    let whole = flip_a_bit(last, pad.as_bytes());
+    let damaged = std::fs::read(last).unwrap();
     let refused = clients::run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &dir]);
+    let name = last.file_name().unwrap().to_str().unwrap();
     assert!(!refused.status.success(), "a damaged log is not served");
-    assert!(
-        said(&refused).contains(&name) && said(&refused).contains("newswire check"),
-        "{}",
-        said(&refused)
-    );
-    assert_eq!(std::fs::read(&victim).unwrap(), bytes, "checking and refusing change nothing");
+    assert!(said(&refused).contains(name) && said(&refused).contains("newswire check"), "{}", said(&refused));
+    assert_eq!(std::fs::read(last).unwrap(), damaged, "refusing changes nothing");
+    std::fs::write(last, whole).unwrap();
+    server.restart();
+    assert_eq!(server.http().history("channels=tasks").await.len(), 1000, "all is there once it is repaired");
+}
+
+/// Flips a bit inside the first event that holds `pad`; gives the file as it was.
+fn flip_a_bit(file: &Path, pad: &[u8]) -> Vec<u8> {
+    let whole = std::fs::read(file).unwrap();
+    let at = whole.windows(pad.len()).position(|window| window == pad).expect("events stand in the segment");
+    let mut damaged = whole.clone();
+    damaged[at + 700] ^= 1;
+    std::fs::write(file, damaged).unwrap();
+    whole
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ mod text;
 use std::collections::VecDeque;
 
 use newswire_street_tests::raw::{CLOSE, PONG, TEXT};
-use newswire_street_tests::{Frame, Raw, Server};
+use newswire_street_tests::{Frame, Server};
 
 /// One thing the server must say.
 #[derive(Debug, Clone)]
@@ -80,10 +80,14 @@ impl Case {
         let mut pongs: VecDeque<Say> = self.says.iter().filter(|say| is_pong(say)).cloned().collect();
         let mut others: VecDeque<Say> = self.says.iter().filter(|say| !is_pong(say)).cloned().collect();
         while let Some(awaited) = others.front().or(pongs.front()).cloned() {
-            let Some(frame) = raw.next().await else { panic!("{}: the connection ended before {awaited:?}", self.name) };
+            let Some(frame) = raw.next().await else {
+                panic!("{}: the connection ended before {awaited:?}", self.name)
+            };
             let say = if frame.opcode == PONG {
                 // Of pings that came close together, the RFC lets a server answer only the latest.
-                let answered = pongs.iter().position(|say| matches!(say, Say::Pong(payload) if *payload == frame.payload));
+                let answered = pongs
+                    .iter()
+                    .position(|say| matches!(say, Say::Pong(payload) if *payload == frame.payload));
                 answered.and_then(|at| pongs.drain(..=at).next_back())
             } else {
                 others.pop_front()
@@ -107,11 +111,19 @@ impl Case {
         match say {
             Say::Echo(id) => {
                 let answer = answer();
-                assert_eq!((&answer["action"], &answer["id"]), (&"pong".into(), &id.as_str().into()), "{name}");
+                assert_eq!(
+                    (&answer["action"], &answer["id"]),
+                    (&"pong".into(), &id.as_str().into()),
+                    "{name}"
+                );
             }
             Say::Error(text) => {
                 let answer = answer();
-                assert_eq!((&answer["action"], &answer["error"]), (&"error".into(), &(*text).into()), "{name}");
+                assert_eq!(
+                    (&answer["action"], &answer["error"]),
+                    (&"error".into(), &(*text).into()),
+                    "{name}"
+                );
             }
             Say::Pong(payload) => assert_eq!(&frame.payload, payload, "{name}"),
             Say::Close(codes) => {
