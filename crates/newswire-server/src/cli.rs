@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{Failure, demo, publish, serve, tail};
+use crate::commands::{Failure, check, demo, publish, serve, tail};
 
 #[derive(Debug, Parser)]
 #[command(name = "newswire", version, about = "A durable, live event feed: one log, many subscribers.")]
@@ -24,6 +24,8 @@ enum Command {
     Publish(publish::Args),
     /// Show events, live and from any point of the past.
     Tail(tail::Args),
+    /// Verify a log without changing it.
+    Check(check::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -47,6 +49,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args).await,
         Command::Publish(args) => publish::run(args).await,
         Command::Tail(args) => tail::run(args).await,
+        Command::Check(args) => check::run(args).await,
     }
 }
 

@@ -33,7 +33,10 @@ pub fn init(config: &LoggingConfig) -> anyhow::Result<()> {
 /// A panic ends one task, not the server: it has to be seen all the same.
 fn report_panic(panic: &PanicHookInfo<'_>) {
     count_panic();
-    let message = panic.payload_as_str().unwrap_or("a value that is no text");
+    let payload = panic.payload();
+    let text =
+        payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let message = text.unwrap_or("a value that is no text");
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let backtrace = std::backtrace::Backtrace::capture();
     let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();

@@ -1,5 +1,7 @@
 //! What a configuration comes to, and what is said about a bad one.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The front door over real sockets: the limit, the peer's address, how it closes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

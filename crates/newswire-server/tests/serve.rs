@@ -1,5 +1,7 @@
 //! `newswire serve` as a process: what it prints, whom it refuses, how it stops.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use futures_util::StreamExt;

@@ -1,5 +1,6 @@
 //! The commands of the binary, a module each: `Args` and `run`.
 
+pub mod check;
 pub mod demo;
 pub mod publish;
 pub(crate) mod reach;
