@@ -8,20 +8,21 @@ use axum::Router;
 use newswire_core::{Backlog, ChannelPolicy, HeartbeatConfig, Hub, HubConfig, SessionConfig};
 use newswire_log::{EventLog, LogHealth};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::channels::Channels;
 use crate::connections::Connections;
 use crate::health::{FeedState, Health, LogState, Progress};
+use crate::http::publish::BODY_GRAIN;
 use crate::metrics::{Counters, Metrics, Reason, raise};
 use crate::reader::LogReader;
 use crate::settings::Settings;
 use crate::{fanout, http};
 
-/// Unanswered publishes of one connection before it is read no further.
-const MAX_PUBLISHES: usize = 256;
+/// Bytes of HTTP publish bodies in memory at once, over all requests; the next ones wait before they are read.
+const BODIES_BYTES: usize = 256 << 20;
 
 /// A running feed. Cloning is cheap and gives the same feed.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) metrics: Counters,
     all_metrics: Metrics,
     pub(crate) connections: Connections,
+    /// Room for bodies, in grains of [`BODY_GRAIN`]; never less than one request may have.
+    pub(crate) body_room: Arc<Semaphore>,
     /// Last offset handed to the hub; a subscribe waits for what was durable before it.
     pub(crate) dispatched: watch::Sender<u64>,
     /// The zero of the session's clock.
@@ -114,6 +117,9 @@ impl FeedBuilder {
             inner: Arc::new(Inner {
                 reader: LogReader::new(Arc::clone(&log), settings.max_log_readers, metrics.clone()),
                 connections: Connections::new(settings.max_connections),
+                body_room: Arc::new(Semaphore::new(
+                    BODIES_BYTES.max(settings.request_max_bytes).div_ceil(BODY_GRAIN),
+                )),
                 log,
                 hub: Mutex::new(hub),
                 session_config: Arc::new(session_config(&settings, channels.readable())),
@@ -148,7 +154,6 @@ fn session_config(settings: &Settings, channels: ChannelPolicy) -> SessionConfig
             timeout: settings.heartbeat_timeout,
             stall_timeout: settings.write_stall_timeout,
         },
-        max_publishes: MAX_PUBLISHES,
         ..SessionConfig::default()
     }
 }

@@ -4,7 +4,7 @@ mod channels;
 mod health;
 mod history;
 pub(crate) mod problem;
-mod publish;
+pub(crate) mod publish;
 pub(crate) mod websocket;
 
 use axum::extract::{Query as Pairs, Request};

@@ -1,7 +1,9 @@
 //! `POST /events`: one event, an array, or NDJSON.
 
+use std::sync::Arc;
+
 use axum::Extension;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -12,9 +14,13 @@ use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::event::Draft;
 use newswire_protocol::json;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::problem::Problem;
 use crate::{Feed, Published};
+
+/// Bytes that one permit of [`crate::feed::Inner::body_room`] stands for.
+pub(crate) const BODY_GRAIN: usize = 1 << 10;
 
 type Drafts = Vec<Result<Draft, Refusal>>;
 
@@ -26,6 +32,7 @@ pub(super) async fn publish(
     body: Body,
 ) -> Result<Response, Problem> {
     let form = Form::of(&headers)?;
+    let _room = room_for(&feed, body.size_hint().upper()).await?;
     let body = read_body(body, feed.settings().request_max_bytes).await?;
     let drafts = match form {
         Form::Json => parse_json(&feed, &body)?,
@@ -61,6 +68,19 @@ impl Form {
             )),
         }
     }
+}
+
+/// Waits until a body of this size may be held in memory, first come first served.
+///
+/// The whole is reserved before the first byte is read: bodies that hold a part each and wait for more would wait for
+/// one another.
+async fn room_for(feed: &Feed, announced: Option<u64>) -> Result<OwnedSemaphorePermit, Problem> {
+    let max_bytes = feed.settings().request_max_bytes;
+    let bytes =
+        announced.map_or(max_bytes, |bytes| usize::try_from(bytes).unwrap_or(max_bytes)).min(max_bytes);
+    let room = Arc::clone(&feed.inner.body_room);
+    let permits = u32::try_from(bytes.div_ceil(BODY_GRAIN)).unwrap_or(u32::MAX);
+    room.acquire_many_owned(permits).await.map_err(|_| Problem::unavailable("the server is shutting down"))
 }
 
 async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
