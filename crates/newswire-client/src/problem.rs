@@ -56,7 +56,7 @@ pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 pub(crate) fn io_in_words(error: &std::io::Error) -> String {
     use std::io::ErrorKind as Kind;
     match error.kind() {
-        Kind::ConnectionRefused => "connection refused: no server listens there".to_owned(),
+        Kind::ConnectionRefused => "nobody answers there (connection refused)".to_owned(),
         Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => {
             "the connection broke".to_owned()
         }
@@ -82,6 +82,6 @@ mod tests {
     #[test]
     fn the_innermost_cause_is_in_words() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        assert_eq!(innermost(&refused), "connection refused: no server listens there");
+        assert_eq!(innermost(&refused), "nobody answers there (connection refused)");
     }
 }

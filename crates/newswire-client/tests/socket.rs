@@ -304,7 +304,7 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     let Item::Disconnected { reason, .. } = next(&mut feed).await.unwrap() else {
         panic!("connected to nothing")
     };
-    assert!(reason.contains("no server listens there"), "{reason}");
+    assert!(reason.contains("nobody answers there"), "{reason}");
     let server = Server { listener: TcpListener::bind(address).await.unwrap() };
     let script = async {
         let mut first = server.accept().await;

@@ -122,13 +122,15 @@ pub struct Outage {
 
 impl Outage {
     /// What to say about a failed attempt, if anything: the first time, and when the reason changes.
-    pub fn failed(&mut self, reason: &str, retry_in: Duration) -> Option<String> {
+    pub fn failed(&mut self, reason: &str) -> Option<String> {
+        let begins = self.since.is_none();
         self.since.get_or_insert_with(Instant::now);
         if self.told.as_deref() == Some(reason) {
             return None;
         }
         self.told = Some(reason.to_owned());
-        Some(format!("{reason}; trying again in {}, and on until it works (Ctrl-C stops)", spoken(retry_in)))
+        let hope = if begins { "; trying again until it works (Ctrl-C stops)" } else { "; still trying" };
+        Some(format!("{reason}{hope}"))
     }
 
     /// It works again: for how long it did not, if it had been told that it does not.
@@ -171,12 +173,11 @@ mod tests {
     #[test]
     fn an_outage_is_told_once_a_reason() {
         let mut outage = Outage::default();
-        let wait = Duration::from_secs(1);
         assert!(outage.over().is_none());
-        assert!(outage.failed("refused", wait).unwrap().starts_with("refused; trying again in 1.0 s"));
-        assert!(outage.failed("refused", wait).is_none());
-        assert!(outage.failed("silent", wait).is_some());
+        assert_eq!(outage.failed("refused").unwrap(), "refused; trying again until it works (Ctrl-C stops)");
+        assert_eq!(outage.failed("refused"), None);
+        assert_eq!(outage.failed("silent").unwrap(), "silent; still trying");
         assert!(outage.over().is_some());
-        assert!(outage.failed("silent", wait).is_some());
+        assert!(outage.failed("silent").unwrap().contains("until it works"));
     }
 }

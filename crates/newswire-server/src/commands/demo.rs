@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::terminal::{DIM, Outage, YELLOW, counted, grouped, interrupted, paint, spoken};
 
 use super::publish::pace::Pace;
-use super::reach::until_reached;
-use super::tail::{End, View};
+use super::reach::{backoff, until_reached};
+use super::tail::{End, View, for_people};
 
 mod company;
 mod event;
@@ -28,6 +28,8 @@ const FIRST_DAY: UnixMicros = UnixMicros(1_767_603_600_000_000);
 
 /// So far back in a log full of other events the company looks for its own story; beyond, it begins anew.
 const HISTORY_PAGES: u32 = 200;
+
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
 /// Arguments of `newswire demo`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +63,7 @@ pub struct Args {
     #[arg(long)]
     watch: bool,
     /// The server
-    #[arg(long, env = "NEWSWIRE_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "NEWSWIRE_URL", default_value = DEFAULT_URL)]
     url: String,
 }
 
@@ -94,7 +96,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.url)?;
     let mut stage = Stage { client: client.clone(), args, told: 0, last_offset: None };
     stage.introduce();
-    let watching = stage.args.watch.then(|| client.subscribe([Interest::in_channels(["*"])]));
+    let watching =
+        stage.args.watch.then(|| client.subscribe_with([Interest::in_channels(["*"])], for_people()));
     let mut view = View::new(&stage.args.url, false);
     let watch = async {
         match watching {
@@ -149,13 +152,13 @@ struct Stage {
 impl Stage {
     fn introduce(&self) {
         let Args { url, seed, rate, .. } = &self.args;
-        let heading = format!("{} plays to {url}, about {rate} events a second.", script::COMPANY);
-        anstream::eprintln!("{heading}");
+        anstream::eprintln!("{} plays to {url}, about {rate} events a second.", script::COMPANY);
+        let at = if url == DEFAULT_URL { String::new() } else { format!(" --url {url}") };
         let more = format!(
-            "  watch    newswire tail --url {url}
-           newswire tail tasks --filter agent=programmer --url {url}
-  publish  echo '{{\"channel\":\"tasks\",\"event_type\":\"task.created\",\"payload\":{{\"title\":\"Hello\"}}}}' | newswire publish - --url {url}
-  stop     Ctrl-C (seed {seed}; played again, the story goes on)\n"
+            r#"  watch    newswire tail tasks --filter agent=programmer{at}
+  publish  echo '{{"channel":"tasks","event_type":"task.created","payload":{{"title":"Hi"}}}}' | newswire publish{at}
+  stop     Ctrl-C; played again (seed {seed}), the story goes on
+"#
         );
         anstream::eprintln!("{}", paint(DIM, &more));
     }
@@ -170,7 +173,7 @@ impl Stage {
             anstream::eprintln!("{}", paint(DIM, &note));
             company.by_ref().take_while(|beat| beat.event.number < told_before).for_each(drop);
         }
-        let mut backoff = Backoff::default();
+        let mut backoff = backoff();
         let mut due = Instant::now();
         for beat in company {
             if self.told >= self.args.events.0 {
@@ -192,7 +195,7 @@ impl Stage {
         for _page in 0..HISTORY_PAGES {
             let asked = until_reached(
                 async || self.client.history(&query).await,
-                |reason, wait| self.trouble(outage, reason, wait),
+                |reason| self.trouble(outage, reason),
             );
             let page = match asked.await {
                 Ok(page) => page,
@@ -215,7 +218,7 @@ impl Stage {
     async fn tell(&mut self, beat: &Beat, backoff: &mut Backoff, outage: &mut Outage) -> anyhow::Result<()> {
         let text = beat.event.to_json(None);
         loop {
-            let waiting = |reason: &str, wait| self.trouble(outage, reason, wait);
+            let waiting = |reason: &str, _wait| self.trouble(outage, reason);
             let outcomes = self
                 .client
                 .publish_until_answered(&[&text], backoff, waiting)
@@ -234,9 +237,8 @@ impl Stage {
                     return Ok(());
                 }
                 Some(outcome @ Outcome::Refused { .. }) if outcome.is_temporary() => {
-                    let wait = backoff.next(&mut fastrand::Rng::new());
-                    self.trouble(outage, "the server cannot store events now", wait);
-                    tokio::time::sleep(wait).await;
+                    self.trouble(outage, "the server cannot store events now");
+                    tokio::time::sleep(backoff.next(&mut fastrand::Rng::new())).await;
                 }
                 Some(Outcome::Refused { error, detail, .. }) => {
                     let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
@@ -252,8 +254,8 @@ impl Stage {
     }
 
     /// Watching tells of a lost connection by itself; one voice is enough.
-    fn trouble(&self, outage: &mut Outage, reason: &str, wait: Duration) {
-        let told = outage.failed(reason, wait);
+    fn trouble(&self, outage: &mut Outage, reason: &str) {
+        let told = outage.failed(reason);
         if let Some(told) = told.filter(|_| !self.args.watch) {
             anstream::eprintln!("{}", paint(YELLOW, &format!("— {}: {told}", self.args.url)));
         }

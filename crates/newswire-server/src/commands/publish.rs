@@ -151,7 +151,10 @@ impl Job<'_> {
         let done = summary(&tally, self.sender.progress.finish());
         let code = match ended {
             Some(Ok(())) => {
-                anstream::println!("{done}");
+                // A file that was published before has had its word.
+                if tally.events() > 0 || next_line == 1 {
+                    anstream::println!("{done}");
+                }
                 return Ok(if tally.rejected > 0 {
                     ExitCode::from(EXIT_SOME_REJECTED)
                 } else {

@@ -2,10 +2,11 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::{FutureExt, StreamExt};
-use newswire_client::{Client, Gap, GapCause, Interest, Item, Received, Start, Subscription};
+use newswire_client::{Client, Gap, GapCause, Interest, Item, Patience, Received, Start, Subscription};
 use newswire_protocol::{Epoch, SinceSpec};
 
 use crate::terminal::{DIM, Outage, YELLOW, columns, counted, grouped, interrupted, paint, spoken};
@@ -79,7 +80,7 @@ fn since(text: &str) -> Result<Start, String> {
 /// When the server refuses the subscription, or standard output fails.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.url)?;
-    let feed = client.subscribe([args.interest()]);
+    let feed = client.subscribe_with([args.interest()], for_people());
     let mut view = View::new(&args.url, args.json);
     view.limit = args.limit;
     let end = tokio::select! {
@@ -106,6 +107,11 @@ impl Args {
     }
 }
 
+/// Somebody waits at the terminal: attempts to reconnect keep close together.
+pub(crate) fn for_people() -> Patience {
+    Patience { backoff: (Duration::from_millis(300), Duration::from_secs(5)), ..Patience::default() }
+}
+
 /// Why the showing ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -124,6 +130,7 @@ pub(crate) struct View {
     renderer: Renderer,
     out: anstream::AutoStream<io::Stdout>,
     outage: Outage,
+    connected: bool,
     shown: u64,
     last_offset: Option<u64>,
 }
@@ -137,6 +144,7 @@ impl View {
             renderer: Renderer::new(columns()),
             out: anstream::AutoStream::auto(io::stdout()),
             outage: Outage::default(),
+            connected: false,
             shown: 0,
             last_offset: None,
         }
@@ -219,17 +227,19 @@ impl View {
                 self.subscribed(&channels);
             }
             Item::Gap(gap) => aside(&gap_in_words(&gap)),
-            Item::Disconnected { reason, retry_in } => {
-                let lost = if self.shown == 0 { "not connected" } else { "connection lost" };
-                if let Some(told) = self.outage.failed(&reason, retry_in) {
-                    aside(&format!("{lost} ({}): {told}", self.url));
+            Item::Disconnected { reason, .. } => {
+                if let Some(told) = self.outage.failed(&reason) {
+                    let lost = if self.connected { "connection lost" } else { "not connected" };
+                    aside(&format!("{lost}: {told}"));
                 }
+                self.connected = false;
             }
         }
         Ok(())
     }
 
     fn subscribed(&mut self, channels: &[String]) {
+        self.connected = true;
         if let Some(away) = self.outage.over() {
             let from = self
                 .last_offset
@@ -290,7 +300,6 @@ fn gap_in_words(gap: &Gap) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn filters_are_split_at_the_first_equals_sign() {

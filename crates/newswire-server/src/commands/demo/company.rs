@@ -123,7 +123,7 @@ pub(super) struct Approval {
 }
 
 /// What may happen next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Act {
     KickOff,
     Plan(usize),

@@ -7,7 +7,7 @@ use newswire_client::{Backoff, Client, Outcome, PublishError, RequestError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::commands::reach::until_reached;
+use crate::commands::reach::{backoff, until_reached};
 use crate::terminal::{Outage, grouped, spoken};
 
 use super::journal::{Journal, Mark};
@@ -67,7 +67,7 @@ impl Sender {
             batch_bytes: 0,
             read: 0,
             next_line: 1,
-            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(15)),
+            backoff: backoff(),
             outage: Outage::default(),
         }
     }
@@ -78,7 +78,7 @@ impl Sender {
         let (client, progress, outage) = (&self.client, &self.progress, &mut self.outage);
         let found = until_reached(
             async || client.event_at(mark.offset).await,
-            |reason, wait| tell(outage, progress, client, reason, wait),
+            |reason| tell(outage, progress, client, reason),
         )
         .await;
         match found {
@@ -193,7 +193,7 @@ impl Sender {
     async fn send(&mut self, events: &[Waiting]) -> Result<Vec<Outcome>, PublishError> {
         let texts: Vec<&str> = events.iter().map(|event| event.text.as_str()).collect();
         let (client, progress, outage) = (&self.client, &self.progress, &mut self.outage);
-        let waiting = |reason: &str, wait| tell(outage, progress, client, reason, wait);
+        let waiting = |reason: &str, _wait| tell(outage, progress, client, reason);
         let answered = client.publish_until_answered(&texts, &mut self.backoff, waiting).await;
         if answered.is_ok()
             && let Some(away) = self.outage.over()
@@ -237,9 +237,7 @@ impl Sender {
 
     async fn pause(&mut self, reason: &str) {
         let wait = self.backoff.next(&mut fastrand::Rng::new());
-        if let Some(told) = self.outage.failed(reason, wait) {
-            self.progress.aside(&told);
-        }
+        tell(&mut self.outage, &self.progress, &self.client, reason);
         tokio::time::sleep(wait).await;
     }
 
@@ -257,8 +255,8 @@ impl Sender {
     }
 }
 
-fn tell(outage: &mut Outage, progress: &Progress, client: &Client, reason: &str, wait: Duration) {
-    if let Some(told) = outage.failed(reason, wait) {
-        progress.aside(&format!("{} {told}", client.base_url()));
+fn tell(outage: &mut Outage, progress: &Progress, client: &Client, reason: &str) {
+    if let Some(told) = outage.failed(reason) {
+        progress.aside(&format!("{}: {told}", client.base_url()));
     }
 }

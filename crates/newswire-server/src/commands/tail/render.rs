@@ -8,6 +8,8 @@ use crate::terminal::{BOLD, DIM, GREEN, RED, YELLOW, clean, fit, grouped, paint,
 
 const CHANNEL_COLUMNS: usize = 8;
 const TYPE_COLUMNS: usize = 20;
+/// So that what short names did stands in one line; longer names push it on.
+const WHO_COLUMNS: usize = 10;
 
 /// Draws events for one output.
 #[derive(Debug)]
@@ -62,7 +64,10 @@ impl Renderer {
         // A name alone in a narrow terminal still says more than half of it.
         let room = self.columns.map_or(usize::MAX, |columns| columns.saturating_sub(head).max(12));
         let who = fit(&summary.who, room);
-        let gap = if who.is_empty() || summary.what.is_empty() { 0 } else { 2 };
+        let gap = match (who.is_empty(), summary.what.is_empty()) {
+            (false, false) => 2 + WHO_COLUMNS.saturating_sub(width_of(&who)),
+            _ => 0,
+        };
         let left = room.saturating_sub(width_of(&who) + gap);
         let what = if left > 1 { fit(&summary.what, left) } else { "".into() };
         let (time, channel) = (paint(DIM, time), paint(channel_style(&event.channel), &channel));
@@ -279,7 +284,7 @@ mod tests {
             (
                 "task.status_changed",
                 r#"{"id":"task-7","agent_id":"ada","title":"Draw it","from_status":"assigned","status":"in_progress"}"#,
-                "ada  assigned → in_progress: Draw it",
+                "ada         assigned → in_progress: Draw it",
             ),
             (
                 "task.status_changed",
@@ -290,17 +295,17 @@ mod tests {
             (
                 "agent.hired",
                 r#"{"agent_id":"ada","name":"Ada","role":"Programmer"}"#,
-                "ada  Ada, Programmer joins",
+                "ada         Ada, Programmer joins",
             ),
             (
                 "agent.status_changed",
                 r#"{"agent_id":"ada","status":"busy","task_id":"task-7"}"#,
-                "ada  ada is busy with task-7",
+                "ada         ada is busy with task-7",
             ),
             (
                 "budget.record_added",
                 r#"{"agent_id":"ada","cost_usd":0.000767,"input_tokens":1370,"output_tokens":89,"model":"m"}"#,
-                "ada  $0.0008 · 1,370 + 89 tokens · m",
+                "ada         $0.0008 · 1,370 + 89 tokens · m",
             ),
             (
                 "budget.alert",
@@ -310,9 +315,9 @@ mod tests {
             (
                 "message.sent",
                 r#"{"from":"ada","to":"bo","content":"Hello\n\n  there"}"#,
-                "ada → bo  Hello there",
+                "ada → bo    Hello there",
             ),
-            ("system.error", r#"{"error":"disk full","agent_id":"ada"}"#, "ada  disk full"),
+            ("system.error", r#"{"error":"disk full","agent_id":"ada"}"#, "ada         disk full"),
             ("approval.approved", r#"{"amount_usd":2,"project":"p"}"#, "approved $2.00 · p"),
             ("meeting.completed", r#"{"subject":"Stand-up","outcome":"All well."}"#, "Stand-up · All well."),
             ("weather.changed", r#"{"sky": "grey"}"#, r#"{"sky": "grey"}"#),

@@ -85,7 +85,7 @@ impl Known {
                 self.hired.remove(&agent);
             }
             "agent.status_changed" if text("status") == "busy" => {
-                assert!(self.busy.insert(agent), "{event:?}")
+                assert!(self.busy.insert(agent), "{event:?}");
             }
             "agent.status_changed" => assert!(self.busy.remove(&agent), "{event:?}"),
             "coordination.started" => {
@@ -104,7 +104,7 @@ impl Known {
             "meeting.completed" | "meeting.failed" => assert!(self.meetings.remove(&id)),
             "approval.submitted" => assert!(self.approvals.insert(id)),
             "approval.approved" | "approval.rejected" | "approval.expired" => {
-                assert!(self.approvals.remove(&id))
+                assert!(self.approvals.remove(&id));
             }
             "message.sent" => {
                 let (from, to) = (text("from"), text("to"));
