@@ -42,3 +42,30 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
     tracing::error!(thread, location, %backtrace, "panic: {message}");
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_counted() {
+        let mut registry = Registry::default();
+        crate::server::register_process(&mut registry);
+        let counted = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text.lines()
+                .find_map(|line| line.strip_prefix("newswire_panics_total ")?.parse::<u64>().ok())
+                .unwrap()
+        };
+        let before = counted();
+        init(&LoggingConfig { level: "off".into(), format: LogFormat::Human }).unwrap();
+        std::thread::spawn(|| panic!("a bug")).join().unwrap_err();
+        assert_eq!(counted(), before + 1);
+        // The other tests of this binary want to be seen panicking.
+        drop(std::panic::take_hook());
+    }
+}
