@@ -236,8 +236,9 @@ pub const KEYS: &[Key] = &[
         path: "limits.connections",
         kind: Kind::Count(1, 10_000_000),
         default: Some("20000"),
-        help: "WebSocket connections, and besides them HTTP connections, at once; one more is answered 503. The \
-               process needs that many file descriptors (`ulimit -n`).",
+        help: "WebSocket connections, and besides them HTTP connections, at once. One WebSocket more is closed with \
+               4029 and told when to come back, one HTTP connection more is answered 503. The process needs that many \
+               file descriptors (`ulimit -n`).",
     },
     Key {
         path: "limits.channels",
