@@ -85,11 +85,14 @@ pub fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 /// Replaces `path` with `bytes` atomically and durably: whoever opens it later, also after a crash, finds the old
 /// content or the new, never a mixture.
 pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
-    let temporary = path.with_extension("tmp");
-    let file = disk.open(&temporary, OpenMode::Create)?;
+    // The whole name and a suffix: an index and saved ids of one segment may be replaced at the same time.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = Path::new(&temporary);
+    let file = disk.open(temporary, OpenMode::Create)?;
     file.write_at(bytes, 0)?;
     file.sync_data()?;
-    disk.rename(&temporary, path)?;
+    disk.rename(temporary, path)?;
     if let Some(dir) = path.parent() {
         disk.sync_dir(dir)?;
     }

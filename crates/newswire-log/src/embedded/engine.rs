@@ -174,9 +174,8 @@ impl FileEngine {
     /// Closes the active segment durably and begins the next.
     fn roll(&mut self) -> Result<(), PersistError> {
         let file = &self.active.file;
-        if self.zeroed_to > self.position {
-            file.set_len(self.position).map_err(|error| self.broken("cutting", &error))?;
-        }
+        // Also where nothing is known to be zeroed: zeroing may have failed half-way.
+        file.set_len(self.position).map_err(|error| self.broken("cutting", &error))?;
         file.sync_all().map_err(|error| self.broken("syncing", &error))?;
         self.zeroed_to = self.position;
         self.durable = Position { sequence: self.active.header.sequence, byte: self.position };
@@ -205,6 +204,18 @@ impl FileEngine {
         self.zeroed_to = SEGMENT_HEADER_BYTES;
         self.durable = Position { sequence, byte: SEGMENT_HEADER_BYTES };
         Ok(())
+    }
+
+    /// How long until a mark is to be written; `None` if none is.
+    fn until_mark(&self) -> Option<Duration> {
+        match self.mode() {
+            _ if !self.mark_due => None,
+            SyncMode::Always => {
+                Some(self.store.options.mark_after.saturating_sub(self.last_sync.elapsed()))
+            }
+            SyncMode::Interval(interval) => Some(interval.saturating_sub(self.last_sync.elapsed())),
+            SyncMode::Os => None,
+        }
     }
 
     fn has_events(&self) -> bool {
@@ -298,18 +309,15 @@ impl Engine for FileEngine {
     }
 
     fn idle_after(&self) -> Option<Duration> {
-        match self.mode() {
-            SyncMode::Always if self.mark_due => Some(self.store.options.mark_after),
-            SyncMode::Interval(interval) if self.mark_due => Some(interval.saturating_sub(self.last_sync.elapsed())),
-            _ => Some(self.store.options.retention.interval),
-        }
+        let retention = self.store.options.retention.interval;
+        Some(self.until_mark().map_or(retention, |mark| mark.min(retention)))
     }
 
     fn idle(&mut self) -> Result<(), PersistError> {
         if self.roll_wanted.swap(false, Ordering::Relaxed) && self.has_events() {
             self.roll()?;
         }
-        if self.mark_due && self.mode() != SyncMode::Os { self.mark() } else { Ok(()) }
+        if self.until_mark().is_some_and(|left| left.is_zero()) { self.mark() } else { Ok(()) }
     }
 
     fn close(&mut self, healthy: bool) -> Result<(), PersistError> {

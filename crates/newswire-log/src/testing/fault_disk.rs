@@ -41,10 +41,11 @@ struct State {
 
 #[derive(Default)]
 struct Faults {
-    ignore_syncs: bool,
+    ignore_later_syncs: bool,
     fail_sync_in: Option<u64>,
     fail_writes: bool,
     capacity: Option<u64>,
+    power_off_in: Option<u64>,
 }
 
 #[derive(Default)]
@@ -52,6 +53,8 @@ struct Inode {
     durable: Vec<u8>,
     current: Vec<u8>,
     pending: Vec<DataOp>,
+    /// At least once.
+    synced: bool,
 }
 
 #[derive(Clone)]
@@ -90,12 +93,15 @@ impl FaultDisk {
         let names = &state.names;
         state.inodes.retain(|id, _| names.values().any(|kept| kept == id));
         state.locks.clear();
+        state.faults.power_off_in = None;
+        state.faults.fail_sync_in = None;
         state.life += 1;
     }
 
-    /// From now on `sync_data` and `sync_dir` return at once and make nothing durable: the bug a checker must find.
-    pub fn ignore_syncs(&self, ignore: bool) {
-        self.0.lock().faults.ignore_syncs = ignore;
+    /// From now on only the first sync of each file counts, the one that creates it; later ones return at once and make
+    /// nothing durable. As if a log had forgotten to sync its batches: the bug a checker must find.
+    pub fn ignore_later_syncs(&self, ignore: bool) {
+        self.0.lock().faults.ignore_later_syncs = ignore;
     }
 
     /// The sync after the next `n` ones fails, once.
@@ -108,12 +114,17 @@ impl FaultDisk {
         self.0.lock().faults.fail_writes = fail;
     }
 
+    /// After so many more changes the disk does nothing any more but fail, until [`Self::crash`].
+    pub fn power_off_after(&self, changes: u64) {
+        self.0.lock().faults.power_off_in = Some(changes);
+    }
+
     /// The disk holds at most so many bytes; a write beyond writes a part and fails with `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.0.lock().faults.capacity = bytes;
     }
 
-    /// Bytes in all files.
+    /// Bytes in all files that have a name.
     pub fn used(&self) -> u64 {
         self.0.lock().used()
     }
@@ -152,7 +163,7 @@ impl FaultDisk {
             .iter()
             .map(|(id, inode)| {
                 let durable = inode.current.clone();
-                (*id, Inode { durable, current: inode.current.clone(), pending: Vec::new() })
+                (*id, Inode { durable, current: inode.current.clone(), pending: Vec::new(), synced: inode.synced })
             })
             .collect();
         let copy = State {
@@ -227,10 +238,23 @@ fn write_into(content: &mut Vec<u8>, at: usize, bytes: &[u8]) {
 
 impl State {
     fn used(&self) -> u64 {
-        self.inodes.values().map(|inode| inode.current.len() as u64).sum()
+        self.names.values().map(|id| self.inodes[id].current.len() as u64).sum()
     }
 
-    fn sync_fault(&mut self) -> io::Result<bool> {
+    /// Called before every change.
+    fn change(&mut self) -> io::Result<()> {
+        match &mut self.faults.power_off_in {
+            Some(0) => Err(io::Error::other("simulated power failure")),
+            Some(n) => {
+                *n -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn sync_fault(&mut self) -> io::Result<()> {
+        self.change()?;
         self.syncs += 1;
         match &mut self.faults.fail_sync_in {
             Some(0) => {
@@ -240,7 +264,7 @@ impl State {
             Some(n) => *n -= 1,
             None => {}
         }
-        Ok(self.faults.ignore_syncs)
+        Ok(())
     }
 
     fn inode_of(&self, path: &Path) -> io::Result<u64> {
@@ -278,6 +302,7 @@ impl Disk for FaultDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let state = &mut *self.0.lock();
+        state.change()?;
         let inode = state.inode_of(from)?;
         let op = NameOp::Rename { from: from.to_owned(), to: to.to_owned(), inode };
         op.clone().apply(&mut state.names);
@@ -287,6 +312,7 @@ impl Disk for FaultDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let state = &mut *self.0.lock();
+        state.change()?;
         state.inode_of(path)?;
         state.names.remove(path);
         state.name_ops.push(NameOp::Unlink(path.to_owned()));
@@ -295,10 +321,9 @@ impl Disk for FaultDisk {
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         let state = &mut *self.0.lock();
-        if !state.sync_fault()? {
-            state.name_ops.clear();
-            state.durable_names = state.names.clone();
-        }
+        state.sync_fault()?;
+        state.name_ops.clear();
+        state.durable_names = state.names.clone();
         Ok(())
     }
 
@@ -365,6 +390,7 @@ impl DiskFile for FaultFile {
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.with(|state| {
+            state.change()?;
             if state.faults.fail_writes {
                 return Err(io::Error::other("simulated write failure"));
             }
@@ -385,9 +411,10 @@ impl DiskFile for FaultFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(|state| {
-            let ignored = state.sync_fault()?;
+            state.sync_fault()?;
+            let ignore = state.faults.ignore_later_syncs;
             let inode = state.inodes.entry(self.inode).or_default();
-            if !ignored {
+            if !std::mem::replace(&mut inode.synced, true) || !ignore {
                 for op in std::mem::take(&mut inode.pending) {
                     match op {
                         DataOp::Write { at, bytes } => write_into(&mut inode.durable, at, &bytes),
@@ -405,6 +432,7 @@ impl DiskFile for FaultFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.with(|state| {
+            state.change()?;
             let len = usize::try_from(len).map_err(io::Error::other)?;
             let inode = state.inodes.entry(self.inode).or_default();
             inode.current.resize(len, 0);

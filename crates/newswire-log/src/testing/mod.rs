@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod events;
+mod counting_disk;
 mod fault_disk;
 pub mod log_suite;
 
+pub use counting_disk::CountingDisk;
 pub use fault_disk::{CrashMode, FaultDisk};
