@@ -139,6 +139,32 @@ fn every_named_file_exists() {
     assert_eq!(missing_files(&planted), ["x.md:1: docs/none.md does not exist"]);
 }
 
+/// Documents that the sources refer to and that do not exist.
+fn missing_documents(path: &str, source: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (number, line) in (1..).zip(source.lines()) {
+        for rest in line.split("docs/").skip(1) {
+            let name: String =
+                rest.chars().take_while(|c| c.is_alphanumeric() || "/_.-".contains(*c)).collect();
+            let document = format!("docs/{}", name.trim_end_matches('.'));
+            if document.ends_with(".md") && !tree::exists(&document) {
+                findings.push(format!("{path}:{number}: {document} does not exist"));
+            }
+        }
+    }
+    findings
+}
+
+#[test]
+fn every_document_that_the_sources_refer_to_exists() {
+    let sources = tree::files_ending("", ".rs").into_iter().filter(|path| !path.starts_with("tests/house/"));
+    let findings: Vec<String> =
+        sources.flat_map(|path| missing_documents(&path, &tree::read(&path))).collect();
+    assert_none(&findings);
+    let planted = "//! See `docs/protocol.md`, and docs/none.md.";
+    assert_eq!(missing_documents("x.rs", planted), ["x.rs:1: docs/none.md does not exist"]);
+}
+
 #[test]
 fn every_named_configuration_key_exists() {
     let page = Document::parse("docs/configuration.md", &tree::read("docs/configuration.md"));
