@@ -24,7 +24,9 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, Policy};
 use accept::{Door, PATIENCE};
 pub use metrics::DoorMetrics;
-pub(crate) use metrics::{count_panic, register_process};
+pub(crate) use metrics::count_panic;
+#[cfg(test)]
+pub(crate) use metrics::register_process;
 
 /// File descriptors that are not connections: the log's files, standard streams, the runtime's own.
 const OTHER_FILES: usize = 64;
