@@ -8,7 +8,6 @@ step "format" cargo fmt --all --check
 step "dependencies" cargo deny check bans licenses sources
 step "lints" cargo clippy --workspace --all-targets --locked -- --deny warnings
 step "documentation" env RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked
-step "build" cargo build --workspace --locked
 step "tests" cargo nextest run --workspace --locked --no-fail-fast
 step "examples in documentation" cargo test --workspace --doc --locked --quiet
 finish

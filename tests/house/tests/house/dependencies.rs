@@ -26,11 +26,16 @@ const CORE_MAY_USE: &[&str] =
 const ENGINES: &[&str] = &["async-nats", "nats", "redis", "fred"];
 const ENGINES_LIVE_IN: &str = "newswire-log";
 
+/// Features of our own crates that are for tests, and must not reach a library or binary.
+const TEST_FEATURES: &[&str] = &["seeded-bugs", "testing"];
+
 /// Normal dependencies between packages, by name: what ends up in a library or binary.
 struct Graph {
     edges: BTreeMap<String, BTreeSet<String>>,
     /// (package, dependency, optional, normal) as written in the manifests of the workspace.
     declared: Vec<(String, String, bool, bool)>,
+    /// (package, dependency, feature) of normal dependencies, and (package, package, feature) of default features.
+    asked_features: Vec<(String, String, String)>,
 }
 
 impl Graph {
@@ -49,8 +54,10 @@ impl Graph {
                 (names[&node.id].to_owned(), normal.map(|dep| names[&dep.pkg].to_owned()).collect())
             })
             .collect();
-        let declared = metadata.workspace_packages().into_iter().flat_map(declared).collect();
-        Self { edges, declared }
+        let packages = metadata.workspace_packages();
+        let asked_features = packages.iter().flat_map(|package| asked_features(package)).collect();
+        let declared = packages.into_iter().flat_map(declared).collect();
+        Self { edges, declared, asked_features }
     }
 
     /// The shortest way from `from` to `to`, as `a → b → c`.
@@ -79,6 +86,17 @@ fn declared(package: &Package) -> Vec<(String, String, bool, bool)> {
         (name.clone(), dep.name.clone(), dep.optional, dep.kind == DependencyKind::Normal)
     };
     package.dependencies.iter().map(row).collect()
+}
+
+fn asked_features(package: &Package) -> Vec<(String, String, String)> {
+    let name = package.name.to_string();
+    let normal = package.dependencies.iter().filter(|dep| dep.kind == DependencyKind::Normal);
+    let mut found: Vec<_> = normal
+        .flat_map(|dep| dep.features.iter().map(|feature| (name.clone(), dep.name.clone(), feature.clone())))
+        .collect();
+    let defaults = package.features.get("default").into_iter().flatten();
+    found.extend(defaults.map(|feature| (name.clone(), name.clone(), feature.clone())));
+    found
 }
 
 fn graph() -> Graph {
@@ -112,6 +130,13 @@ fn loose_engines(graph: &Graph) -> Vec<String> {
             format!("{package} uses {name}; only an optional dependency of {ENGINES_LIVE_IN} may")
         })
         .collect()
+}
+
+fn shipped_test_features(graph: &Graph) -> Vec<String> {
+    let asked = graph.asked_features.iter().filter(|(_, of, feature)| {
+        of.starts_with("newswire") && TEST_FEATURES.iter().any(|test| feature == test)
+    });
+    asked.map(|(package, of, feature)| format!("{package} ships {of} with {feature}")).collect()
 }
 
 /// Entries of `[workspace.dependencies]` without a reason on the line above (our own crates need none).
@@ -170,6 +195,15 @@ fn engines_are_features_of_the_log() {
         assert_found(&loose_engines(&graph), &format!("{package} uses redis"));
         graph.declared.pop();
     }
+}
+
+#[test]
+fn what_is_for_tests_is_not_shipped() {
+    let mut graph = graph();
+    assert_none(&shipped_test_features(&graph));
+    let planted = ["newswire", "newswire-core", "seeded-bugs"].map(str::to_owned);
+    graph.asked_features.push(planted.into());
+    assert_found(&shipped_test_features(&graph), "newswire ships newswire-core with seeded-bugs");
 }
 
 #[test]
