@@ -275,6 +275,13 @@ impl Outbox {
         self.inner.lock().mode
     }
 
+    /// Whether what is read from the log stands at the front of the stream: the connection lags, and no change of
+    /// epoch waits to be told before.
+    pub(crate) fn is_read_from_log(&self) -> bool {
+        let inner = self.inner.lock();
+        matches!(inner.mode, Mode::Lagging { .. }) && inner.epochs == 0
+    }
+
     /// Puts matching events behind everything else, as the policy allows. Returns whom to wake.
     pub(crate) fn push_run(&self, run: QueuedRun, backlog: &Backlog) -> Option<Waker> {
         let mut inner = self.inner.lock();
@@ -347,7 +354,12 @@ impl Outbox {
                         Item::Placed(placed) => left = left.saturating_sub(placed.frames.len()),
                         Item::Gap(_) => {}
                     }
+                    // What holds at a change of epoch is told by what still waits behind it.
+                    let last = matches!(item, Item::Epoch(_));
                     items.push(item);
+                    if last {
+                        break;
+                    }
                 }
             }
         }

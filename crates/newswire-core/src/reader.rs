@@ -83,6 +83,10 @@ impl Reader {
         &self.selector
     }
 
+    pub(crate) fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
     /// Everything up to here has been examined.
     pub(crate) fn reached(&self) -> u64 {
         self.reached
@@ -247,9 +251,20 @@ impl Losses {
         Self { told: lost.iter().map(|lost| (Arc::clone(&lost.channel), lost.to)).collect() }
     }
 
+    /// The highest offset of the channel that was told to be lost; 0 if none was.
+    pub(crate) fn told(&self, channel: &str) -> u64 {
+        self.told.get(channel).copied().unwrap_or_default()
+    }
+
+    /// What was told beyond this offset.
+    pub(crate) fn beyond(&self, offset: u64) -> impl Iterator<Item = Lost> {
+        let told = self.told.iter().filter(move |(_, to)| **to > offset);
+        told.map(|(channel, to)| Lost { channel: Arc::clone(channel), to: *to })
+    }
+
     /// Whether the event was told to be lost: the ring may still have what the log has trimmed.
     fn has(&self, channel: &str, offset: u64) -> bool {
-        !self.told.is_empty() && self.told.get(channel).is_some_and(|to| offset <= *to)
+        !self.told.is_empty() && offset <= self.told(channel)
     }
 
     /// Counts these as known too.
@@ -274,17 +289,19 @@ impl Losses {
         let mut losses: Vec<Loss> = Vec::new();
         for Lost { channel, to } in lost {
             let Some(after) = selector.wants(channel) else { continue };
-            let from = self.told.get(channel).copied().unwrap_or_default().max(after).max(from);
+            let from = self.told(channel).max(after).max(from);
             if *to > from {
                 losses.push(Loss { channel: Arc::clone(channel), from: from + 1, to: *to });
             }
+        }
+        for loss in &losses {
+            self.told.insert(Arc::clone(&loss.channel), loss.to);
         }
         let shared = losses.iter().map(|loss| loss.to).filter(|to| *to < nothing_before).max();
         for loss in &mut losses {
             if loss.to < nothing_before {
                 loss.to = shared.unwrap_or(loss.to);
             }
-            self.told.insert(Arc::clone(&loss.channel), loss.to);
         }
         losses
     }

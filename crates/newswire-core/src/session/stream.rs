@@ -17,11 +17,11 @@ use crate::hub::Hub;
 use crate::outbox::{EpochMark, GapMark, Item, Mode, Placed, PlacedKind};
 use crate::principal::Principal;
 use crate::read::Page;
-use crate::reader::{Fetched, Loss, Reader, Ready};
+use crate::reader::{Fetched, Loss, Losses, Reader, Ready};
 use crate::seeded::seeded_bug;
 use crate::selector::{Selector, SelectorEntry};
 use crate::subscriptions::{Change, StreamSubs, put};
-use crate::view::LogView;
+use crate::view::{LogView, Lost};
 
 /// Frames that the last step onto the live path may look at under the hub's lock.
 const HOP_BYTES: usize = 64 << 10;
@@ -81,7 +81,7 @@ impl Session {
         hub: &Mutex<Hub>,
         live_at: &mut u64,
     ) -> Step {
-        if self.lag.is_some() && !matches!(self.outbox.mode(), Mode::Lagging { .. }) {
+        if self.lag.is_some() && !self.outbox.is_read_from_log() {
             self.lag = None;
         }
         if self.lag.is_none() {
@@ -225,8 +225,9 @@ impl Session {
             }
             let position = lag.reader.reached();
             if let Some(placed) = self.outbox.take_placed(position) {
-                self.change_lag(&placed.changes);
+                let gaps = self.change_lag(&placed.changes, position, &Losses::default());
                 self.send_placed(&placed, writer);
+                writer.bytes(gaps);
                 continue;
             }
             if let Some(job) = self.jobs.iter().position(|job| job.stands_at(position)) {
@@ -299,16 +300,38 @@ impl Session {
         true
     }
 
-    /// Something that was placed holds from here on.
-    fn change_lag(&mut self, changes: &[Change]) {
-        if let Some(lag) = &mut self.lag
-            && !changes.is_empty()
-        {
-            for change in changes {
-                put(&mut lag.subs, change, &change.after);
-            }
-            lag.reader.select(live_selector(&lag.subs, &self.principal));
+    /// Something that was placed holds from here on. Returns messages for what the subscriptions that begin here have
+    /// lost, where the others were told already. `knows` is what those that begin were told themselves.
+    fn change_lag(&mut self, changes: &[Change], at: u64, knows: &Losses) -> Bytes {
+        let Some(lag) = self.lag.as_mut().filter(|_| !changes.is_empty()) else { return Bytes::new() };
+        let told: Vec<Lost> = lag.reader.losses().beyond(at).collect();
+        let had = |subs: &StreamSubs, slot: u8, channel: &str| {
+            subs.iter().any(|((of, pattern), sub)| *of == slot && sub.live && pattern.matches(channel))
+        };
+        let slots: BTreeSet<u8> = changes.iter().map(|change| change.slot).collect();
+        let before: Vec<Vec<bool>> = slots
+            .iter()
+            .map(|slot| told.iter().map(|lost| had(&lag.subs, *slot, &lost.channel)).collect())
+            .collect();
+        for change in changes {
+            put(&mut lag.subs, change, &change.after);
         }
+        let mut frames = Vec::new();
+        for (slot, before) in slots.into_iter().zip(before) {
+            let begins = told.iter().zip(before).filter(|(lost, before)| {
+                !before && had(&lag.subs, slot, &lost.channel) && knows.told(&lost.channel) < lost.to
+            });
+            let lost: Vec<Loss> = begins
+                .map(|(lost, _)| {
+                    let from = knows.told(&lost.channel).max(at) + 1;
+                    Loss { channel: Arc::clone(&lost.channel), from, to: lost.to }
+                })
+                .collect();
+            let sub = self.sets.by_slot(slot).and_then(|set| set.name.as_deref());
+            frames.extend(gap_frames(&lost, &self.dispatched.told, sub, self.epoch));
+        }
+        lag.reader.select(live_selector(&lag.subs, &self.principal));
+        frames.into()
     }
 
     /// Hands on what a reader found.
@@ -434,8 +457,9 @@ impl Session {
     fn join_lagging(&mut self, index: usize, at: u64, writer: &mut Writer<'_>, hub: &Mutex<Hub>) {
         let job = self.jobs.remove(index);
         let changes = self.set_live(&job, &mut hub.lock());
-        self.change_lag(&changes);
+        let gaps = self.change_lag(&changes, at, job.reader.losses());
         writer.bytes(self.caught_up(&job, at));
+        writer.bytes(gaps);
         self.note_joined(&job, at);
         if self.jobs.is_empty() {
             self.checkpoint.told = self.checkpoint.told.max(at);

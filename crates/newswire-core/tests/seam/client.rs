@@ -1,0 +1,401 @@
+//! A client: a session, a socket that may be slow, and everything that was said in both directions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use newswire_core::{Output, Principal, Published, ReadRequest, Session};
+use newswire_protocol::Epoch;
+use serde_json::{Value, json};
+
+use crate::world::{AGENTS, CHANNELS, Event, TYPES, World};
+
+/// A filter as the model knows it; `None` in all is the empty one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    pub agents: Option<Vec<&'static str>>,
+    pub types: Option<Vec<&'static str>>,
+    pub number: Option<u8>,
+}
+
+impl Filter {
+    pub fn of(seed: u8) -> Self {
+        let agent = |n: u8| AGENTS[usize::from(n) % AGENTS.len()];
+        match seed % 7 {
+            0 => Self::default(),
+            1 => Self { agents: Some(vec![agent(seed / 7)]), ..Self::default() },
+            2 => Self { agents: Some(vec![agent(seed / 7), agent(seed / 14 + 1)]), ..Self::default() },
+            3 => Self { types: Some(vec!["task.*"]), ..Self::default() },
+            4 => Self {
+                types: Some(vec![TYPES[usize::from(seed / 7) % TYPES.len()], "oth*"]),
+                ..Self::default()
+            },
+            5 => Self { number: Some(seed / 7 % 4), ..Self::default() },
+            _ => Self { agents: Some(vec![agent(seed / 7)]), types: Some(vec!["task.*"]), ..Self::default() },
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut object = serde_json::Map::new();
+        if let Some(agents) = &self.agents {
+            object.insert("agent".into(), json!(agents));
+        }
+        if let Some(types) = &self.types {
+            object.insert("event_type".into(), json!(types));
+        }
+        if let Some(number) = self.number {
+            object.insert("n".into(), json!(f64::from(number)));
+        }
+        object.into()
+    }
+
+    pub fn matches(&self, event: &Event) -> bool {
+        let of_type = |wanted: &&str| match wanted.strip_suffix('*') {
+            Some(prefix) => event.event_type.starts_with(prefix),
+            None => event.event_type == *wanted,
+        };
+        self.agents.as_ref().is_none_or(|agents| agents.contains(&event.agent))
+            && self.types.as_ref().is_none_or(|types| types.iter().any(|wanted| of_type(&wanted)))
+            && self.number.is_none_or(|number| number == event.number)
+    }
+}
+
+pub fn pattern_matches(pattern: &str, channel: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == channel, |prefix| channel.starts_with(prefix))
+}
+
+/// Where a subscription begins.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    Live,
+    After(u64),
+    Since(u64),
+    History(u64),
+}
+
+/// A command with what the model knows about its moment.
+#[derive(Clone, Debug)]
+pub struct Command {
+    pub id: u64,
+    pub sub: Option<&'static str>,
+    pub what: What,
+    /// The last offset dispatched, and the epoch, when the session handled it.
+    pub at: u64,
+    pub era: usize,
+    /// Messages received before it was sent.
+    pub received: usize,
+}
+
+#[derive(Clone, Debug)]
+pub enum What {
+    Subscribe {
+        channels: Vec<&'static str>,
+        rejected: bool,
+        /// `None` keeps what is there.
+        filter: Option<Filter>,
+        start: Start,
+        recovered: Option<bool>,
+        /// The answer is followed by a gap of this reason.
+        gap: Option<&'static str>,
+        /// The oldest retained offset at that moment.
+        head: u64,
+    },
+    Unsubscribe {
+        channels: Vec<&'static str>,
+    },
+    Ping,
+    Nonsense,
+}
+
+/// A seed of a command: numbers to be read as the moment allows.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandSeed {
+    pub kind: u8,
+    pub sub: u8,
+    pub channels: u8,
+    pub filter: u8,
+    pub start: u8,
+    pub amount: u8,
+}
+
+pub const PATTERNS: [&str; 8] = ["tasks", "tests", "agents", "a.b", "x", "t*", "te*", "*"];
+pub const SUBS: [Option<&str>; 4] = [None, Some("s1"), Some("s2"), None];
+
+pub struct Client {
+    pub session: Session,
+    pub commands: Vec<Command>,
+    pub received: Vec<Value>,
+    /// The epoch when it connected.
+    pub era: usize,
+    pub closed: Option<u16>,
+    reading: Option<ReadRequest>,
+    out: Vec<Bytes>,
+    pub next_id: u64,
+}
+
+impl Command {
+    /// Whether it changes this subscription.
+    pub fn concerns(&self, sub: Option<&str>, pattern: &str) -> bool {
+        let (What::Subscribe { channels, .. } | What::Unsubscribe { channels }) = &self.what else {
+            return false;
+        };
+        self.sub == sub && channels.contains(&pattern)
+    }
+}
+
+impl Client {
+    pub fn connect(world: &World) -> Self {
+        Self {
+            session: Session::open(
+                &world.hub,
+                Arc::clone(&world.config),
+                Principal::anonymous(),
+                1.0,
+                world.now,
+            ),
+            commands: Vec::new(),
+            received: Vec::new(),
+            era: world.eras.len() - 1,
+            closed: None,
+            reading: None,
+            out: Vec::new(),
+            next_id: 1,
+        }
+    }
+
+    pub fn command(&mut self, seed: CommandSeed, world: &World) {
+        if self.closed.is_some() || !self.session.wants_commands() {
+            return;
+        }
+        let sub = SUBS[usize::from(seed.sub) % SUBS.len()];
+        let channels: Vec<&'static str> = PATTERNS
+            .into_iter()
+            .enumerate()
+            .filter(|(bit, _)| seed.channels & (1 << bit) != 0)
+            .map(|(_, name)| name)
+            .collect();
+        match seed.kind % 16 {
+            0 => self.send(world, sub, What::Ping, json!({"action": "ping"})),
+            1 => self.send(world, sub, What::Nonsense, json!({"action": "dance"})),
+            2..=4 => {
+                let text = json!({"action": "unsubscribe", "channels": channels});
+                self.send(world, sub, What::Unsubscribe { channels }, text);
+            }
+            kind => self.subscribe(world, sub, channels, kind == 5, seed),
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        world: &World,
+        sub: Option<&'static str>,
+        channels: Vec<&'static str>,
+        rejected: bool,
+        seed: CommandSeed,
+    ) {
+        let filter = (seed.filter % 3 != 0).then(|| Filter::of(seed.filter / 3));
+        let era = world.era();
+        let dispatched = world.hub.lock().dispatched();
+        let tail = newswire_core::LogView::tail(world);
+        let epoch_given = seed.start / 16;
+        let start = match seed.start % 8 {
+            0 | 1 => Start::Live,
+            2 => Start::After(dispatched * u64::from(seed.amount) / 255),
+            3 => Start::After(0),
+            4 => Start::After((tail + 1).saturating_sub(u64::from(seed.amount % 4))),
+            5 => Start::Since(world.now.wall.0.saturating_sub(u64::from(seed.amount) * 100_000)),
+            6 => Start::History(u64::from(seed.amount % 6)),
+            _ => Start::History(1_000),
+        };
+        self.subscribe_from(
+            world,
+            sub,
+            channels,
+            rejected,
+            filter,
+            start,
+            (epoch_given % 4 != 0)
+                .then_some(())
+                .map(|()| if epoch_given == 1 { Epoch::from_bytes([99; 16]) } else { era.id }),
+        );
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a command has that many fields")]
+    pub fn subscribe_from(
+        &mut self,
+        world: &World,
+        sub: Option<&'static str>,
+        channels: Vec<&'static str>,
+        rejected: bool,
+        filter: Option<Filter>,
+        start: Start,
+        epoch: Option<Epoch>,
+    ) {
+        let era = world.era();
+        let wanted = |channel: &str| channels.iter().any(|pattern| pattern_matches(pattern, channel));
+        let mut text = json!({"action": "subscribe", "channels": channels});
+        if rejected {
+            text["channels"].as_array_mut().unwrap().push(json!("not a channel"));
+        }
+        if let Some(filter) = &filter {
+            text["filters"] = filter.json();
+        }
+        let (mut recovered, mut gap) = (None, None);
+        match &start {
+            Start::Live => {}
+            Start::After(after) => {
+                text["after"] = json!(after);
+                let mut other = *after >= newswire_core::LogView::tail(world);
+                if let Some(epoch) = epoch {
+                    text["epoch"] = json!(epoch.to_string());
+                    other |= epoch != era.id;
+                }
+                let lost = era.trimmed.iter().any(|(channel, to)| wanted(channel) && to > after);
+                recovered = Some(!other && !lost);
+                gap = if channels.is_empty() {
+                    None
+                } else if other {
+                    Some("epoch")
+                } else {
+                    lost.then_some("retention")
+                };
+            }
+            Start::Since(time) => {
+                text["since"] = json!(newswire_protocol::UnixMicros(*time).to_string());
+                let lost = era.trimmed.iter().any(|(channel, to)| {
+                    wanted(channel) && era.find(*to).is_some_and(|event| event.stored_at >= *time)
+                });
+                (recovered, gap) = (Some(!lost), lost.then_some("retention"));
+            }
+            Start::History(count) => text["history"] = json!(count),
+        }
+        let head = newswire_core::LogView::head(world);
+        self.send(
+            world,
+            sub,
+            What::Subscribe { channels, rejected, filter, start, recovered, gap, head },
+            text,
+        );
+    }
+
+    fn send(&mut self, world: &World, sub: Option<&'static str>, what: What, mut text: Value) {
+        let id = self.next_id;
+        self.next_id += 1;
+        text["id"] = json!(id);
+        if let Some(sub) = sub {
+            text["sub"] = json!(sub);
+        }
+        let (at, epoch) = {
+            let hub = world.hub.lock();
+            (hub.dispatched(), hub.epoch())
+        };
+        let era = world.eras.iter().position(|era| era.id == epoch).unwrap();
+        let received = self.received.len();
+        self.commands.push(Command { id, sub, what, at, era, received });
+        self.session.handle(&text.to_string(), world.now, &world.hub, world);
+    }
+
+    /// Lets the session write once into a socket with this much room. `false` if it has nothing to write.
+    pub fn pump(&mut self, world: &World, budget: usize) -> bool {
+        if self.closed.is_some() {
+            return false;
+        }
+        match self.session.next_output(world.now, &world.hub, world, &mut self.out, budget) {
+            Output::Write => {
+                let bytes: Vec<u8> = self.out.iter().flat_map(|slice| slice.iter().copied()).collect();
+                self.received.extend(messages(&bytes));
+                true
+            }
+            Output::Read(request) => {
+                assert!(self.reading.is_none(), "two reads under way");
+                self.reading = Some(request);
+                true
+            }
+            Output::Publish(ticket, _) => {
+                let event_id = "e".to_owned();
+                self.session.on_published(ticket, Ok(Published { offset: 1, event_id, duplicate: false }));
+                true
+            }
+            Output::Close(code, _) => {
+                self.closed = Some(code.number());
+                false
+            }
+            Output::Yield => true,
+            Output::Idle(until) => {
+                assert!(until > Duration::ZERO);
+                false
+            }
+        }
+    }
+
+    /// Performs the read under way, if there is one.
+    pub fn answer_read(&mut self, world: &World) -> bool {
+        match self.reading.take() {
+            Some(request) => {
+                self.session.on_page(world.read(&request));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Shows what was said, where `NEWSWIRE_SEAM_SHOW` asks for it.
+    pub fn show(&self) {
+        if std::env::var_os("NEWSWIRE_SEAM_SHOW").is_some() {
+            println!("---");
+            for (place, message) in self.received.iter().enumerate() {
+                for command in self.commands.iter().filter(|command| command.received == place) {
+                    println!("    > {command:?}");
+                }
+                let short = match message["action"].as_str() {
+                    None => format!(
+                        "{} {} {} {}",
+                        message["offset"],
+                        message["channel"],
+                        message["event_type"],
+                        message["payload"]["agent_id"]
+                    ),
+                    Some(_) => message.to_string(),
+                };
+                println!("  {place:3} {short}");
+            }
+        }
+    }
+
+    /// Reads until nothing comes any more.
+    pub fn settle(&mut self, world: &World) {
+        let mut idle = 0;
+        for _ in 0..200_000 {
+            let moved = self.pump(world, 4_000);
+            let read = self.answer_read(world);
+            idle = if moved || read { 0 } else { idle + 1 };
+            if idle > 2 {
+                return;
+            }
+        }
+        panic!("a session never came to rest");
+    }
+}
+
+/// The JSON of unmasked text frames; control frames are left out.
+fn messages(mut bytes: &[u8]) -> Vec<Value> {
+    let mut messages = Vec::new();
+    while !bytes.is_empty() {
+        let (header, length) = match bytes[1] {
+            126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
+            127 => (10, usize::try_from(u64::from_be_bytes(bytes[2..10].try_into().unwrap())).unwrap()),
+            short => (2, usize::from(short)),
+        };
+        if bytes[0] == 0x81 {
+            messages.push(serde_json::from_slice(&bytes[header..header + length]).unwrap());
+        }
+        bytes = &bytes[header + length..];
+    }
+    messages
+}
+
+/// Keeps the list of channels in one place.
+pub fn channels_of(pattern: &str) -> impl Iterator<Item = &'static str> {
+    let pattern = pattern.to_owned();
+    CHANNELS.into_iter().filter(move |channel| pattern_matches(&pattern, channel))
+}

@@ -1,0 +1,225 @@
+//! The seam between replay and live, under everything that can happen, against a naive model.
+//!
+//! A case is a list of operations made from a seed. A failing one is shrunk to a short list before it is shown;
+//! `NEWSWIRE_SEAM_CASES` sets the number of cases, `NEWSWIRE_SEAM_SEED` the first seed.
+
+#![allow(unreachable_pub)]
+
+mod client;
+mod model;
+mod world;
+
+use std::time::Duration;
+
+use client::{Client, CommandSeed};
+use fastrand::Rng;
+use model::Verdict;
+use newswire_core::BacklogPolicy;
+use newswire_core::seeded::{SeededBug, switch};
+use world::{CHANNELS, Seed, World};
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// Events become durable.
+    Append(Vec<Seed>),
+    /// What is durable reaches the hub.
+    Dispatch,
+    Command(u8, CommandSeed),
+    /// A client's socket takes so many bytes, so many times.
+    Pump(u8, u16, u8),
+    /// A read that was asked for is performed.
+    Read(u8),
+    Settle(u8),
+    Trim(Option<u8>, u8),
+    Epoch(Vec<Seed>, u8),
+    Advance(u8),
+    Reconnect(u8),
+}
+
+struct Case {
+    policy: BacklogPolicy,
+    tight: bool,
+    clients: u8,
+    ops: Vec<Op>,
+}
+
+fn seeds(rng: &mut Rng, most: usize) -> Vec<Seed> {
+    (0..rng.usize(1..=most))
+        .map(|_| Seed {
+            channel: rng.u8(..),
+            event_type: rng.u8(..),
+            agent: rng.u8(..),
+            number: rng.u8(..),
+            size: rng.u16(..200),
+            hole: if rng.u8(..8) == 0 { rng.u8(..4) } else { 0 },
+        })
+        .collect()
+}
+
+impl Case {
+    fn of(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let policies = [
+            BacklogPolicy::CatchUp,
+            BacklogPolicy::CatchUp,
+            BacklogPolicy::DropNewest,
+            BacklogPolicy::DropOldest,
+            BacklogPolicy::Disconnect,
+        ];
+        let (policy, tight, clients) = (policies[rng.usize(..5)], rng.bool(), rng.u8(1..3));
+        // Most cases keep their epoch and lose nothing, so that what is rare does not hide what is common.
+        let (trims, epochs) = (rng.u8(..3) == 0, rng.u8(..4) == 0);
+        let ops = (0..rng.usize(10..120)).map(|_| Self::op(&mut rng, trims, epochs)).collect();
+        Self { policy, tight, clients, ops }
+    }
+
+    fn op(rng: &mut Rng, trims: bool, epochs: bool) -> Op {
+        let client = rng.u8(..);
+        match rng.u8(..100) {
+            0..30 => Op::Append(seeds(rng, 6)),
+            30..45 => Op::Dispatch,
+            45..62 => {
+                let mut channels = 1 << rng.u8(..8);
+                if rng.bool() {
+                    channels |= rng.u8(..) & rng.u8(..);
+                }
+                let (kind, sub, filter, start, amount) =
+                    (rng.u8(..), rng.u8(..), rng.u8(..), rng.u8(..), rng.u8(..));
+                Op::Command(client, CommandSeed { kind, sub, channels, filter, start, amount })
+            }
+            62..78 => Op::Pump(client, rng.u16(1..1500), rng.u8(1..4)),
+            78..88 => Op::Read(client),
+            88..90 => Op::Settle(client),
+            90..93 if trims => Op::Trim(rng.bool().then(|| rng.u8(..)), rng.u8(..)),
+            93..94 if epochs => {
+                let events = if rng.bool() { seeds(rng, 5) } else { Vec::new() };
+                Op::Epoch(events, rng.u8(..60))
+            }
+            90..98 => Op::Advance(rng.u8(..)),
+            _ => Op::Reconnect(client),
+        }
+    }
+
+    fn run(&self) -> Verdict {
+        let mut world = World::new(self.policy, self.tight);
+        let mut clients: Vec<Client> = (0..self.clients).map(|_| Client::connect(&world)).collect();
+        for op in &self.ops {
+            let of = |client: &u8| usize::from(*client) % usize::from(self.clients);
+            match op {
+                Op::Append(seeds) => world.append(seeds),
+                Op::Dispatch => world.dispatch(),
+                Op::Command(client, seed) => clients[of(client)].command(*seed, &world),
+                Op::Pump(client, budget, times) => {
+                    for _ in 0..*times {
+                        clients[of(client)].pump(&world, usize::from(*budget));
+                    }
+                }
+                Op::Read(client) => {
+                    clients[of(client)].answer_read(&world);
+                }
+                Op::Settle(client) => clients[of(client)].settle(&world),
+                Op::Trim(channel, share) => {
+                    world
+                        .trim(channel.map(|channel| CHANNELS[usize::from(channel) % CHANNELS.len()]), *share);
+                }
+                Op::Epoch(seeds, at) => {
+                    if world.eras.len() < 4 {
+                        world.begin_epoch(seeds, *at);
+                    }
+                }
+                Op::Advance(tenths) => world.advance(Duration::from_millis(u64::from(*tenths) * 100)),
+                Op::Reconnect(client) => {
+                    let client = &mut clients[of(client)];
+                    model::check(client, &world, false).inspect_err(|_| client.show())?;
+                    client.session.close(&world.hub);
+                    *client = Client::connect(&world);
+                }
+            }
+        }
+        world.dispatch();
+        for client in &mut clients {
+            client.settle(&world);
+            world.advance(Duration::from_secs(11));
+            client.settle(&world);
+            model::check(client, &world, true).inspect_err(|_| client.show())?;
+            client.session.close(&world.hub);
+        }
+        let stats = world.hub.lock().stats();
+        if (stats.connections, stats.subscriptions, stats.groups) != (0, 0, 0) {
+            return Err(format!("the hub keeps {stats:?}"));
+        }
+        Ok(())
+    }
+
+    /// As [`Case::run`], with a panic as a failure too.
+    fn judge(&self) -> Verdict {
+        let run = std::panic::AssertUnwindSafe(|| self.run());
+        std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            Err(text
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_default())
+        })
+    }
+
+    /// Leaves out what is not needed to fail.
+    fn shrink(mut self) -> Self {
+        let mut chunk = self.ops.len().next_power_of_two();
+        while chunk > 0 {
+            let mut at = 0;
+            while at < self.ops.len() {
+                let mut ops = self.ops.clone();
+                ops.drain(at..(at + chunk).min(ops.len()));
+                let shorter = Self { ops, ..self };
+                if shorter.judge().is_err() { self = shorter } else { at += chunk }
+            }
+            chunk /= 2;
+        }
+        self
+    }
+}
+
+fn cases() -> impl Iterator<Item = u64> {
+    let number =
+        |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let first = number("NEWSWIRE_SEAM_SEED", 1);
+    first..first + number("NEWSWIRE_SEAM_CASES", 1_500)
+}
+
+#[test]
+fn nothing_is_lost_repeated_or_out_of_order() {
+    for seed in cases() {
+        if Case::of(seed).judge().is_err() {
+            let small = Case::of(seed).shrink();
+            let why = small.judge().unwrap_err();
+            let ops: Vec<String> = small.ops.iter().map(|op| format!("  {op:?}")).collect();
+            panic!(
+                "seed {seed}, {:?}, tight {}, {} clients:\n{}\n{why}",
+                small.policy,
+                small.tight,
+                small.clients,
+                ops.join("\n")
+            );
+        }
+    }
+}
+
+#[test]
+fn every_seeded_bug_is_noticed() {
+    let bugs = [
+        SeededBug::SeamOffByOne,
+        SeededBug::GapUntold,
+        SeededBug::CheckpointTooFar,
+        SeededBug::SetsNotMerged,
+        SeededBug::AnswerLosesPlace,
+        SeededBug::RejoinTooLate,
+        SeededBug::OldSubscriptionsForgotten,
+    ];
+    for bug in bugs {
+        switch(Some(bug));
+        let noticed = cases().find(|seed| Case::of(*seed).judge().is_err());
+        switch(None);
+        assert!(noticed.is_some(), "{bug:?} went unnoticed");
+        println!("{bug:?} is noticed by seed {}", noticed.unwrap());
+    }
+}
