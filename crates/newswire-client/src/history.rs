@@ -6,7 +6,7 @@ use newswire_protocol::{Epoch, Event};
 use serde_json::value::RawValue;
 
 use crate::client::Client;
-use crate::problem::{Problem, innermost};
+use crate::problem::{Problem, of_request};
 
 /// An event as it arrived: read, and in the server's own words.
 #[derive(Clone, Debug)]
@@ -155,7 +155,7 @@ impl Client {
         if !parameters.is_empty() {
             url.query_pairs_mut().extend_pairs(parameters);
         }
-        let unreachable = |error: reqwest::Error| RequestError::Unreachable(innermost(&error));
+        let unreachable = |error: reqwest::Error| RequestError::Unreachable(of_request(&error));
         let response = self.http().get(url.clone()).send().await.map_err(unreachable)?;
         let status = response.status();
         Ok((url, status, response.bytes().await.map_err(unreachable)?))

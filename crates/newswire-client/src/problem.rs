@@ -53,7 +53,16 @@ pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-pub(crate) fn io_in_words(error: &std::io::Error) -> String {
+/// Why an HTTP request has no answer.
+pub(crate) fn of_request(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    // Once connected, what HTTP says of a connection that ended in the middle helps nobody.
+    if error.is_connect() { innermost(error) } else { "the connection broke".to_owned() }
+}
+
+fn io_in_words(error: &std::io::Error) -> String {
     use std::io::ErrorKind as Kind;
     match error.kind() {
         Kind::ConnectionRefused => "nobody answers there (connection refused)".to_owned(),

@@ -154,7 +154,7 @@ fn ndjson<T: AsRef<str>>(events: &[T]) -> String {
 }
 
 fn unreachable_server(error: &reqwest::Error) -> PublishError {
-    PublishError::Retryable { reason: crate::problem::innermost(error), retry_after: None }
+    PublishError::Retryable { reason: crate::problem::of_request(error), retry_after: None }
 }
 
 pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {

@@ -83,7 +83,7 @@ fn span(text: &str) -> Result<Duration, String> {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.url)?;
     let input = Input::named(&args.file);
-    let ids = Ids::of(&input, args.again).await.with_context(|| format!("cannot read {}", args.file))?;
+    let ids = Ids::of(&input, args.again).await.with_context(|| input.cannot_read())?;
     if input == Input::Stdin && std::io::stdin().is_terminal() {
         anstream::eprintln!("{}", paint(DIM, "Reading events from this terminal, one a line. Ctrl-D ends."));
     }
@@ -164,9 +164,11 @@ impl Job<'_> {
             Some(Err(error)) => Err(error),
             None => Ok(ExitCode::from(EXIT_INTERRUPTED)),
         };
-        let interrupted = if code.is_ok() { "Interrupted. " } else { "" };
-        anstream::eprintln!("{interrupted}{done}");
-        anstream::eprintln!("{}", paint(DIM, &how_to_go_on(&self.input, next_line, self.ids.lines())));
+        if next_line > 1 || code.is_ok() {
+            let interrupted = if code.is_ok() { "Interrupted. " } else { "" };
+            anstream::eprintln!("{interrupted}{done}");
+            anstream::eprintln!("{}", paint(DIM, &how_to_go_on(&self.input, next_line, self.ids.lines())));
+        }
         code
     }
 }
@@ -243,7 +245,11 @@ fn read(input: Input, ids: Ids, from_line: u64) -> mpsc::Receiver<anyhow::Result
         let lines = match input.open() {
             Ok(lines) => lines,
             // The receiver is only gone when nobody publishes any more.
-            Err(error) => return drop(sender.blocking_send(Err(error.into()))),
+            Err(error) => {
+                return drop(
+                    sender.blocking_send(Err(anyhow::Error::new(error).context(input.cannot_read()))),
+                );
+            }
         };
         for (number, line) in (1..).zip(lines) {
             let prepared = match line {

@@ -1,9 +1,12 @@
 //! How far a publishing is: a bar on a terminal, a line now and then elsewhere.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::terminal::{RED, YELLOW, counted, grouped, paint, spoken};
 
@@ -39,6 +42,8 @@ impl Tally {
 /// Shows progress on standard error.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    /// Lines before the first that this run publishes: not to be taken for speed.
+    skipped: Arc<AtomicU64>,
     /// Lines to come in all, where that is known.
     lines: Option<u64>,
     begun: Instant,
@@ -47,37 +52,36 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(lines: Option<u64>) -> Self {
-        let bar = io::stderr().is_terminal().then(|| Self::bar(lines));
-        Self { bar, lines, begun: Instant::now(), last_line: Instant::now() }
+        let skipped = Arc::new(AtomicU64::new(0));
+        let bar = io::stderr().is_terminal().then(|| Self::bar(lines, &skipped));
+        Self { bar, skipped, lines, begun: Instant::now(), last_line: Instant::now() }
     }
 
-    fn bar(lines: Option<u64>) -> ProgressBar {
+    fn bar(lines: Option<u64>, skipped: &Arc<AtomicU64>) -> ProgressBar {
         let (bar, template) = match lines {
-            Some(lines) => (
-                ProgressBar::new(lines),
-                "{bar:30.cyan/dim} {count}/{len_grouped} lines  {rate}  {eta} left  {msg}",
-            ),
-            None => (ProgressBar::new_spinner(), "{spinner:.cyan} {count} lines  {rate}  {msg}"),
+            Some(lines) => {
+                (ProgressBar::new(lines), "{bar:30.cyan/dim} {count}/{all} lines  {pace}  {left} left  {msg}")
+            }
+            None => (ProgressBar::new_spinner(), "{spinner:.cyan} {count} lines  {pace}  {msg}"),
         };
+        let (before, behind) = (Arc::clone(skipped), Arc::clone(skipped));
         let style = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("━╸─")
-            .with_key("count", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                let _fmt = write!(out, "{}", HumanCount(state.pos()));
+            .with_key("count", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _fmt = out.write_str(&grouped(state.pos()));
             })
-            .with_key("len_grouped", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                let _fmt = write!(out, "{}", HumanCount(state.len().unwrap_or(0)));
+            .with_key("all", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _fmt = out.write_str(&grouped(state.len().unwrap_or(0)));
             })
-            .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                let rate = state.per_sec();
-                let decimals = if rate < 10.0 { 1 } else { 0 };
-                let _fmt = if rate < 1_000.0 {
-                    write!(out, "{rate:.decimals$}/s")
-                } else {
-                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "only shown")]
-                    let rate = rate as u64;
-                    write!(out, "{}/s", HumanCount(rate))
-                };
+            .with_key("pace", move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _fmt = out.write_str(&per_second(rate(state, &before)));
+            })
+            .with_key("left", move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let lines = state.len().unwrap_or(0).saturating_sub(state.pos());
+                #[expect(clippy::cast_precision_loss, reason = "only shown")]
+                let left = Duration::try_from_secs_f64(lines as f64 / rate(state, &behind));
+                let _fmt = out.write_str(&left.map_or_else(|_| "?".to_owned(), spoken));
             });
         bar.set_style(style);
         bar.enable_steady_tick(Duration::from_millis(120));
@@ -99,19 +103,22 @@ impl Progress {
         }
     }
 
-    /// Where counting begins, so that what was skipped is not taken for speed.
-    pub(crate) fn begin_at(&self, line: u64) {
+    /// So many lines are not published by this run.
+    pub(crate) fn skip(&mut self, lines: u64) {
+        self.begun = Instant::now();
+        self.skipped.store(lines, Ordering::Relaxed);
         if let Some(bar) = &self.bar {
-            bar.set_position(line);
-            bar.reset_eta();
+            bar.reset_elapsed();
+            bar.set_position(lines);
         }
     }
 
-    /// A pause until the next event.
-    pub(crate) fn waiting(&self, text: &str) {
+    /// What is left of a pause; where there is no terminal, only at its beginning.
+    pub(crate) fn waiting(&self, text: &str, begins: bool) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
-            None => anstream::eprintln!("{text}"),
+            None if begins => anstream::eprintln!("{text}"),
+            None => {}
         }
     }
 
@@ -141,6 +148,18 @@ impl Progress {
     }
 }
 
+/// Lines a second of this run: the mean, which one slow answer does not shake.
+#[expect(clippy::cast_precision_loss, reason = "only shown")]
+fn rate(state: &ProgressState, skipped: &AtomicU64) -> f64 {
+    let lines = state.pos().saturating_sub(skipped.load(Ordering::Relaxed));
+    lines as f64 / state.elapsed().as_secs_f64().max(0.001)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "only shown")]
+fn per_second(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.1}/s") } else { format!("{}/s", grouped(rate as u64)) }
+}
+
 /// The last line: what became of everything.
 pub(crate) fn summary(tally: &Tally, took: Duration) -> String {
     if tally.events() == 0 {
@@ -148,9 +167,8 @@ pub(crate) fn summary(tally: &Tally, took: Duration) -> String {
     }
     #[expect(clippy::cast_precision_loss, reason = "only shown")]
     let rate = tally.events() as f64 / took.as_secs_f64().max(0.001);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "only shown")]
-    let rate = grouped(rate as u64);
-    format!("{}: {} in {} ({rate}/s).", counted(tally.events(), "event"), tally.in_words(), spoken(took))
+    let events = counted(tally.events(), "event");
+    format!("{events}: {} in {} ({}).", tally.in_words(), spoken(took), per_second(rate))
 }
 
 #[cfg(test)]
@@ -166,7 +184,7 @@ mod tests {
             "8,421 events: 8,400 published, 20 there already, 1 rejected in 2.0 s (4,210/s)."
         );
         let clean = Tally { published: 1, ..Tally::default() };
-        assert_eq!(summary(&clean, took), "1 event: 1 published in 2.0 s (0/s).");
+        assert_eq!(summary(&clean, took), "1 event: 1 published in 2.0 s (0.5/s).");
         assert!(summary(&Tally::default(), took).starts_with("Nothing"));
     }
 }

@@ -20,6 +20,9 @@ const MAX_BATCH_BYTES: usize = 768 * 1024;
 /// A longer pause in the recording is told, for a screen that stands still.
 const TELL_PAUSE: Duration = Duration::from_secs(5);
 
+/// So often what is left of it is shown.
+const COUNTDOWN: Duration = Duration::from_secs(1);
+
 /// A line with its number, counted from 1.
 #[derive(Debug)]
 pub(crate) struct Numbered {
@@ -98,7 +101,7 @@ impl Sender {
         mut schedule: Schedule,
     ) -> anyhow::Result<()> {
         (self.read, self.next_line) = (first - 1, first);
-        self.progress.begin_at(first - 1);
+        self.progress.skip(first - 1);
         let begun = Instant::now();
         loop {
             let line = match lines.try_recv() {
@@ -149,12 +152,23 @@ impl Sender {
             return Ok(());
         }
         self.flush().await?;
-        if pause >= TELL_PAUSE {
-            let next = format!("next event (line {}) in {}", grouped(line), spoken(pause));
-            self.progress.waiting(&format!("{next}; --max-wait 2s cuts such pauses"));
+        let mut told = false;
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            if pause >= TELL_PAUSE {
+                let next = format!(
+                    "line {} is due in {} (--max-wait 2s cuts such pauses)",
+                    grouped(line),
+                    spoken(left)
+                );
+                self.progress.waiting(&next, !told);
+                told = true;
+            }
+            sleep_until(due.min(Instant::now() + COUNTDOWN)).await;
         }
-        sleep_until(due).await;
-        Ok(())
     }
 
     /// Sends the batch and returns when every event of it has its place or its refusal.
@@ -257,6 +271,6 @@ impl Sender {
 
 fn tell(outage: &mut Outage, progress: &Progress, client: &Client, reason: &str) {
     if let Some(told) = outage.failed(reason) {
-        progress.aside(&format!("{}: {told}", client.base_url()));
+        progress.aside(&format!("{}: {told}", client.base_url().as_str().trim_end_matches('/')));
     }
 }

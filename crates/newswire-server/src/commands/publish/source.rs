@@ -33,6 +33,13 @@ impl Input {
         }
     }
 
+    pub(crate) fn cannot_read(&self) -> String {
+        match self {
+            Self::File(path) => format!("cannot read {}", path.display()),
+            Self::Stdin => "cannot read standard input".to_owned(),
+        }
+    }
+
     /// Opens it; blocks. Compressed input is recognised by its first bytes.
     pub(crate) fn open(&self) -> io::Result<Lines> {
         match self {
