@@ -272,12 +272,13 @@ impl Feed {
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.stopping.cancel();
         self.inner.connections.close_all();
-        let drained = tokio::time::timeout(grace, self.inner.connections.all_closed()).await.is_ok();
+        let deadline = tokio::time::Instant::now() + grace;
+        let drained = tokio::time::timeout_at(deadline, self.inner.connections.all_closed()).await.is_ok();
         let log = Arc::clone(&self.inner.log);
         // Closing syncs, which blocks; a panic there was reported by the panic hook already.
         let _ = tokio::task::spawn_blocking(move || log.close()).await;
         self.inner.tasks.close();
-        drained && tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_ok()
+        drained && tokio::time::timeout_at(deadline, self.inner.tasks.wait()).await.is_ok()
     }
 }
 

@@ -155,6 +155,12 @@ impl Job<'_> {
                 if tally.events() > 0 || next_line == 1 {
                     anstream::println!("{done}");
                 }
+                if self.args.again && tally.duplicates > 0 {
+                    anstream::eprintln!(
+                        "{}",
+                        paint(DIM, "Events with an event_id of their own keep it, also with --again.")
+                    );
+                }
                 return Ok(if tally.rejected > 0 {
                     ExitCode::from(EXIT_SOME_REJECTED)
                 } else {

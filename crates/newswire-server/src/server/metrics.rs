@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use rustix::process::{Resource, getrlimit};
 
 /// Counts at the front door.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +101,12 @@ impl Collector for Process {
         gauge("process_start_time", "When the process started", Some(&Unit::Seconds), Some(started_at))?;
         gauge("process_resident_memory", "Memory in use", Some(&Unit::Bytes), resident_bytes())?;
         gauge("process_open_fds", "File descriptors in use", None, open_files())?;
-        gauge("process_max_fds", "File descriptors allowed", None, max_files().map(|files| files as f64))
+        gauge(
+            "process_max_fds",
+            "File descriptors allowed",
+            None,
+            getrlimit(Resource::Nofile).current.map(|files| files as f64),
+        )
     }
 }
 
@@ -115,11 +121,4 @@ fn resident_bytes() -> Option<f64> {
 fn open_files() -> Option<f64> {
     // Reading the directory takes a descriptor of its own.
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
-}
-
-/// The soft limit on open files, which is the one that counts; absent where it is unlimited or unknown.
-pub(crate) fn max_files() -> Option<u64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }

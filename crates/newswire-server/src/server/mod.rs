@@ -16,6 +16,7 @@ use axum::Router;
 use newswire::{Feed, Metrics};
 use newswire_core::BacklogPolicy;
 use newswire_protocol::Limits;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ impl Server {
             Door { max_connections: config.limits.connections, patience: PATIENCE, metrics: door_metrics };
         let log = storage::open(config, new_epoch, metrics.observer()).await?;
         let feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log).start()?;
-        tell_of_few_files(config.limits.connections);
+        make_room_for_files(config.limits.connections);
         let router = routes::router(&feed, config);
         Ok(Self { feed, router, door, listener, stop_within: config.shutdown.timeout })
     }
@@ -125,16 +126,22 @@ fn settings(config: &Config) -> newswire::Settings {
     }
 }
 
-/// Better said at the start than found out at the thousandth connection.
-fn tell_of_few_files(connections: usize) {
+/// Raises the soft limit of open files to the hard one, and says so if even that is too few: better at the start than
+/// at the thousandth connection.
+fn make_room_for_files(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // Where it is not allowed, the limit stays as it is and is judged as such.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
     let needed = (connections + OTHER_FILES) as u64;
-    if let Some(allowed) = metrics::max_files()
+    if let Some(allowed) = getrlimit(Resource::Nofile).current
         && allowed < needed
     {
         tracing::info!(
             allowed,
             needed,
-            "limits.connections is more than the file descriptors allow; `ulimit -n` (LimitNOFILE= in a systemd unit) \
+            "limits.connections is more than the file descriptors allow; `ulimit -Hn` (LimitNOFILE= in a systemd unit) \
              raises them"
         );
     }

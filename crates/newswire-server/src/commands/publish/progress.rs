@@ -59,10 +59,11 @@ impl Progress {
 
     fn bar(lines: Option<u64>, skipped: &Arc<AtomicU64>) -> ProgressBar {
         let (bar, template) = match lines {
-            Some(lines) => {
-                (ProgressBar::new(lines), "{bar:30.cyan/dim} {count}/{all} lines  {pace}  {left} left  {msg}")
-            }
-            None => (ProgressBar::new_spinner(), "{spinner:.cyan} {count} lines  {pace}  {msg}"),
+            Some(lines) => (
+                ProgressBar::new(lines),
+                "{bar:30.cyan/dim} {count}/{all} lines  {pace}  {left} left  {wide_msg}",
+            ),
+            None => (ProgressBar::new_spinner(), "{spinner:.cyan} {count} lines  {pace}  {wide_msg}"),
         };
         let (before, behind) = (Arc::clone(skipped), Arc::clone(skipped));
         let style = ProgressStyle::with_template(template)
