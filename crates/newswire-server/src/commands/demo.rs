@@ -151,8 +151,12 @@ struct Stage {
 
 impl Stage {
     fn introduce(&self) {
-        let Args { url, seed, rate, .. } = &self.args;
-        anstream::eprintln!("{} plays to {url}, about {rate} events a second.", script::COMPANY);
+        let Args { url, seed, .. } = &self.args;
+        let speed = match self.args.pace {
+            Pace::Max => "as fast as it takes them".to_owned(),
+            Pace::Times(times) => format!("about {} events a second", self.args.rate * times),
+        };
+        anstream::eprintln!("{} plays to {url}, {speed}.", script::COMPANY);
         let at = if url == DEFAULT_URL { String::new() } else { format!(" --url {url}") };
         let more = format!(
             r#"  watch    newswire tail tasks --filter agent=programmer{at}
