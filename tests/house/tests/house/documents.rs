@@ -125,6 +125,22 @@ fn unknown_keys(document: &Document, keys: &[String]) -> Vec<String> {
     findings
 }
 
+/// Constants named as `NAME` in `path.rs` that the file does not define.
+fn missing_constants(document: &Document, read: impl Fn(&str) -> String) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (line, text) in &document.prose {
+        let spans: Vec<&str> = text.split('`').collect();
+        for window in spans.windows(3).skip(1).step_by(2) {
+            let [name, " in ", path] = window else { continue };
+            let constant = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            if constant && path.ends_with(".rs") && !read(path).contains(&format!("const {name}:")) {
+                findings.push(format!("{}:{line}: {path} defines no {name}", document.path));
+            }
+        }
+    }
+    findings
+}
+
 /// Directories whose content appears by building.
 const BUILT: &[&str] = &["target/", "newswire-data/", "bench/results/", "fuzz/artifacts/"];
 
@@ -180,6 +196,18 @@ fn every_named_configuration_key_exists() {
     let planted =
         Document::parse("x.md", "`log.sync = \"os\"`, `log.sink`, `newswire.toml`, `task.created`\n");
     assert_eq!(unknown_keys(&planted, &keys), ["x.md:1: log.sink is no configuration key"]);
+}
+
+#[test]
+fn every_named_constant_exists() {
+    let documents = documents();
+    let there = |path: &str| if tree::exists(path) { tree::read(path) } else { String::new() };
+    let findings: Vec<String> =
+        documents.iter().flat_map(|document| missing_constants(document, there)).collect();
+    assert_none(&findings);
+    let planted = Document::parse("x.md", "a `b` c (`MIN` in `a.rs`), (`MAX` in `a.rs`)\n");
+    let file = |_: &str| "pub const MIN: usize = 1;".to_owned();
+    assert_eq!(missing_constants(&planted, file), ["x.md:1: a.rs defines no MAX"]);
 }
 
 #[test]
