@@ -73,7 +73,11 @@ impl fmt::Display for Report {
         writeln!(f, "{}: {} segments, {} events", self.dir.display(), self.segments.len(), self.events())?;
         if let Some(epoch) = self.epoch {
             let closed = if self.closed_cleanly { "closed cleanly" } else { "not closed cleanly" };
-            writeln!(f, "epoch {epoch}, {closed}{}", if self.in_use { ", in use by a server now" } else { "" })?;
+            writeln!(
+                f,
+                "epoch {epoch}, {closed}{}",
+                if self.in_use { ", in use by a server now" } else { "" }
+            )?;
         }
         for segment in &self.segments {
             writeln!(f, "  {segment}")?;
@@ -95,7 +99,11 @@ impl Report {
                  acknowledged. The next start cuts them off."
             )?;
         }
-        writeln!(f, "Sound: everything durable is there, up to offset {}. Nothing needs to be done.", self.last_offset)
+        writeln!(
+            f,
+            "Sound: everything durable is there, up to offset {}. Nothing needs to be done.",
+            self.last_offset
+        )
     }
 
     fn fmt_damage(&self, f: &mut fmt::Formatter<'_>, damage: &Damage) -> fmt::Result {

@@ -161,7 +161,11 @@ mod tests {
     use super::*;
 
     fn id(key: u8, offset: u64, at: u64) -> StoredId {
-        StoredId { dedup: Dedup { key: [key; 16], fingerprint: [key; 16] }, offset, stored_at: UnixMicros(at) }
+        StoredId {
+            dedup: Dedup { key: [key; 16], fingerprint: [key; 16] },
+            offset,
+            stored_at: UnixMicros(at),
+        }
     }
 
     #[test]

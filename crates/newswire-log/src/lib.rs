@@ -2,6 +2,8 @@
 //!
 //! [`EventLog`] is the one log of a deployment and states what an implementation promises; [`MemoryLog`] keeps it in
 //! memory, [`EmbeddedLog`] in files of its own. [`check()`] verifies those files.
+//!
+//! [`Meta`] is the shared state, in [`MemoryMeta`] or [`EmbeddedMeta`].
 
 pub mod check;
 mod clock;
@@ -12,6 +14,7 @@ mod floors;
 mod follow;
 mod lru;
 mod memory;
+mod meta;
 mod page;
 mod retention;
 #[cfg(any(test, feature = "testing"))]
@@ -24,10 +27,15 @@ pub use dedup::{Dedup, DedupOptions};
 pub use embedded::disk::OsDisk;
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError, SyncMode};
 pub use event_log::{
-    AppendError, Appended, ChannelStats, Commit, EventLog, LogHealth, LogStats, NewEvent, Observer, ReadError, Trim,
-    TrimError,
+    AppendError, Appended, ChannelStats, Commit, EventLog, LogHealth, LogStats, NewEvent, Observer,
+    ReadError, Trim, TrimError,
 };
 pub use follow::{CommitReceiver, FOLLOW_QUEUE};
 pub use memory::{MemoryLog, MemoryOptions};
+pub use meta::embedded::OpenMetaError;
+pub use meta::{
+    Answer, Change, EmbeddedMeta, Entry, Expect, Lease, MAX_KEY_BYTES, MAX_VALUE_BYTES, MemoryMeta, Meta,
+    MetaError, WATCH_QUEUE, Watch, WatchEnded,
+};
 pub use retention::{RetentionOptions, RetentionPolicy};
 pub use writer::BatchOptions;

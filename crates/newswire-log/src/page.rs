@@ -17,7 +17,8 @@ pub(crate) struct Bounds {
 impl Bounds {
     /// What a request asks for of a log with these ends; `since` still has to be looked up.
     pub(crate) fn of(request: &ReadRequest, head: u64, tail: u64) -> Self {
-        let least_after = request.selector.entries().iter().map(|entry| entry.after).min().unwrap_or(u64::MAX);
+        let least_after =
+            request.selector.entries().iter().map(|entry| entry.after).min().unwrap_or(u64::MAX);
         let wanted = least_after.saturating_add(1).max(head);
         match request.direction {
             Direction::Forward => Self {
@@ -52,13 +53,24 @@ pub(crate) struct PageBuilder<'a> {
 
 impl<'a> PageBuilder<'a> {
     pub(crate) fn new(request: &'a ReadRequest, floors: &'a Floors, bounds: Bounds) -> Self {
-        Self { request, floors, bounds, runs: Vec::new(), bytes: 0, events: 0, scanned: 0, reached: None, full: false }
+        Self {
+            request,
+            floors,
+            bounds,
+            runs: Vec::new(),
+            bytes: 0,
+            events: 0,
+            scanned: 0,
+            reached: None,
+            full: false,
+        }
     }
 
     /// Looks at the events of a batch that lie within the bounds; batches come in the direction of the read.
     /// `false` once the page is full.
     pub(crate) fn examine(&mut self, batch: &Arc<Batch>) -> bool {
-        let range = batch.index_after(self.bounds.first.saturating_sub(1))..batch.index_after(self.bounds.last);
+        let range =
+            batch.index_after(self.bounds.first.saturating_sub(1))..batch.index_after(self.bounds.last);
         let mut picked = Vec::new();
         match self.request.direction {
             Direction::Forward => self.pick(batch, range, &mut picked),
@@ -78,7 +90,10 @@ impl<'a> PageBuilder<'a> {
         for index in indexes {
             let event = batch.get(index);
             let too_old = self.request.since.is_some_and(|since| event.stored_at < since);
-            if !too_old && self.is_retained(event.channel, event.offset) && self.request.selector.matches(&event) {
+            if !too_old
+                && self.is_retained(event.channel, event.offset)
+                && self.request.selector.matches(&event)
+            {
                 let bytes = self.bytes + event.frame.len();
                 if self.events > 0 && bytes > self.request.max_bytes {
                     self.full = true;

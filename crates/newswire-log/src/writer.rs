@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use newswire_core::{Batch, BatchBuilder};
-use newswire_protocol::{Epoch, UnixMicros};
 use newswire_protocol::limits::MAX_OFFSET;
+use newswire_protocol::{Epoch, UnixMicros};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -452,8 +452,9 @@ impl Assembly<'_> {
         let mut rests_on_batch = false;
         for (index, event) in events.iter().enumerate() {
             let appended = self.add_event(event, offsets.as_ref().map(|given| given[index]));
-            let (Appended::Stored { offset } | Appended::Duplicate { offset } | Appended::Conflict { offset }) =
-                appended;
+            let (Appended::Stored { offset }
+            | Appended::Duplicate { offset }
+            | Appended::Conflict { offset }) = appended;
             rests_on_batch |= offset >= self.tail;
             results.push(appended);
         }

@@ -11,8 +11,8 @@ use newswire_core::{Direction, LogView};
 use newswire_log::testing::events::{append, event, offsets, read_all, request, selector, wait};
 use newswire_log::testing::{CrashMode, FaultDisk};
 use newswire_log::{
-    AppendError, Appended, CommitReceiver, EmbeddedLog, EmbeddedOptions, EventLog, LogHealth, ManualClock, NewEvent,
-    RetentionOptions, Trim, check,
+    AppendError, Appended, CommitReceiver, EmbeddedLog, EmbeddedOptions, EventLog, LogHealth, ManualClock,
+    NewEvent, RetentionOptions, Trim, check,
 };
 use newswire_protocol::{Epoch, UnixMicros};
 
@@ -146,7 +146,8 @@ impl World {
             .filter(|(offset, known)| self.is_retained(**offset, known))
             .map(|(offset, known)| (*offset, known.clone()))
             .collect();
-        let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = found.into_iter().partition(|(offset, _)| *offset <= last);
+        let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            found.into_iter().partition(|(offset, _)| *offset <= last);
         assert_eq!(old, retained, "acknowledged events");
         assert!(new.keys().copied().eq(last + 1..=last + new.len() as u64), "a hole after {last}: {new:?}");
         assert_eq!(self.log().tail(), last + new.len() as u64 + 1);
@@ -162,13 +163,17 @@ impl World {
     }
 
     fn check_stats(&self) {
-        let retained: Vec<_> = self.known.iter().filter(|(offset, known)| self.is_retained(**offset, known)).collect();
+        let retained: Vec<_> =
+            self.known.iter().filter(|(offset, known)| self.is_retained(**offset, known)).collect();
         let head = retained.first().map_or(self.log().tail(), |(offset, _)| **offset);
         assert_eq!(self.log().head(), head);
         assert_eq!(self.log().stats().events, retained.len() as u64);
         for stats in self.log().channel_stats() {
-            let mine: Vec<u64> =
-                retained.iter().filter(|(_, known)| *known.channel == *stats.name).map(|(offset, _)| **offset).collect();
+            let mine: Vec<u64> = retained
+                .iter()
+                .filter(|(_, known)| *known.channel == *stats.name)
+                .map(|(offset, _)| **offset)
+                .collect();
             assert_eq!(Some(&stats.first), mine.first());
             assert_eq!((Some(&stats.last), stats.events), (mine.last(), mine.len() as u64));
         }
@@ -217,7 +222,10 @@ impl World {
                 while let Some(batch) = self.follower.as_mut().and_then(CommitReceiver::try_recv) {
                     shown.extend(batch.iter().map(|event| event.offset));
                 }
-                assert!(shown.into_iter().eq(tail..tail + count as u64), "a follower has what was acknowledged");
+                assert!(
+                    shown.into_iter().eq(tail..tail + count as u64),
+                    "a follower has what was acknowledged"
+                );
                 self.known.extend((tail..).zip(events));
             }
             Err(AppendError::StorageFull) => assert_eq!(self.log().tail(), tail),
@@ -241,7 +249,8 @@ impl World {
 
     fn read(&mut self) {
         let count = self.random.usize(1..3);
-        let channels: Vec<&str> = (0..count).map(|_| *self.random.choice(&["*", "t*", "tasks", "system"]).unwrap()).collect();
+        let channels: Vec<&str> =
+            (0..count).map(|_| *self.random.choice(&["*", "t*", "tasks", "system"]).unwrap()).collect();
         let agent = *self.random.choice(&AGENTS).unwrap();
         let kind = *self.random.choice(&["task.*", "other", "*", "nothing"]).unwrap();
         let (by_agent, by_kind) = (self.random.bool(), self.random.bool());
@@ -284,9 +293,10 @@ impl World {
             assert_eq!(Some(&lost.to), self.floors.get(&*lost.channel));
             assert!(lost.to > from);
         }
-        let told = self.floors.iter().filter(|(channel, to)| {
-            **to > from && channels.iter().any(|pattern| glob(pattern, channel))
-        });
+        let told = self
+            .floors
+            .iter()
+            .filter(|(channel, to)| **to > from && channels.iter().any(|pattern| glob(pattern, channel)));
         assert_eq!(lost.len(), told.count());
         let mut one = request(&selector, Direction::Backward);
         one.max_events = 1;
@@ -326,7 +336,10 @@ impl World {
         let before = self.known.len();
         self.append();
         let powered = self.log().health() == LogHealth::Ok;
-        assert!(stopped || !powered || self.known.len() > before, "space came back, but the log did not heal");
+        assert!(
+            stopped || !powered || self.known.len() > before,
+            "space came back, but the log did not heal"
+        );
     }
 
     /// A clean stop, or what is left of one where the disk has failed.
@@ -379,14 +392,17 @@ fn the_same_check_fails_without_syncs() {
         world.disk.ignore_later_syncs(true);
         // The panic is the point.
         let panic = catch_unwind(AssertUnwindSafe(|| world.run(60))).err();
-        panic.is_some_and(|text| text.downcast::<String>().is_ok_and(|text| text.contains("acknowledged events")))
+        panic.is_some_and(|text| {
+            text.downcast::<String>().is_ok_and(|text| text.contains("acknowledged events"))
+        })
     });
     assert!(caught, "a log that never syncs its batches went unnoticed");
 }
 
 #[test]
 fn a_follower_of_a_closed_log_ends() {
-    let log = EmbeddedLog::open(Path::new(DIR), EmbeddedOptions::default(), Arc::new(FaultDisk::new())).unwrap();
+    let log =
+        EmbeddedLog::open(Path::new(DIR), EmbeddedOptions::default(), Arc::new(FaultDisk::new())).unwrap();
     let mut follower = log.follow();
     log.close();
     assert!(wait(follower.recv()).is_none());

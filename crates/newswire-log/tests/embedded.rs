@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use newswire_core::{Direction, LogView};
-use newswire_log::testing::events::{append, event, eventually, numbered, read_all, request, selector, store, wait};
+use newswire_log::testing::events::{
+    append, event, eventually, numbered, read_all, request, selector, store, wait,
+};
 use newswire_log::testing::{CrashMode, FaultDisk};
 use newswire_log::{
-    AppendError, Appended, EmbeddedLog, EmbeddedOptions, EventLog, LogHealth, ManualClock, OpenError, OsDisk, ReadError,
-    RetentionOptions, RetentionPolicy, SyncMode, Trim, check,
+    AppendError, Appended, EmbeddedLog, EmbeddedOptions, EventLog, LogHealth, ManualClock, OpenError, OsDisk,
+    ReadError, RetentionOptions, RetentionPolicy, SyncMode, Trim, check,
 };
 use newswire_protocol::UnixMicros;
 
@@ -215,7 +217,8 @@ fn damage_in_a_full_segment_is_named_when_it_is_read() {
     bytes[300] ^= 1;
     disk.set_content(&path, bytes);
     let log = open(&disk, &options).unwrap();
-    let Err(ReadError::Damaged { file, .. }) = log.read(&request(&selector(&["*"], &[]), Direction::Forward)) else {
+    let Err(ReadError::Damaged { file, .. }) = log.read(&request(&selector(&["*"], &[]), Direction::Forward))
+    else {
         panic!("damage was read over")
     };
     assert_eq!(Path::new(&file), path);
@@ -230,7 +233,9 @@ fn a_full_disk_refuses_and_heals() {
     let log = open(&disk, &EmbeddedOptions { zero_ahead_bytes: 4096, ..plain() }).unwrap();
     store(&log, vec![numbered("tasks", 0)]);
     disk.set_capacity(Some(disk.used()));
-    let large = |n| event(&format!(r#"{{"channel":"tasks","event_type":"a","payload":{{"n":{n},"f":"{:9000}"}}}}"#, 0));
+    let large = |n| {
+        event(&format!(r#"{{"channel":"tasks","event_type":"a","payload":{{"n":{n},"f":"{:9000}"}}}}"#, 0))
+    };
     for n in 0..3 {
         assert_eq!(append(&log, vec![large(n)]), Err(AppendError::StorageFull));
     }
@@ -252,10 +257,16 @@ fn a_failed_sync_stops_publishing_for_good_but_not_reading() {
     let Err(AppendError::Stopped { reason }) = append(&log, vec![numbered("tasks", 1)]) else {
         panic!("a failed sync was passed over")
     };
-    assert!(reason.contains("00000000000000000001.seg") && reason.contains("simulated sync failure"), "{reason}");
+    assert!(
+        reason.contains("00000000000000000001.seg") && reason.contains("simulated sync failure"),
+        "{reason}"
+    );
     let syncs = disk.syncs();
     // The disk is well again, but nobody tries.
-    assert_eq!(append(&log, vec![numbered("tasks", 2)]), Err(AppendError::Stopped { reason: reason.clone() }));
+    assert_eq!(
+        append(&log, vec![numbered("tasks", 2)]),
+        Err(AppendError::Stopped { reason: reason.clone() })
+    );
     assert_eq!((log.health(), disk.syncs()), (LogHealth::Stopped { reason }, syncs));
     assert_eq!((all(&log), log.tail()), (vec![1], 2));
     drop(log);
@@ -371,8 +382,16 @@ fn repeats_are_recognised_across_restarts_and_trims_for_as_long_as_the_window() 
     log.trim(&Trim { channel: None, up_to: u64::MAX }).unwrap();
     assert!(disk.paths().iter().any(|path| path.extension().is_some_and(|kind| kind == "ids")));
     for restart in 0..3 {
-        assert_eq!(append(&log, vec![named("old")]).unwrap(), [Appended::Duplicate { offset: 1 }], "{restart}");
-        assert_eq!(append(&log, vec![named("id-7")]).unwrap(), [Appended::Duplicate { offset: 9 }], "{restart}");
+        assert_eq!(
+            append(&log, vec![named("old")]).unwrap(),
+            [Appended::Duplicate { offset: 1 }],
+            "{restart}"
+        );
+        assert_eq!(
+            append(&log, vec![named("id-7")]).unwrap(),
+            [Appended::Duplicate { offset: 9 }],
+            "{restart}"
+        );
         if restart == 1 {
             disk.crash(CrashMode::DropAll, &mut fastrand::Rng::with_seed(1));
         }
@@ -384,7 +403,10 @@ fn repeats_are_recognised_across_restarts_and_trims_for_as_long_as_the_window() 
     assert_eq!(append(&log, vec![named("old")]).unwrap(), [Appended::Stored { offset: 22 }]);
     clock.advance(Duration::from_secs(401));
     log.retain().unwrap();
-    assert!(!disk.paths().iter().any(|path| path.extension().is_some_and(|kind| kind == "ids")), "expired ids go");
+    assert!(
+        !disk.paths().iter().any(|path| path.extension().is_some_and(|kind| kind == "ids")),
+        "expired ids go"
+    );
 }
 
 #[test]
@@ -398,7 +420,9 @@ fn retention_by_bytes_gives_space_back_and_offsets_go_on() {
         last = *store(&log, (0..100).map(|m| numbered("tasks", n * 100 + m)).collect()).last().unwrap();
     }
     store(&log, vec![numbered("quiet", 0)]);
-    eventually("indexes", || disk.paths().iter().all(|path| path.extension().is_none_or(|kind| kind != "tmp")));
+    eventually("indexes", || {
+        disk.paths().iter().all(|path| path.extension().is_none_or(|kind| kind != "tmp"))
+    });
     let gone = log.retain().unwrap();
     assert!(gone > 0);
     assert!(log.stats().bytes <= 400 << 10, "{gone} gone, {:?}", log.stats());
@@ -454,7 +478,9 @@ fn the_active_segment_goes_too_once_it_is_trimmed() {
     let log = open(&disk, &options).unwrap();
     store(&log, vec![numbered("tasks", 0)]);
     clock.advance(Duration::from_secs(100));
-    eventually("the old segment is gone", || segment_paths(&disk) == [Path::new("/log/00000000000000000002.seg")]);
+    eventually("the old segment is gone", || {
+        segment_paths(&disk) == [Path::new("/log/00000000000000000002.seg")]
+    });
     assert_eq!((log.head(), log.tail()), (2, 2));
 }
 
@@ -475,7 +501,10 @@ fn given_offsets_may_have_holes_but_never_go_back() {
     let mut middle = request(&selector(&["tasks"], &[]), Direction::Forward);
     (middle.from, middle.until) = (50, 121);
     let page = log.read(&middle).unwrap();
-    assert_eq!((newswire_log::testing::events::offsets(&page), page.reached), (vec![100, 107, 114, 121], 121));
+    assert_eq!(
+        (newswire_log::testing::events::offsets(&page), page.reached),
+        (vec![100, 107, 114, 121], 121)
+    );
     drop(log);
     assert_eq!(all(&open(&disk, &plain()).unwrap()), expected);
 }

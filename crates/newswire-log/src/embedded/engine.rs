@@ -103,7 +103,15 @@ impl FileEngine {
         batch::encode(&mut self.buffer, salt, &facts, |out, note| {
             for event in &prepared.events {
                 let (meta, frame) = (&prepared.metas[event.meta.clone()], &frames[event.frame.clone()]);
-                note(record::encode(out, salt, event.offset, prepared.now, event.dedup.as_ref(), meta, frame));
+                note(record::encode(
+                    out,
+                    salt,
+                    event.offset,
+                    prepared.now,
+                    event.dedup.as_ref(),
+                    meta,
+                    frame,
+                ));
             }
         });
     }
@@ -210,9 +218,7 @@ impl FileEngine {
     fn until_mark(&self) -> Option<Duration> {
         match self.mode() {
             _ if !self.mark_due => None,
-            SyncMode::Always => {
-                Some(self.store.options.mark_after.saturating_sub(self.last_sync.elapsed()))
-            }
+            SyncMode::Always => Some(self.store.options.mark_after.saturating_sub(self.last_sync.elapsed())),
             SyncMode::Interval(interval) => Some(interval.saturating_sub(self.last_sync.elapsed())),
             SyncMode::Os => None,
         }

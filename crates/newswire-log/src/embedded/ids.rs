@@ -50,9 +50,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<StoredId>> {
 
 /// Saves the ids of a segment that still count.
 pub(crate) fn save(store: &Store, shared: &Shared, segment: &Segment) -> io::Result<()> {
-    let Some((first, last, last_id_at)) = segment.summary(|summary| {
-        (summary.events > 0).then_some((summary.first, summary.last, summary.last_id_at))
-    }) else {
+    let Some((first, last, last_id_at)) = segment
+        .summary(|summary| (summary.events > 0).then_some((summary.first, summary.last, summary.last_id_at)))
+    else {
         return Ok(());
     };
     let now = shared.clock.now();

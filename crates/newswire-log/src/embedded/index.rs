@@ -148,10 +148,15 @@ impl Summary {
     }
 
     /// The listed event types with a prefix; `None` if they are not listed.
-    pub(crate) fn types_with_prefix<'a>(&'a self, prefix: &'a str) -> Option<impl Iterator<Item = &'a Arc<str>>> {
+    pub(crate) fn types_with_prefix<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> Option<impl Iterator<Item = &'a Arc<str>>> {
         let types = self.types.as_ref()?;
-        Some(types.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded)).take_while(
-            move |name| name.starts_with(prefix),
-        ))
+        Some(
+            types
+                .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded))
+                .take_while(move |name| name.starts_with(prefix)),
+        )
     }
 }

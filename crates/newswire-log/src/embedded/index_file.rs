@@ -115,7 +115,12 @@ fn encode_postings(out: &mut Vec<u8>, index: &ActiveIndex) -> Vec<KeyEntry> {
         let at = out.len();
         out.extend_from_slice(list.bytes());
         put_checksum(out, at);
-        entries.push(KeyEntry { hash: *hash, at: at as u64, len: (out.len() - at) as u32, count: list.count() });
+        entries.push(KeyEntry {
+            hash: *hash,
+            at: at as u64,
+            len: (out.len() - at) as u32,
+            count: list.count(),
+        });
     }
     entries
 }

@@ -91,7 +91,9 @@ impl fmt::Display for SegmentReport {
         write!(f, "{name}  {events} events in {batches} batches, {bytes} bytes ({proven} proven durable), ")?;
         match self.state {
             SegmentState::Damaged { byte } => write!(f, "damaged at byte {byte}")?,
-            SegmentState::UnfinishedTail { byte, bytes } => write!(f, "{bytes} bytes unfinished from byte {byte}")?,
+            SegmentState::UnfinishedTail { byte, bytes } => {
+                write!(f, "{bytes} bytes unfinished from byte {byte}")?
+            }
             whole => f.write_str(whole.name())?,
         }
         f.write_str(match self.index {
@@ -140,7 +142,9 @@ pub(crate) fn inspect(disk: &dyn Disk, dir: &Path) -> io::Result<Report> {
 fn note(report: &mut Report, error: OpenError) -> io::Result<()> {
     let damage = match error {
         OpenError::Damaged { file, byte, what } => Damage { file, byte, what },
-        OpenError::Version { ref file, .. } => Damage { file: file.clone(), byte: 8, what: error.to_string() },
+        OpenError::Version { ref file, .. } => {
+            Damage { file: file.clone(), byte: 8, what: error.to_string() }
+        }
         OpenError::Io { error, .. } => return Err(error),
         OpenError::Locked { .. } => return Err(io::Error::other(error.to_string())),
     };
@@ -175,7 +179,8 @@ fn inspect_segments(
         }
     }
     if let Some(manifest) = manifest {
-        let found: Vec<_> = open.iter().map(|segment| (segment.header.sequence, segment.path.as_path())).collect();
+        let found: Vec<_> =
+            open.iter().map(|segment| (segment.header.sequence, segment.path.as_path())).collect();
         if let Err(error) = check_complete(dir, &found, manifest) {
             note(report, error)?;
         }
@@ -190,7 +195,16 @@ fn inspect_segments(
 
 fn unreadable(file: PathBuf) -> SegmentReport {
     let state = SegmentState::Damaged { byte: 0 };
-    SegmentReport { file, sequence: 0, batches: 0, events: 0, bytes: 0, proven: 0, state, index: IndexState::Missing }
+    SegmentReport {
+        file,
+        sequence: 0,
+        batches: 0,
+        events: 0,
+        bytes: 0,
+        proven: 0,
+        state,
+        index: IndexState::Missing,
+    }
 }
 
 fn inspect_segment(

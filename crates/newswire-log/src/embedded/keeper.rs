@@ -34,7 +34,8 @@ impl KeeperHandle {
     ) -> std::io::Result<Self> {
         let (tasks, queue) = mpsc::sync_channel(QUEUE);
         let keeper = Keeper { store, shared, roll_wanted };
-        let thread = std::thread::Builder::new().name("newswire-keeper".into()).spawn(move || keeper.run(&queue))?;
+        let thread =
+            std::thread::Builder::new().name("newswire-keeper".into()).spawn(move || keeper.run(&queue))?;
         Ok(Self { tasks, thread: Mutex::new(Some(thread)) })
     }
 

@@ -85,7 +85,8 @@ impl EmbeddedLog {
         ids::rebuild(&store, &mut shared.dedup.lock(), &saved_ids, now)
             .map_err(|error| recovery::unreadable(&store, &error))?;
         let store = Arc::new(store);
-        let (roll_wanted, io) = (Arc::new(AtomicBool::new(false)), OpenError::io("starting a thread for", dir));
+        let (roll_wanted, io) =
+            (Arc::new(AtomicBool::new(false)), OpenError::io("starting a thread for", dir));
         let keeper = KeeperHandle::spawn(store.clone(), shared.clone(), roll_wanted.clone());
         let keeper = Arc::new(keeper.map_err(io)?);
         let segments = store.segments();
@@ -98,7 +99,10 @@ impl EmbeddedLog {
 
     /// Appends events whose offsets somebody else gave, ascending and at or beyond the tail; holes are allowed.
     /// Otherwise as [`EventLog::append`].
-    pub fn append_at(&self, events: Vec<(u64, NewEvent)>) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
+    pub fn append_at(
+        &self,
+        events: Vec<(u64, NewEvent)>,
+    ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         let (offsets, events) = events.into_iter().unzip();
         self.writer.append(events, Some(offsets))
     }

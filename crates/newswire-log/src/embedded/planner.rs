@@ -201,7 +201,9 @@ fn clause_keys(summary: &Summary, clause: &Clause) -> Option<AnyOf> {
             let texts = clause.values.iter().filter_map(|value| value.as_str());
             let mut keys: Vec<_> = texts.map(|text| key_hash(TAG_TYPE, text.as_bytes())).collect();
             for prefix in &clause.prefixes {
-                keys.extend(summary.types_with_prefix(prefix)?.map(|name| key_hash(TAG_TYPE, name.as_bytes())));
+                keys.extend(
+                    summary.types_with_prefix(prefix)?.map(|name| key_hash(TAG_TYPE, name.as_bytes())),
+                );
             }
             keys.sort_unstable();
             keys.dedup();

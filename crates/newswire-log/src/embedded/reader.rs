@@ -38,7 +38,8 @@ pub(crate) fn read(store: &Store, tail: u64, request: &ReadRequest) -> Result<Pa
 }
 
 fn overlaps(segment: &Segment, bounds: Bounds) -> bool {
-    segment.summary(|summary| summary.events > 0 && summary.first <= bounds.last && summary.last >= bounds.first)
+    segment
+        .summary(|summary| summary.events > 0 && summary.first <= bounds.last && summary.last >= bounds.first)
 }
 
 /// An offset at or before the first event stored at or after `since`, and not far before.
@@ -63,7 +64,10 @@ struct Reader<'r, 'p> {
 }
 
 impl Reader<'_, '_> {
-    fn read_segments<'s>(&mut self, segments: impl Iterator<Item = &'s Arc<Segment>>) -> Result<(), ReadError> {
+    fn read_segments<'s>(
+        &mut self,
+        segments: impl Iterator<Item = &'s Arc<Segment>>,
+    ) -> Result<(), ReadError> {
         for segment in segments {
             if !self.read_segment(segment)? {
                 break;
@@ -102,7 +106,12 @@ impl Reader<'_, '_> {
         Ok(self.page.examine(&batch) && self.page.scan(chunk.end - chunk.start))
     }
 
-    fn read_candidates(&mut self, segment: &Segment, chunk: Chunk, candidates: &[u64]) -> Result<bool, ReadError> {
+    fn read_candidates(
+        &mut self,
+        segment: &Segment,
+        chunk: Chunk,
+        candidates: &[u64],
+    ) -> Result<bool, ReadError> {
         if candidates.len() >= WHOLE_CHUNK_FROM {
             return self.read_chunk(segment, chunk);
         }

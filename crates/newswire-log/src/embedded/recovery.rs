@@ -164,7 +164,11 @@ fn find_segments(
         let file = disk.open(path, OpenMode::Write).map_err(OpenError::io("opening", path))?;
         let header = read_header(file.as_ref(), path)?;
         if header.base_offset != *base {
-            return Err(OpenError::damaged(path, 0, format!("its header is that of offset {}", header.base_offset)));
+            return Err(OpenError::damaged(
+                path,
+                0,
+                format!("its header is that of offset {}", header.base_offset),
+            ));
         }
         if manifest.is_removed(header.sequence) {
             for gone in [path.with_extension(INDEX_EXTENSION), path.clone()] {
@@ -185,7 +189,11 @@ fn find_segments(
 }
 
 /// Every sequence up to the last must be there or removed. `found`: the sequences that are there, with their files.
-pub(crate) fn check_complete(dir: &Path, found: &[(u64, &Path)], manifest: &Manifest) -> Result<(), OpenError> {
+pub(crate) fn check_complete(
+    dir: &Path,
+    found: &[(u64, &Path)],
+    manifest: &Manifest,
+) -> Result<(), OpenError> {
     let mut expected = 1;
     for (sequence, path) in found {
         if *sequence < expected {
@@ -197,7 +205,8 @@ pub(crate) fn check_complete(dir: &Path, found: &[(u64, &Path)], manifest: &Mani
         }
         expected = sequence + 1;
     }
-    if let Some(missing) = (expected..=manifest.last_sequence).find(|missing| !manifest.is_removed(*missing)) {
+    if let Some(missing) = (expected..=manifest.last_sequence).find(|missing| !manifest.is_removed(*missing))
+    {
         let path = found.last().map_or_else(|| dir.join(MANIFEST_FILE), |(_, path)| path.to_path_buf());
         return Err(OpenError::damaged(&path, 0, format!("segment number {missing}, behind it, is missing")));
     }
@@ -219,7 +228,8 @@ fn open_sealed(
         return Err(OpenError::damaged(path, *len, what));
     }
     let io = OpenError::io("reading", path);
-    let opened = Segment::sealed(disk, *header, path.clone(), file.clone(), end, tables.clone()).map_err(io)?;
+    let opened =
+        Segment::sealed(disk, *header, path.clone(), file.clone(), end, tables.clone()).map_err(io)?;
     if let Some(opened) = opened {
         return Ok(Arc::new(opened));
     }
@@ -252,13 +262,16 @@ fn recover_tail(
     if let Some(position) = unreadable {
         return Err(OpenError::damaged(path, position, "the head of an event cannot be read"));
     }
-    let clean_end = manifest.clean_end.filter(|end| end.sequence == header.sequence).map_or(0, |end| end.byte);
+    let clean_end =
+        manifest.clean_end.filter(|end| end.sequence == header.sequence).map_or(0, |end| end.byte);
     if scanned.end < clean_end {
-        let what = format!("no whole batch stands here, though the log was closed cleanly at byte {clean_end}");
+        let what =
+            format!("no whole batch stands here, though the log was closed cleanly at byte {clean_end}");
         return Err(OpenError::damaged(path, scanned.end, what));
     }
     if let ScanStop::Damage { witness } = scanned.stop {
-        let what = format!("a batch that was durable does not verify (the batch at byte {witness} testifies)");
+        let what =
+            format!("a batch that was durable does not verify (the batch at byte {witness} testifies)");
         return Err(OpenError::damaged(path, scanned.end, what));
     }
     if scanned.stop == ScanStop::Tail {
@@ -275,8 +288,7 @@ fn recover_tail(
         last_time: scanned.last_time,
         mark_due: scanned.end > proven,
     };
-    let segment =
-        Segment::in_memory(*header, path.clone(), file.clone(), scanned.end, index, tables.clone());
+    let segment = Segment::in_memory(*header, path.clone(), file.clone(), scanned.end, index, tables.clone());
     Ok((Arc::new(segment), start))
 }
 
@@ -299,7 +311,10 @@ fn ensure_writable_segment(store: &Store, start: &mut Start) -> Result<(), OpenE
     let header = match &last {
         Some(last) if last.header.epoch == store.epoch => return Ok(()),
         // An empty segment is replaced under its own name; nothing durable is lost with it.
-        Some(last) if last.summary(|summary| summary.events == 0) && last.header.base_offset == start.next_offset => {
+        Some(last)
+            if last.summary(|summary| summary.events == 0)
+                && last.header.base_offset == start.next_offset =>
+        {
             SegmentHeader { epoch: store.epoch, ..last.header }
         }
         Some(last) => SegmentHeader {
@@ -364,6 +379,10 @@ pub(crate) fn unreadable(store: &Store, error: &crate::event_log::ReadError) -> 
         crate::event_log::ReadError::Damaged { file, byte } => {
             OpenError::damaged(Path::new(file), *byte, "a durable record does not verify")
         }
-        other => OpenError::Io { doing: "opening", file: store.dir.clone(), error: io::Error::other(other.to_string()) },
+        other => OpenError::Io {
+            doing: "opening",
+            file: store.dir.clone(),
+            error: io::Error::other(other.to_string()),
+        },
     }
 }

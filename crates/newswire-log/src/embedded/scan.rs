@@ -56,7 +56,8 @@ impl<'a> Window<'a> {
 
     /// `len` bytes from `position`, or fewer where the file ends.
     pub(crate) fn get(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
-        let is_inside = position >= self.start && position + len as u64 <= self.start + self.bytes.len() as u64;
+        let is_inside =
+            position >= self.start && position + len as u64 <= self.start + self.bytes.len() as u64;
         if !is_inside {
             let room = self.limit.saturating_sub(position);
             let wanted = (len.max(WINDOW_BYTES) as u64).min(room) as usize;
@@ -97,7 +98,9 @@ pub(crate) fn scan(
         let body = window.get(body_at, batch.body_len)?;
         let mut records = Vec::with_capacity((batch.count as usize).min(batch.body_len));
         let whole = body.len() == batch.body_len
-            && batch::verify_body(&batch, body, header.salt(), |at, record| records.push((at as u64, record)));
+            && batch::verify_body(&batch, body, header.salt(), |at, record| {
+                records.push((at as u64, record))
+            });
         if !whole {
             break;
         }

@@ -84,11 +84,14 @@ impl Segment {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some((footer, summary)) = index_file::open(index_file.as_ref(), &header)? else { return Ok(None) };
+        let Some((footer, summary)) = index_file::open(index_file.as_ref(), &header)? else {
+            return Ok(None);
+        };
         if footer.segment_len != end {
             return Ok(None);
         }
-        let index = Index::File { len: index_file.len()?, file: index_file, footer, summary: Arc::new(summary) };
+        let index =
+            Index::File { len: index_file.len()?, file: index_file, footer, summary: Arc::new(summary) };
         let state = RwLock::new(State { end, index });
         Ok(Some(Self { header, path, file, salt: header.salt(), state, tables }))
     }
@@ -181,12 +184,18 @@ impl Segment {
         Err(ReadError::Damaged { file: self.name(), byte: 0 })
     }
 
-    fn tables_of(&self, file: &dyn DiskFile, footer: &Footer) -> io::Result<Result<Arc<Tables>, index_file::Damaged>> {
+    fn tables_of(
+        &self,
+        file: &dyn DiskFile,
+        footer: &Footer,
+    ) -> io::Result<Result<Arc<Tables>, index_file::Damaged>> {
         let sequence = self.header.sequence;
         if let Some(tables) = self.tables.lock().get(&sequence) {
             return Ok(Ok(tables));
         }
-        let Some(tables) = index_file::read_tables(file, footer)? else { return Ok(Err(index_file::Damaged)) };
+        let Some(tables) = index_file::read_tables(file, footer)? else {
+            return Ok(Err(index_file::Damaged));
+        };
         let tables = Arc::new(tables);
         self.tables.lock().insert(sequence, tables.clone(), tables.footprint());
         Ok(Ok(tables))

@@ -47,14 +47,20 @@ pub(crate) fn retain(store: &Store, shared: &Shared) -> Result<u64, TrimError> {
 }
 
 /// Trims by hand.
-pub(crate) fn trim(store: &Store, shared: &Shared, channel: Option<&str>, up_to: u64) -> Result<u64, TrimError> {
+pub(crate) fn trim(
+    store: &Store,
+    shared: &Shared,
+    channel: Option<&str>,
+    up_to: u64,
+) -> Result<u64, TrimError> {
     let _one_at_a_time = store.trimming.lock();
     let cut = up_to.min(shared.tail() - 1);
     let segments = store.segments();
     let cuts = store.read_catalog(|catalog| {
-        let meant = catalog.channels.iter().filter(|(name, state)| {
-            state.first <= cut && channel.is_none_or(|only| only == &***name)
-        });
+        let meant = catalog
+            .channels
+            .iter()
+            .filter(|(name, state)| state.first <= cut && channel.is_none_or(|only| only == &***name));
         meant.map(|(name, _)| (name.clone(), cut)).collect()
     });
     raise_floors(store, shared, &segments, &cuts)
@@ -199,7 +205,12 @@ struct ChannelTrim {
     first: Option<u64>,
 }
 
-fn trim_channel(segments: &[Arc<Segment>], channel: &str, old: u64, cut: u64) -> Result<ChannelTrim, ReadError> {
+fn trim_channel(
+    segments: &[Arc<Segment>],
+    channel: &str,
+    old: u64,
+    cut: u64,
+) -> Result<ChannelTrim, ReadError> {
     let mut trimmed = ChannelTrim { floor: None, events: 0, bytes: 0, first: None };
     for segment in segments {
         let Some(summary) = of_channel(segment, channel) else { continue };
@@ -252,7 +263,8 @@ fn raise_floors(
     if trims.is_empty() && gone.is_empty() {
         return Ok(0);
     }
-    let io = |error: io::Error| TrimError::Io { file: store.dir.display().to_string(), error: error.to_string() };
+    let io =
+        |error: io::Error| TrimError::Io { file: store.dir.display().to_string(), error: error.to_string() };
     for segment in &gone {
         ids::save(store, shared, segment).map_err(io)?;
     }
@@ -314,7 +326,8 @@ fn apply(
 fn gone_segments(segments: &[Arc<Segment>], floor_of: impl Fn(&str) -> u64) -> Vec<Arc<Segment>> {
     let full = segments.split_last().map_or(&[][..], |(_, full)| full);
     let is_gone = |segment: &&Arc<Segment>| {
-        segment.summary(|summary| summary.channels.iter().all(|(name, channel)| channel.last <= floor_of(name)))
+        segment
+            .summary(|summary| summary.channels.iter().all(|(name, channel)| channel.last <= floor_of(name)))
     };
     full.iter().filter(is_gone).cloned().collect()
 }

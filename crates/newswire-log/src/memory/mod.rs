@@ -12,7 +12,8 @@ use parking_lot::RwLock;
 use crate::clock::{Clock, SystemClock};
 use crate::dedup::DedupOptions;
 use crate::event_log::{
-    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvent, Observer, ReadError, Trim, TrimError,
+    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvent, Observer, ReadError, Trim,
+    TrimError,
 };
 use crate::floors::{Floor, Floors};
 use crate::follow::CommitReceiver;
@@ -98,7 +99,10 @@ impl MemoryLog {
 
     /// Appends events whose offsets somebody else gave, ascending and at or beyond the tail; holes are allowed.
     /// Otherwise as [`EventLog::append`].
-    pub fn append_at(&self, events: Vec<(u64, NewEvent)>) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
+    pub fn append_at(
+        &self,
+        events: Vec<(u64, NewEvent)>,
+    ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         let (offsets, events) = events.into_iter().unzip();
         self.writer.append(events, Some(offsets))
     }

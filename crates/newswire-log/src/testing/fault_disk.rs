@@ -163,7 +163,15 @@ impl FaultDisk {
             .iter()
             .map(|(id, inode)| {
                 let durable = inode.current.clone();
-                (*id, Inode { durable, current: inode.current.clone(), pending: Vec::new(), synced: inode.synced })
+                (
+                    *id,
+                    Inode {
+                        durable,
+                        current: inode.current.clone(),
+                        pending: Vec::new(),
+                        synced: inode.synced,
+                    },
+                )
             })
             .collect();
         let copy = State {

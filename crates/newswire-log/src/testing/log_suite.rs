@@ -78,7 +78,9 @@ fn appends_in_order_and_atomically(make: Make<'_>) {
     let texts: Vec<String> = page
         .runs
         .iter()
-        .flat_map(|run| run.iter().map(|event| String::from_utf8(event.json.to_vec()).unwrap()).collect::<Vec<_>>())
+        .flat_map(|run| {
+            run.iter().map(|event| String::from_utf8(event.json.to_vec()).unwrap()).collect::<Vec<_>>()
+        })
         .collect();
     for (n, text) in texts.iter().enumerate() {
         assert!(text.contains(&format!(r#""payload":{{"n":{n}}}"#)), "{text}");
@@ -94,7 +96,8 @@ fn recognises_repeats(make: Make<'_>) {
     let log = make(&setup);
     let first = r#"{"channel":"tasks","event_type":"a","event_id":"x"}"#;
     let other = r#"{"channel":"tasks","event_type":"b","event_id":"x"}"#;
-    let both = append(log.as_ref(), vec![event(first), event(first), event(other), numbered("tasks", 1)]).unwrap();
+    let both =
+        append(log.as_ref(), vec![event(first), event(first), event(other), numbered("tasks", 1)]).unwrap();
     assert_eq!(
         both,
         [
@@ -153,7 +156,9 @@ fn reads_both_ways_within_budgets(make: Make<'_>) {
 fn reads_by_filter_and_pattern(make: Make<'_>) {
     let log = make(&Setup::new());
     let of = |channel: &str, kind: &str, agent: &str| {
-        event(&format!(r#"{{"channel":"{channel}","event_type":"{kind}","payload":{{"agent_id":"{agent}"}}}}"#))
+        event(&format!(
+            r#"{{"channel":"{channel}","event_type":"{kind}","payload":{{"agent_id":"{agent}"}}}}"#
+        ))
     };
     store(
         log.as_ref(),
@@ -239,7 +244,8 @@ fn trims_channels_and_tells(make: Make<'_>) {
         store(log.as_ref(), vec![numbered("tasks", n), numbered("budget", n)]);
     }
     store(log.as_ref(), vec![numbered("quiet", 0)]);
-    let (tasks, budget, quiet) = (selector(&["tasks"], &[]), selector(&["budget"], &[]), selector(&["quiet"], &[]));
+    let (tasks, budget, quiet) =
+        (selector(&["tasks"], &[]), selector(&["budget"], &[]), selector(&["quiet"], &[]));
     let all = selector(&["*"], &[]);
     // Odd offsets are tasks, even ones budget.
     let trim = Trim { channel: Some("tasks".into()), up_to: 6 };

@@ -2,10 +2,11 @@
 //! Tests are the only users, so a broken expectation panics.
 #![allow(clippy::unwrap_used)]
 
-pub mod events;
 mod counting_disk;
+pub mod events;
 mod fault_disk;
 pub mod log_suite;
+pub mod meta_suite;
 
 pub use counting_disk::CountingDisk;
 pub use fault_disk::{CrashMode, FaultDisk};
