@@ -21,7 +21,7 @@ use crate::reader::LogReader;
 use crate::settings::Settings;
 use crate::{fanout, http};
 
-/// Bytes of HTTP publish bodies in memory at once, over all requests; the next ones wait before they are read.
+/// Bytes of HTTP publish bodies in memory at once, over all requests; one that finds no room is answered 503.
 const BODIES_BYTES: usize = 256 << 20;
 
 /// A running feed. Cloning is cheap and gives the same feed.

@@ -38,18 +38,18 @@ impl Feed {
         principal: &Principal,
         drafts: Vec<Draft>,
     ) -> Vec<Result<Published, Refusal>> {
-        let drafts = drafts.into_iter().map(Ok).collect();
-        self.publish_parsed(principal, drafts).await
+        self.publish_parsed(principal, drafts.into_iter().map(Ok)).await
     }
 
-    /// Like [`publish`](Self::publish), for input of which some could not be parsed: those keep their place.
+    /// Like [`publish`](Self::publish), for input of which some could not be parsed: those keep their place. Drafts are
+    /// asked for as they are stored, so that a large request is never parsed as a whole.
     pub(crate) async fn publish_parsed(
         &self,
         principal: &Principal,
-        drafts: Vec<Result<Draft, Refusal>>,
+        drafts: impl Iterator<Item = Result<Draft, Refusal>>,
     ) -> Vec<Result<Published, Refusal>> {
         let now = now();
-        let mut results = Vec::with_capacity(drafts.len());
+        let mut results = Vec::with_capacity(drafts.size_hint().0);
         let mut waiting = Chunk::default();
         for draft in drafts {
             match draft.and_then(|draft| self.admit(principal, &draft, now)) {

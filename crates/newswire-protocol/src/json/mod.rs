@@ -129,23 +129,29 @@ pub fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 /// The raw elements of the array that the whole text is; `Ok(None)` if it is JSON but no array.
 pub fn elements(text: &str) -> Result<Option<Vec<&str>>, SyntaxError> {
+    let mut found = Vec::new();
+    Ok(each_element(text, |element| found.push(element))?.then_some(found))
+}
+
+/// Calls `each` with the raw elements of the array that the whole text is, in order; `Ok(false)` if it is JSON but no
+/// array. A syntax error may show only behind elements that were called for.
+pub fn each_element<'a>(text: &'a str, mut each: impl FnMut(&'a str)) -> Result<bool, SyntaxError> {
     let mut scanner = Scanner::new(text);
     if !scanner.take(b'[') {
         scanner.value(&mut Ignore)?;
         scanner.end()?;
-        return Ok(None);
+        return Ok(false);
     }
-    let mut found = Vec::new();
     if !scanner.take(b']') {
         loop {
-            found.push(scanner.value(&mut Ignore)?);
+            each(scanner.value(&mut Ignore)?);
             if scanner.after_item(b']')? {
                 break;
             }
         }
     }
     scanner.end()?;
-    Ok(Some(found))
+    Ok(true)
 }
 
 #[cfg(test)]

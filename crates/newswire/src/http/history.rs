@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use http::{StatusCode, Uri, header};
+use axum::response::Response;
+use http::Uri;
 use newswire_core::{
     ChannelPattern, Direction, Filter, Page, Principal, ReadRequest, Run, Selector, SelectorEntry,
 };
@@ -13,7 +13,7 @@ use newswire_protocol::limits::MAX_OFFSET;
 use newswire_protocol::query::{Order, Query};
 
 use super::problem::Problem;
-use super::{Caller, read_query};
+use super::{Caller, json_response, read_query};
 use crate::{Feed, ingest};
 
 const DEFAULT_LIMIT: u64 = 100;
@@ -128,10 +128,6 @@ pub(super) async fn event(
             feed.log().head()
         ))),
     }
-}
-
-fn json_response(body: Vec<u8>) -> Response {
-    (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 fn read_problem(error: ReadError) -> Problem {

@@ -9,10 +9,10 @@ pub(crate) mod websocket;
 
 use axum::extract::{Query as Pairs, Request};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Router};
-use http::Uri;
+use http::{Uri, header};
 use newswire_core::Principal;
 use newswire_protocol::query::Query;
 
@@ -62,4 +62,9 @@ fn read_query(uri: &Uri) -> Result<Query, Problem> {
     let Pairs(pairs) = Pairs::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|error| Problem::bad_request(format!("the query cannot be read: {error}")))?;
     Ok(Query::parse(pairs)?)
+}
+
+/// JSON that is written already.
+fn json_response(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

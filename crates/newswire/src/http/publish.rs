@@ -1,12 +1,13 @@
 //! `POST /events`: one event, an array, or NDJSON.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use axum::response::Response;
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use newswire_core::Principal;
@@ -16,13 +17,18 @@ use newswire_protocol::json;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::json_response;
 use super::problem::Problem;
 use crate::{Feed, Published};
 
 /// Bytes that one permit of [`crate::feed::Inner::body_room`] stands for.
 pub(crate) const BODY_GRAIN: usize = 1 << 10;
 
-type Drafts = Vec<Result<Draft, Refusal>>;
+/// Events of one request: what is made of each takes more memory than the least of them in the body.
+const MAX_EVENTS: usize = 65_536;
+
+/// What stands for one event in the body.
+type Text<'a> = Result<&'a str, Refusal>;
 
 /// The handler: reads the body, stores what is good, answers in the order sent.
 pub(super) async fn publish(
@@ -32,18 +38,18 @@ pub(super) async fn publish(
     body: Body,
 ) -> Result<Response, Problem> {
     let form = Form::of(&headers)?;
-    let _room = room_for(&feed, body.size_hint().upper()).await?;
-    let body = read_body(body, feed.settings().request_max_bytes).await?;
-    let drafts = match form {
-        Form::Json => parse_json(&feed, &body)?,
-        Form::Lines => parse_lines(&feed, &body)?,
+    let body = read_body(&feed, body).await?;
+    let texts = match form {
+        Form::Json => split_json(&body.bytes)?,
+        Form::Lines => split_lines(&body.bytes)?,
     };
+    let limits = feed.settings().limits;
+    let drafts = texts.into_iter().map(|text| Draft::parse(text?, &limits));
     let results = feed.publish_parsed(&principal, drafts).await;
-    if let Some(problem) = nothing_stored(&results) {
-        return Err(problem);
+    match nothing_to_answer(&results, form) {
+        Some(problem) => Err(problem),
+        None => Ok(json_response(results_json(&results))),
     }
-    let results: Vec<Value> = results.iter().map(result_json).collect();
-    Ok(axum::Json(json!({ "data": { "results": results } })).into_response())
 }
 
 /// How the body is written.
@@ -70,87 +76,122 @@ impl Form {
     }
 }
 
-/// Waits until a body of this size may be held in memory, first come first served.
-///
-/// The whole is reserved before the first byte is read: bodies that hold a part each and wait for more would wait for
-/// one another.
-async fn room_for(feed: &Feed, announced: Option<u64>) -> Result<OwnedSemaphorePermit, Problem> {
-    let max_bytes = feed.settings().request_max_bytes;
-    let bytes =
-        announced.map_or(max_bytes, |bytes| usize::try_from(bytes).unwrap_or(max_bytes)).min(max_bytes);
-    let room = Arc::clone(&feed.inner.body_room);
-    let permits = u32::try_from(bytes.div_ceil(BODY_GRAIN)).unwrap_or(u32::MAX);
-    room.acquire_many_owned(permits).await.map_err(|_| Problem::unavailable("the server is shutting down"))
+/// A body in memory, and its share of the room for bodies.
+struct HeldBody {
+    bytes: BytesMut,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
-async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
-    match Limited::new(body, max_bytes).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "request_too_large",
-            "Request too large",
-            format!("a request may have {max_bytes} bytes; send the events in several requests"),
-        )),
-        Err(error) => Err(Problem::bad_request(format!("the body could not be read: {error}"))),
+/// Reads the whole body. Room is taken as bytes arrive and never waited for, so that bodies which hold a part each
+/// cannot wait for one another, and one that trickles in holds no more than it sent.
+async fn read_body(feed: &Feed, body: Body) -> Result<HeldBody, Problem> {
+    let max_bytes = feed.settings().request_max_bytes;
+    let mut body = Limited::new(body, max_bytes);
+    let mut held = HeldBody { bytes: BytesMut::new(), _room: None };
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| unreadable(&*error, max_bytes))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let before = held.bytes.len().div_ceil(BODY_GRAIN);
+        held.bytes.extend_from_slice(&data);
+        let grains = held.bytes.len().div_ceil(BODY_GRAIN) - before;
+        let room = Arc::clone(&feed.inner.body_room)
+            .try_acquire_many_owned(u32::try_from(grains).unwrap_or(u32::MAX))
+            .map_err(|_| {
+                Problem::unavailable("too many publishes are being received; send this one again")
+            })?;
+        match &mut held._room {
+            Some(held) => held.merge(room),
+            none => *none = Some(room),
+        }
+    }
+    Ok(held)
+}
+
+fn unreadable(error: &(dyn Error + Send + Sync + 'static), max_bytes: usize) -> Problem {
+    if error.is::<LengthLimitError>() {
+        too_large(format!("a request may have {max_bytes} bytes; send the events in several requests"))
+    } else {
+        Problem::bad_request(format!("the body could not be read: {error}"))
     }
 }
 
+fn too_large(detail: String) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", "Request too large", detail)
+}
+
+fn too_many() -> Problem {
+    too_large(format!("a request may have {MAX_EVENTS} events; send them in several requests"))
+}
+
 /// One event object or an array of them.
-fn parse_json(feed: &Feed, body: &[u8]) -> Result<Drafts, Problem> {
+fn split_json(body: &[u8]) -> Result<Vec<Text<'_>>, Problem> {
     let text = std::str::from_utf8(body)
         .map_err(|error| invalid_json(format!("the body is not UTF-8 from byte {}", error.valid_up_to())))?;
-    let limits = &feed.settings().limits;
-    match text.trim_start().as_bytes().first() {
-        Some(b'[') => {
-            let elements = json::elements(text).map_err(|error| invalid_json(error.to_string()))?;
-            Ok(elements.into_iter().flatten().map(|element| Draft::parse(element, limits)).collect())
+    if text.trim_start().starts_with('{') {
+        return Ok(vec![Ok(text)]);
+    }
+    let mut texts = Vec::new();
+    let mut count = 0_usize;
+    let is_array = json::each_element(text, |element| {
+        count += 1;
+        if count <= MAX_EVENTS {
+            texts.push(Ok(element));
         }
-        Some(b'{') => match Draft::parse(text, limits) {
-            Err(refusal) if refusal.code == ErrorCode::InvalidJson => Err(refusal.into()),
-            Err(refusal) if refusal.code == ErrorCode::EventTooLarge => Err(refusal.into()),
-            result => Ok(vec![result]),
-        },
-        _ => {
-            json::document(text).map_err(|error| invalid_json(error.to_string()))?;
-            Err(invalid_json("expected an event object or an array of them".to_owned()))
-        }
+    })
+    .map_err(|error| invalid_json(error.to_string()))?;
+    match is_array {
+        true if count > MAX_EVENTS => Err(too_many()),
+        true => Ok(texts),
+        false => Err(invalid_json("expected an event object or an array of them".to_owned())),
     }
 }
 
 /// One event a line; empty lines are passed over, a bad line is refused alone.
-fn parse_lines(feed: &Feed, body: &[u8]) -> Result<Drafts, Problem> {
-    let limits = &feed.settings().limits;
-    let drafts: Drafts = body
-        .split(|&byte| byte == b'\n')
-        .filter(|line| !line.trim_ascii().is_empty())
-        .map(|line| match std::str::from_utf8(line) {
-            Ok(line) => Draft::parse(line.trim(), limits),
-            Err(_) => {
-                Err(Refusal { code: ErrorCode::InvalidJson, detail: Some("the line is not UTF-8".into()) })
-            }
-        })
-        .collect();
-    let unreadable = |draft: &Result<Draft, Refusal>| {
-        draft.as_ref().is_err_and(|refusal| refusal.code == ErrorCode::InvalidJson)
-    };
-    if !drafts.is_empty() && drafts.iter().all(unreadable) {
-        return Err(invalid_json("no line of the body is JSON".to_owned()));
-    }
-    Ok(drafts)
+fn split_lines(body: &[u8]) -> Result<Vec<Text<'_>>, Problem> {
+    let lines = body.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let texts: Vec<Text<'_>> = lines.take(MAX_EVENTS + 1).map(line_text).collect();
+    if texts.len() > MAX_EVENTS { Err(too_many()) } else { Ok(texts) }
+}
+
+fn line_text(line: &[u8]) -> Text<'_> {
+    std::str::from_utf8(line)
+        .map(str::trim)
+        .map_err(|_| Refusal::because(ErrorCode::InvalidJson, "the line is not UTF-8"))
 }
 
 fn invalid_json(detail: String) -> Problem {
-    Refusal { code: ErrorCode::InvalidJson, detail: Some(detail) }.into()
+    Refusal::because(ErrorCode::InvalidJson, detail).into()
 }
 
-/// The problem to answer when the storage refused every event that was good enough to be stored.
-fn nothing_stored(results: &[Result<Published, Refusal>]) -> Option<Problem> {
+/// The problem to answer instead of results: nothing could be read at all, or the storage refused everything that was
+/// good enough to be stored.
+fn nothing_to_answer(results: &[Result<Published, Refusal>], form: Form) -> Option<Problem> {
+    if results.iter().any(Result::is_ok) {
+        return None;
+    }
+    let refusals = || results.iter().filter_map(|result| result.as_ref().err());
+    let unreadable = |refusal: &Refusal| match (refusal.code, form) {
+        (ErrorCode::InvalidJson, _) => true,
+        // One event was the whole request: its size is the request's.
+        (ErrorCode::EventTooLarge, Form::Json) => results.len() == 1,
+        _ => false,
+    };
     let of_storage =
-        |refusal: &&Refusal| matches!(refusal.code, ErrorCode::StorageFull | ErrorCode::Unavailable);
-    let stored = results.iter().any(Result::is_ok);
-    let refused = results.iter().filter_map(|result| result.as_ref().err()).find(of_storage)?;
-    (!stored).then(|| refused.clone().into())
+        |refusal: &Refusal| matches!(refusal.code, ErrorCode::StorageFull | ErrorCode::Unavailable);
+    let all_unreadable = refusals().next().filter(|_| refusals().all(unreadable));
+    refusals().find(|refusal| of_storage(refusal)).or(all_unreadable).map(|refusal| refusal.clone().into())
+}
+
+fn results_json(results: &[Result<Published, Refusal>]) -> Vec<u8> {
+    let mut body = b"{\"data\":{\"results\":[".to_vec();
+    for (place, result) in results.iter().enumerate() {
+        if place > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(result_json(result).to_string().as_bytes());
+    }
+    body.extend_from_slice(b"]}}");
+    body
 }
 
 fn result_json(result: &Result<Published, Refusal>) -> Value {
