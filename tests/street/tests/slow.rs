@@ -159,6 +159,7 @@ async fn dropping_policy(policy: &str) -> (Told, u64) {
     }
     assert_eq!(received.next(), None, "{policy}: something that does not match was sent");
     assert!(!told.gaps.is_empty(), "{policy}: 32 MB do not fit into the sockets' buffers");
+    assert!(http.metric("newswire_gaps_total").await >= 1.0, "{policy}: gaps are counted");
     let next = http.publish_one(&data::task(2)).await;
     assert_eq!(idle.event().await["offset"], next, "{policy}: it goes on live");
     idle.nothing_more().await;
