@@ -29,7 +29,7 @@ pub fn frame(data: &[u8]) {
 }
 
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Item>, Option<Violation>) {
-    let mut decoder = FrameDecoder::new(1 << 16);
+    let mut decoder = FrameDecoder::new(1 << 16, 1 << 16);
     let mut items = Vec::new();
     for mut piece in pieces {
         loop {

@@ -13,7 +13,7 @@ use crate::config::{Backlog, BacklogPolicy, HubConfig};
 use crate::event::{Batch, Picks, Run};
 use crate::filter::Filter;
 use crate::index::{GroupId, Index, Predicate, SubId};
-use crate::outbox::{Dispatched, EpochMark, Mode, Outbox, QueuedRun, SetMask, Sets};
+use crate::outbox::{Dispatched, EpochMark, Generation, Mode, Outbox, QueuedRun, SetMask, Sets};
 use crate::principal::RowRule;
 use crate::ring::{Ring, Slice};
 use crate::seeded::seeded_bug;
@@ -28,8 +28,8 @@ pub struct ConnId(pub u64);
 pub struct Hub {
     config: HubConfig,
     epoch: Epoch,
-    /// The last offset of this epoch that was not handed to this hub.
-    epoch_start: u64,
+    /// Counts epochs, and the last offset of this one that was not handed to this hub.
+    generation: Generation,
     dispatched: Arc<Dispatched>,
     ring: Ring,
     index: Index,
@@ -146,7 +146,7 @@ impl Hub {
     pub fn new(config: HubConfig, epoch: Epoch, dispatched: u64) -> Self {
         Self {
             epoch,
-            epoch_start: dispatched,
+            generation: Generation { number: 0, start: dispatched },
             dispatched: Arc::new(Dispatched::new(dispatched)),
             ring: Ring::new(config.ring_bytes, dispatched),
             config,
@@ -192,9 +192,9 @@ impl Hub {
     pub fn epoch_changed(&mut self, epoch: Epoch, head: u64, tail: u64) -> Wakes {
         let dispatched = tail.saturating_sub(1);
         self.epoch = epoch;
-        self.epoch_start = dispatched;
+        self.generation = Generation { number: self.generation.number + 1, start: dispatched };
         self.ring = Ring::new(self.config.ring_bytes, dispatched);
-        let mark = EpochMark { epoch, head, dispatched };
+        let mark = EpochMark { epoch, head, dispatched, generation: self.generation };
         let wakes = self.conns.iter().filter_map(|(_, conn)| conn.outbox.push_epoch(mark)).collect();
         // Last: a session that sees the new offset finds the mark in its outbox.
         self.dispatched.set(dispatched);
@@ -303,8 +303,8 @@ impl Hub {
         }
     }
 
-    pub(crate) fn epoch_start(&self) -> u64 {
-        self.epoch_start
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
     }
 
     pub(crate) fn ring_slice(&self, from: u64, until: u64, max_bytes: usize) -> Option<Slice> {

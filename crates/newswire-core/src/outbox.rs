@@ -144,6 +144,15 @@ pub(crate) struct EpochMark {
     pub(crate) head: u64,
     /// The last offset of the new epoch that will not be pushed.
     pub(crate) dispatched: u64,
+    pub(crate) generation: Generation,
+}
+
+/// An epoch by the order in which the hub had them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Generation {
+    pub(crate) number: u64,
+    /// The last offset that was in the log before.
+    pub(crate) start: u64,
 }
 
 /// Events were dropped here.

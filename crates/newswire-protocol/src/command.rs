@@ -354,7 +354,8 @@ fn wrong(detail: impl Into<String>) -> Refusal {
     Refusal::because(ErrorCode::InvalidControlMessage, detail)
 }
 
-fn too_large(limits: &Limits) -> Refusal {
+/// The refusal of a frame that is too large to be read.
+pub fn too_large(limits: &Limits) -> Refusal {
     Refusal::because(
         ErrorCode::MessageTooLarge,
         format!("a command has at most {} bytes", limits.command_bytes),

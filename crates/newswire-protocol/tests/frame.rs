@@ -70,7 +70,7 @@ fn encode(sent: &Sent, mask: [u8; 4], out: &mut Vec<u8>) -> Item {
 }
 
 fn decode(pieces: &[&[u8]]) -> (Vec<Item>, Option<Violation>) {
-    let mut decoder = FrameDecoder::new(MAX);
+    let mut decoder = FrameDecoder::new(MAX, MAX);
     let mut items = Vec::new();
     for mut piece in pieces.iter().copied() {
         loop {

@@ -128,7 +128,7 @@ impl FeedBuilder {
                 dispatched: watch::Sender::new(dispatched),
                 started: Instant::now(),
                 all_metrics: self.metrics,
-                progress: Progress::new(),
+                progress: Progress::default(),
                 stopping: CancellationToken::new(),
                 tasks: TaskTracker::new(),
                 settings,
@@ -216,7 +216,7 @@ impl Feed {
             offset: durable,
         };
         let feed = FeedState {
-            moving: inner.progress.moving(durable, dispatched),
+            moving: inner.progress.moving(durable, dispatched, Instant::now()),
             dispatched,
             connections: inner.connections.open() as u64,
         };

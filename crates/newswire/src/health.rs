@@ -92,24 +92,55 @@ impl Health {
 }
 
 /// Watches the distance between what is durable and what was handed on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Progress {
-    seen: Mutex<(u64, Instant)>,
+    standstill: Mutex<Option<Standstill>>,
+}
+
+/// The hub is behind the log at this offset.
+#[derive(Clone, Copy, Debug)]
+struct Standstill {
+    dispatched: u64,
+    since: Instant,
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
-        Self { seen: Mutex::new((0, Instant::now())) }
-    }
-
     /// False once `dispatched` has stood still behind `durable` for [`STUCK_AFTER`].
     ///
     /// Called by whoever looks (health, metrics): the first look at a standstill starts its clock.
-    pub(crate) fn moving(&self, durable: u64, dispatched: u64) -> bool {
-        let mut seen = self.seen.lock();
-        if dispatched >= durable || dispatched != seen.0 {
-            *seen = (dispatched, Instant::now());
+    pub(crate) fn moving(&self, durable: u64, dispatched: u64, now: Instant) -> bool {
+        let mut standstill = self.standstill.lock();
+        *standstill = match *standstill {
+            _ if dispatched >= durable => None,
+            Some(known) if known.dispatched == dispatched => Some(known),
+            _ => Some(Standstill { dispatched, since: now }),
+        };
+        standstill.is_none_or(|known| now.duration_since(known.since) < STUCK_AFTER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_standstill_that_lasts_is_one() {
+        let (progress, start) = (Progress::default(), Instant::now());
+        let looks = [
+            (0, 5, 5, true),
+            // Behind for the first time, long after the last look.
+            (60, 6, 5, true),
+            (64, 9, 5, true),
+            (66, 9, 5, false),
+            (67, 9, 6, true),
+            (71, 9, 6, true),
+            (73, 9, 6, false),
+            (74, 9, 9, true),
+            (99, 10, 9, true),
+        ];
+        for (seconds, durable, dispatched, moving) in looks {
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(progress.moving(durable, dispatched, now), moving, "after {seconds} s");
         }
-        seen.1.elapsed() < STUCK_AFTER
     }
 }

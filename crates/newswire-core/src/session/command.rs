@@ -17,7 +17,7 @@ use crate::channel::ChannelPattern;
 use crate::config::Now;
 use crate::filter::Filter;
 use crate::hub::Hub;
-use crate::outbox::{Placed, PlacedKind, Told};
+use crate::outbox::{Generation, Placed, PlacedKind, Told};
 use crate::reader::{Loss, Losses, Reader, by_stretch};
 use crate::subscriptions::{Change, Set, Sub};
 use crate::view::LogView;
@@ -74,7 +74,7 @@ impl Session {
         let begin = self.begin(ask, &wanted, now, log);
         let mut hub = hub.lock();
         let (at, epoch) = (hub.dispatched(), hub.epoch());
-        self.renew_spans(epoch, hub.epoch_start());
+        self.renew_spans(hub.generation());
         let begun = self.begun(begin, &wanted, at, epoch, ask.sub.as_deref());
         let starts = begun.as_ref().filter(|begun| !begun.entries.is_empty()).map(|_| self.next_job);
         let changes = self.change_subs(ask, &wanted, starts, at, &mut hub);
@@ -102,7 +102,7 @@ impl Session {
         let sub = ask.sub.as_deref();
         let mut hub = hub.lock();
         let at = hub.dispatched();
-        self.renew_spans(hub.epoch(), hub.epoch_start());
+        self.renew_spans(hub.generation());
         let mut changes = Vec::new();
         for pattern in ask.channels.iter().filter_map(|name| ChannelPattern::parse(name)) {
             let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) else { break };
@@ -393,11 +393,11 @@ impl Session {
     }
 
     /// In a new epoch, what was live goes on behind its beginning.
-    pub(super) fn renew_spans(&mut self, epoch: Epoch, start: u64) {
-        if self.spans_epoch != epoch {
-            self.spans_epoch = epoch;
+    pub(super) fn renew_spans(&mut self, generation: Generation) {
+        if self.spans_generation < generation.number {
+            self.spans_generation = generation.number;
             self.spans.retain(|span| span.to == u64::MAX);
-            self.spans.iter_mut().for_each(|span| span.from = start);
+            self.spans.iter_mut().for_each(|span| span.from = generation.start);
         }
     }
 

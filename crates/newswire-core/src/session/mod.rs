@@ -13,7 +13,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use newswire_protocol::command::{Command, CommandFrame, CommandId, Subscribe, parse_command};
+use newswire_protocol::command::{Command, CommandFrame, CommandId, Subscribe, parse_command, too_large};
 use newswire_protocol::frame::{Opcode, encode_control};
 use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Refusal, reply};
 use parking_lot::Mutex;
@@ -85,8 +85,9 @@ pub struct Session {
     jobs: Vec<Job>,
     /// When which patterns of a set were live beside a replay that overlaps them.
     spans: Vec<Span>,
-    /// The epoch of their offsets: the hub's, once a command was handled in it.
-    spans_epoch: Epoch,
+    /// The epoch of their offsets, by number: the hub's, once a command was handled in it; and that of the stream.
+    spans_generation: u64,
+    generation: u64,
     next_job: u64,
     /// The job whose turn it is.
     turn: usize,
@@ -167,7 +168,8 @@ impl Session {
             lag: None,
             jobs: Vec::new(),
             spans: Vec::new(),
-            spans_epoch: hub.epoch(),
+            spans_generation: hub.generation().number,
+            generation: hub.generation().number,
             next_job: 1,
             turn: 0,
             asked: None,
@@ -198,6 +200,11 @@ impl Session {
         !self.replies.is_full()
             && self.publishing.len() < self.config.max_publishes
             && self.answers - self.answered < MAX_PENDING_ANSWERS as u64
+    }
+
+    /// Answers a message that was too long to be kept.
+    pub fn handle_too_long(&mut self) {
+        self.refuse(None, &too_large(&self.config.limits));
     }
 
     /// Answers a binary message, of which nothing was read: the wire speaks text.
@@ -312,7 +319,7 @@ impl Session {
     /// The answer to [`Output::Read`].
     pub fn on_page(&mut self, page: Page) {
         let Some(asked) = self.asked.take() else { return };
-        if asked.epoch != self.epoch || self.spans_epoch != self.epoch {
+        if asked.epoch != self.epoch || self.spans_generation != self.generation {
             return;
         }
         if page.epoch != self.epoch {

@@ -173,7 +173,8 @@ impl Session {
         self.epoch = mark.epoch;
         self.awaits_epoch = false;
         self.wish = None;
-        self.renew_spans(mark.epoch, mark.dispatched);
+        self.generation = mark.generation.number;
+        self.renew_spans(mark.generation);
         let oldest = mark.head.saturating_sub(1);
         let mut gaps: BTreeMap<(u8, u64), BTreeSet<String>> = BTreeMap::new();
         for ((slot, pattern), sub) in self.subs_at_front() {

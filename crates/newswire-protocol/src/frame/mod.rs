@@ -17,6 +17,11 @@ use crate::codes::CloseCode;
 pub enum Item {
     /// A text message, put together from its fragments.
     Text(String),
+    /// A text message, whole UTF-8, of more bytes than are kept: only its length is known.
+    TooLong {
+        /// Bytes of the message.
+        bytes: usize,
+    },
     /// A binary message, which nobody here reads: only its length is kept.
     Binary {
         /// Bytes of the message.
@@ -44,6 +49,8 @@ pub struct Violation {
 #[derive(Debug)]
 pub struct FrameDecoder {
     max_message: usize,
+    /// Bytes of a text message beyond which it is checked but not kept.
+    max_kept: usize,
     state: State,
     header: [u8; MAX_CLIENT_HEADER],
     header_len: u8,
@@ -102,10 +109,12 @@ pub const MAX_CONTROL_BYTES: usize = 125;
 pub const MAX_SERVER_HEADER: usize = 10;
 
 impl FrameDecoder {
-    /// A decoder at the start of a connection; a message over `max_message` bytes is a violation.
-    pub fn new(max_message: usize) -> Self {
+    /// A decoder at the start of a connection; a message over `max_message` bytes is a violation, and of a text over
+    /// `max_kept` bytes only the length is told: nobody can make the server hold what it will not read.
+    pub fn new(max_message: usize, max_kept: usize) -> Self {
         Self {
             max_message,
+            max_kept,
             state: State::Header,
             header: [0; MAX_CLIENT_HEADER],
             header_len: 0,
@@ -125,7 +134,7 @@ impl FrameDecoder {
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Item>, Violation> {
         let outcome = self.advance(input);
         if outcome.is_err() || matches!(outcome, Ok(Some(Item::Close(_)))) {
-            *self = Self::new(self.max_message);
+            *self = Self::new(self.max_message, self.max_kept);
             self.state = State::Ended;
         }
         outcome
@@ -265,11 +274,16 @@ impl FrameDecoder {
         frame.left -= chunk.len();
         if frame.opcode.is_control() {
             append_unmasked(&mut self.control, chunk, &mut frame.mask);
-        } else if self.message.is_some_and(|message| message.text) {
+        } else if let Some(Message { text: true, bytes }) = self.message {
             append_unmasked(&mut self.data, chunk, &mut frame.mask);
+            let kept = bytes <= self.max_kept;
             // A whole message in one piece is checked when it becomes a string.
-            if frame.left > 0 || !frame.last {
+            if frame.left > 0 || !frame.last || !kept {
                 self.check_text()?;
+            }
+            if !kept {
+                self.data.drain(..self.checked);
+                self.checked = 0;
             }
         }
         Ok(())
@@ -297,6 +311,13 @@ impl FrameDecoder {
                 let bytes = std::mem::take(&mut self.data);
                 self.checked = 0;
                 match self.message.take() {
+                    Some(Message { text: true, bytes: length }) if length > self.max_kept => {
+                        if bytes.is_empty() {
+                            Ok(Some(Item::TooLong { bytes: length }))
+                        } else {
+                            Err(NOT_UTF8)
+                        }
+                    }
                     Some(Message { text: true, .. }) => {
                         String::from_utf8(bytes).map(|text| Some(Item::Text(text))).map_err(|_| NOT_UTF8)
                     }

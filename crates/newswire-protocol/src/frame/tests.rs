@@ -22,7 +22,7 @@ fn frame(first: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn decode_all(max: usize, mut input: &[u8]) -> (Vec<Item>, Option<Violation>) {
-    let mut decoder = FrameDecoder::new(max);
+    let mut decoder = FrameDecoder::new(max, max);
     let mut items = Vec::new();
     loop {
         match decoder.decode(&mut input) {
@@ -68,7 +68,7 @@ fn fragments_with_a_ping_between_them() {
         Item::Pong(vec![]),
     ];
     for chunk in 1..input.len() {
-        let mut decoder = FrameDecoder::new(1000);
+        let mut decoder = FrameDecoder::new(1000, 1000);
         let mut items = Vec::new();
         for mut piece in input.chunks(chunk) {
             while let Some(item) = decoder.decode(&mut piece).unwrap() {
@@ -155,14 +155,14 @@ fn closes_carry_valid_codes() {
 
 #[test]
 fn behind_a_violation_everything_is_dropped() {
-    let mut decoder = FrameDecoder::new(1000);
+    let mut decoder = FrameDecoder::new(1000, 1000);
     assert!(decoder.decode(&mut &frame(0x83, b"")[..]).is_err());
     assert_eq!(decoder.decode(&mut &frame(0x81, b"a")[..]), Ok(None));
 }
 
 #[test]
 fn nothing_stays_on_the_heap_between_messages() {
-    let mut decoder = FrameDecoder::new(1 << 20);
+    let mut decoder = FrameDecoder::new(1 << 20, 1 << 20);
     let big = [b'a'; 100_000];
     for input in [frame(0x81, &big), frame(0x01, &big), frame(0x80, &big), frame(0x89, b"ping")] {
         for mut piece in input.chunks(1000) {
@@ -175,7 +175,7 @@ fn nothing_stays_on_the_heap_between_messages() {
 
 #[test]
 fn an_announced_length_reserves_nothing() {
-    let mut decoder = FrameDecoder::new(1 << 20);
+    let mut decoder = FrameDecoder::new(1 << 20, 1 << 20);
     let header = &frame(0x81, &[b'a'; 1 << 20])[..20];
     assert_eq!(decoder.decode(&mut &header[..]), Ok(None));
     assert!(decoder.data.capacity() < 100);
@@ -202,4 +202,32 @@ fn server_frames() {
     out.clear();
     encode_text(&mut out, b"hi");
     assert_eq!(out, [0x81, 2, b'h', b'i']);
+}
+
+#[test]
+fn a_text_that_nobody_will_read_is_checked_and_not_kept() {
+    let frame = |fin: u8, opcode: u8, body: &[u8]| {
+        let mut frame = vec![fin << 7 | opcode, 0x80 | 126];
+        frame.extend_from_slice(&u16::try_from(body.len()).unwrap().to_be_bytes());
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(body);
+        frame
+    };
+    let half = "é".repeat(300);
+    let mut decoder = FrameDecoder::new(1 << 20, 1_000);
+    let first = frame(0, 1, half.as_bytes());
+    let (last, rest) = (frame(1, 0, half.as_bytes()), frame(1, 1, &[b'x'; 130]));
+    let bytes = [first, last, rest].concat();
+    let mut items = Vec::new();
+    for piece in bytes.chunks(7) {
+        let mut input = piece;
+        while !input.is_empty() {
+            items.extend(decoder.decode(&mut input).unwrap());
+        }
+        assert!(decoder.data.capacity() <= 2_048, "{} bytes are held", decoder.data.capacity());
+    }
+    assert_eq!(items, [Item::TooLong { bytes: 1_200 }, Item::Text("x".repeat(130))]);
+    let mut broken = &frame(1, 1, &[&[b'x'; 1_100][..], &[0xc3]].concat())[..];
+    let outcome = FrameDecoder::new(1 << 20, 1_000).decode(&mut broken);
+    assert_eq!(outcome.unwrap_err().close, CloseCode::NotUtf8);
 }

@@ -107,13 +107,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn open(feed: Feed, principal: Principal, stream: S, input: Bytes, place: Place) -> Self {
         let jitter = 0.9 + 0.2 * fastrand::f64();
         let config = feed.inner.session_config.clone();
+        let limits = config.limits;
         let session = Session::open(&feed.inner.hub, config, principal.clone(), jitter, now(&feed));
         Self {
             stream,
             place,
             principal,
             session,
-            decoder: FrameDecoder::new(MAX_FRAME_BYTES),
+            decoder: FrameDecoder::new(MAX_FRAME_BYTES, limits.event_bytes.max(limits.command_bytes)),
             input,
             held: None,
             outgoing: Outgoing::default(),
@@ -257,6 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.handle(&frame);
                 }
             }
+            Item::TooLong { .. } => self.session.handle_too_long(),
             Item::Binary { .. } => self.session.handle_binary(),
             Item::Ping(body) => self.session.on_peer_ping(&body),
             Item::Pong(_) => {}
