@@ -1,5 +1,6 @@
 //! Random work on a disk that loses, reorders and tears what was not synced, that fills up and fails, compared with a
 //! naive model. And the proof that the comparison can fail: without syncs it does.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

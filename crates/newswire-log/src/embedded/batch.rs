@@ -112,3 +112,88 @@ pub(crate) fn verify_body<'a>(
     }
     at == body.len() && records_checksum == header.records_checksum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dedup::Dedup;
+    use newswire_protocol::Epoch;
+    use proptest::prelude::*;
+
+    fn salt() -> Salt {
+        Salt::new(Epoch::from_bytes([3; 16]), 7)
+    }
+
+    fn sample() -> Vec<u8> {
+        let facts = BatchFacts {
+            first_offset: 5,
+            appended_at: UnixMicros(9),
+            durable: Position { sequence: 7, byte: 128 },
+        };
+        let dedup = Dedup { key: [1; 16], fingerprint: [2; 16] };
+        let mut out = Vec::new();
+        encode(&mut out, salt(), &facts, |out, note| {
+            note(record::encode(out, salt(), 5, UnixMicros(9), Some(&dedup), b"meta", b"frame"));
+            note(record::encode(out, salt(), 8, UnixMicros(9), None, b"", b"second frame"));
+        });
+        out
+    }
+
+    fn read(bytes: &[u8], salt: Salt) -> Option<Vec<(u64, Vec<u8>)>> {
+        let header = decode_header(bytes, salt)?;
+        let body = bytes.get(BATCH_HEADER_BYTES..BATCH_HEADER_BYTES + header.body_len)?;
+        let mut found = Vec::new();
+        verify_body(&header, body, salt, |_, record| found.push((record.offset, record.frame.to_vec())))
+            .then_some(found)
+    }
+
+    #[test]
+    fn a_batch_reads_back_and_no_damaged_one_does() {
+        let bytes = sample();
+        assert_eq!(read(&bytes, salt()), Some(vec![(5, b"frame".to_vec()), (8, b"second frame".to_vec())]));
+        for len in 0..bytes.len() {
+            assert_eq!(read(&bytes[..len], salt()), None, "cut at {len}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read(&flipped, salt()), None, "flipped bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_another_segment_or_epoch_does_not_pass() {
+        assert_eq!(read(&sample(), Salt::new(Epoch::from_bytes([3; 16]), 8)), None);
+        assert_eq!(read(&sample(), Salt::new(Epoch::from_bytes([4; 16]), 7)), None);
+    }
+
+    #[test]
+    fn a_record_moved_to_another_batch_does_not_pass() {
+        let bytes = sample();
+        let facts = BatchFacts { first_offset: 5, appended_at: UnixMicros(9), durable: Position::default() };
+        let mut other = Vec::new();
+        encode(&mut other, salt(), &facts, |out, note| {
+            note(record::encode(out, salt(), 5, UnixMicros(9), None, b"metas", &[b'f'; 36]));
+            note(record::encode(out, salt(), 8, UnixMicros(9), None, b"", b"second frame"));
+        });
+        assert_eq!(other.len(), bytes.len());
+        let first = BATCH_HEADER_BYTES..BATCH_HEADER_BYTES + 73;
+        let mut mixed = bytes;
+        mixed[first.clone()].copy_from_slice(&other[first]);
+        assert_eq!(read(&mixed, salt()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), fix in any::<bool>()) {
+            if fix && bytes.len() >= BATCH_HEADER_BYTES {
+                // A header that verifies, over whatever lengths and counts.
+                bytes[..4].copy_from_slice(&super::super::format::BATCH_MAGIC.to_le_bytes());
+                let checksum = salt().checksum(&bytes[..BATCH_HEADER_BYTES - 4]);
+                bytes[BATCH_HEADER_BYTES - 4..BATCH_HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+            }
+            prop_assert_eq!(read(&bytes, salt()), None);
+            crate::testing::read_log_bytes(&bytes);
+        }
+    }
+}

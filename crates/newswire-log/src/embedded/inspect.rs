@@ -92,7 +92,7 @@ impl fmt::Display for SegmentReport {
         match self.state {
             SegmentState::Damaged { byte } => write!(f, "damaged at byte {byte}")?,
             SegmentState::UnfinishedTail { byte, bytes } => {
-                write!(f, "{bytes} bytes unfinished from byte {byte}")?
+                write!(f, "{bytes} bytes unfinished from byte {byte}")?;
             }
             whole => f.write_str(whole.name())?,
         }
@@ -287,4 +287,42 @@ fn inspect_ids(disk: &dyn Disk, dir: &Path, names: &[String], report: &mut Repor
         }
     }
     Ok(())
+}
+
+/// Reads bytes as each of the log's shapes, the checksums made to fit so that the fields behind them are reached. For
+/// fuzzing: it must return.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn read_anything(bytes: &[u8]) {
+    use super::format::{FORMAT_VERSION, IDS_MAGIC, INDEX_MAGIC, MANIFEST_MAGIC, Salt, put_checksum};
+    use newswire_protocol::{Epoch, UnixMicros};
+
+    let (sequence, epoch) = (1, Epoch::from_bytes([0; 16]));
+    let salt = Salt::new(epoch, sequence);
+    for magic in [MANIFEST_MAGIC, IDS_MAGIC, INDEX_MAGIC] {
+        let mut file = magic.to_vec();
+        file.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        file.extend_from_slice(bytes);
+        put_checksum(&mut file, 0);
+        let _ = Manifest::decode(&file);
+        let _ = ids::decode(&file);
+    }
+    let _ = SegmentHeader::decode(bytes);
+    let _ = super::postings::decode(bytes, bytes.len() as u32);
+    let mut record = Vec::new();
+    super::record::encode(&mut record, salt, 1, UnixMicros(1), None, bytes, bytes);
+    if let Some(record) = super::record::decode(&record, salt) {
+        let _ = newswire_core::MetaView::decode(record.meta);
+    }
+    let disk = crate::testing::FaultDisk::new();
+    let header =
+        SegmentHeader { epoch, sequence, base_offset: 1, created_at: UnixMicros(0), previous_len: 0 };
+    if let Ok(file) = disk.open(Path::new("/fuzzed"), OpenMode::Create) {
+        let _ = file.write_at(&header.encode(), 0).and_then(|()| file.write_at(bytes, 128));
+        let len = 128 + bytes.len() as u64;
+        let _ = scan(file.as_ref(), &header, len, &mut |_, _| {});
+    }
+    if let Ok(file) = disk.open(Path::new("/fuzzed.idx"), OpenMode::Create) {
+        let _ = file.write_at(bytes, 0);
+        let _ = index_file::verify(file.as_ref(), &header);
+    }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use newswire_core::{ChannelPattern, Clause, Key, Selector, SelectorEntry};
+use newswire_protocol::Scalar;
 use parking_lot::Mutex;
 
 use super::format::key_hash;
@@ -36,8 +37,11 @@ pub(crate) enum Plan {
 /// Plans for sealed segments, by segment and selector: the pages of one replay plan a segment once.
 pub(crate) struct PlanCache {
     /// The selector is kept, so that its address stays its own.
-    plans: Mutex<Lru<(u64, usize), (Arc<Selector>, Plan)>>,
+    plans: Mutex<Lru<PlanKey, (Arc<Selector>, Plan)>>,
 }
+
+/// A segment's sequence, and a selector's address.
+type PlanKey = (u64, usize);
 
 impl PlanCache {
     pub(crate) fn new() -> Self {
@@ -192,7 +196,7 @@ fn options(summary: &Summary, entry: &SelectorEntry) -> Option<Vec<AnyOf>> {
 
 /// The indexed keys of a clause; `None` if it is not indexed.
 fn clause_keys(summary: &Summary, clause: &Clause) -> Option<AnyOf> {
-    let values = clause.values.iter().map(|value| value.as_bytes());
+    let values = clause.values.iter().map(Scalar::as_bytes);
     let keys = match clause.key {
         Key::Agent => values.map(|value| key_hash(TAG_AGENT, value)).collect(),
         Key::Project => values.map(|value| key_hash(TAG_PROJECT, value)).collect(),

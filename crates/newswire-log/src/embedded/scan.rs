@@ -8,7 +8,7 @@ use newswire_protocol::UnixMicros;
 use super::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use super::disk::DiskFile;
 use super::format::{BATCH_MAGIC, MAX_RECORD_BYTES};
-use super::record::Record;
+use super::record::{RECORD_HEAD_BYTES, Record};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 
 const WINDOW_BYTES: usize = 1 << 20;
@@ -96,10 +96,11 @@ pub(crate) fn scan(
         }
         let body_at = scanned.end + BATCH_HEADER_BYTES as u64;
         let body = window.get(body_at, batch.body_len)?;
-        let mut records = Vec::with_capacity((batch.count as usize).min(batch.body_len));
+        // The count is not verified yet; the body is what there is.
+        let mut records = Vec::with_capacity((batch.count as usize).min(body.len() / RECORD_HEAD_BYTES));
         let whole = body.len() == batch.body_len
             && batch::verify_body(&batch, body, header.salt(), |at, record| {
-                records.push((at as u64, record))
+                records.push((at as u64, record));
             });
         if !whole {
             break;

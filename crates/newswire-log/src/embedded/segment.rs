@@ -77,3 +77,45 @@ impl SegmentHeader {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_reads_back_and_no_damaged_one_does() {
+        let header = SegmentHeader {
+            epoch: Epoch::from_bytes([9; 16]),
+            sequence: 3,
+            base_offset: 77,
+            created_at: UnixMicros(5),
+            previous_len: 4096,
+        };
+        let bytes = header.encode();
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+        for len in 0..bytes.len() {
+            assert_eq!(SegmentHeader::decode(&bytes[..len]), Err(HeaderFault::Damaged));
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SegmentHeader::decode(&flipped), Err(HeaderFault::Damaged));
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let header = SegmentHeader {
+            epoch: Epoch::from_bytes([9; 16]),
+            sequence: 1,
+            base_offset: 1,
+            created_at: UnixMicros(5),
+            previous_len: 0,
+        };
+        let mut bytes = header.encode();
+        bytes[8] = 2;
+        let checksum = crc32c::crc32c(&bytes[..CHECKED_BYTES]);
+        bytes[CHECKED_BYTES..CHECKED_BYTES + 4].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Version(2)));
+    }
+}

@@ -208,12 +208,12 @@ impl Kept {
         let start = self.batches.partition_point(|batch| batch.last() < bounds.first);
         let end = self.batches.partition_point(|batch| batch.first() <= bounds.last);
         let meant = self.batches.range(start..end.max(start));
-        let examine = |batch: &Arc<Batch>| page.examine(batch) && page.scan(batch.frames().len() as u64);
-        // The closure stops the iteration once the page is full.
-        let _ = match direction {
-            Direction::Forward => meant.map(examine).all(|go_on| go_on),
-            Direction::Backward => meant.rev().map(examine).all(|go_on| go_on),
-        };
+        let mut goes_on = |batch: &&Arc<Batch>| page.examine(batch) && page.scan(batch.frames().len() as u64);
+        // Stops at the batch that fills the page.
+        match direction {
+            Direction::Forward => drop(meant.take_while(&mut goes_on).count()),
+            Direction::Backward => drop(meant.rev().take_while(&mut goes_on).count()),
+        }
     }
 
     fn add(&mut self, batch: &Arc<Batch>) {

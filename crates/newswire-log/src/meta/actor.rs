@@ -143,7 +143,7 @@ fn sweep(backend: &mut dyn Backend, clock: &dyn Clock) -> Vec<Change> {
 impl MetaActor {
     /// Removes what is expired now; also done by itself, periodically.
     pub(crate) fn sweep(&self) -> Answer<usize> {
-        self.call(true, |rules| rules.sweep())
+        self.call(true, |rules: &mut Rules<'_>| rules.sweep())
     }
 }
 

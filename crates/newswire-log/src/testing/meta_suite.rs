@@ -10,7 +10,8 @@ use super::events::wait;
 use crate::clock::ManualClock;
 use crate::meta::{Change, Expect, MAX_KEY_BYTES, Meta, MetaError, WATCH_QUEUE, WatchEnded};
 
-type Make<'a> = &'a dyn Fn(&Arc<ManualClock>) -> Box<dyn Meta>;
+/// Makes a fresh, empty store.
+pub type Make<'a> = &'a dyn Fn(&Arc<ManualClock>) -> Box<dyn Meta>;
 
 /// Runs every check, each on a fresh store that `make` returns.
 ///

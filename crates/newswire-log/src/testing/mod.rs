@@ -10,3 +10,8 @@ pub mod meta_suite;
 
 pub use counting_disk::CountingDisk;
 pub use fault_disk::{CrashMode, FaultDisk};
+
+/// Reads bytes as every shape the log stores, as a fuzz target does: whatever they are, it must return.
+pub fn read_log_bytes(bytes: &[u8]) {
+    crate::embedded::inspect::read_anything(bytes);
+}
