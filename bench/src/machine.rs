@@ -16,6 +16,12 @@ pub fn describe() -> String {
     format!("{cpu}, {cores} cores, {memory} memory, Linux {}", kernel.trim())
 }
 
+/// The load average of the last minute: figures of a busy machine say little.
+pub fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_ascii_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
 /// How many files this process may open.
 pub fn open_files_limit() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();

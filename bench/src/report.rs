@@ -18,6 +18,8 @@ struct Figure {
 /// Everything measured in one run.
 pub struct Report {
     figures: Vec<Figure>,
+    /// What else the machine had to do when this began.
+    load_before: String,
 }
 
 impl Default for Report {
@@ -29,7 +31,7 @@ impl Default for Report {
 impl Report {
     /// An empty report.
     pub fn new() -> Self {
-        Self { figures: Vec::new() }
+        Self { figures: Vec::new(), load_before: machine::load() }
     }
 
     /// Adds a figure and prints it at once, because a later measurement may fail.
@@ -60,7 +62,12 @@ impl Report {
             .iter()
             .map(|figure| json!({"name": figure.name, "value": figure.value, "unit": figure.unit, "note": figure.note}))
             .collect();
-        let report = json!({"machine": machine::describe(), "command": command(), "figures": figures});
+        let report = json!({
+            "machine": machine::describe(),
+            "load_before": self.load_before,
+            "command": command(),
+            "figures": figures,
+        });
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join("latest.md"), format!("`{}`\n\n{}", command(), self.table()))?;
         let path = dir.join("latest.json");
