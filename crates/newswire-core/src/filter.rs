@@ -75,8 +75,8 @@ impl Clause {
         Self { key, values: values.into(), prefixes: prefixes.into() }
     }
 
-    /// Whether the event has an accepted value.
-    pub fn matches(&self, event: &EventView<'_>) -> bool {
+    /// Whether the event, whose payload `fields` reads, has an accepted value.
+    pub(crate) fn matches(&self, event: &EventView<'_>, fields: &PayloadFields<'_>) -> bool {
         match &self.key {
             Key::EventType => {
                 self.has_text(event.event_type)
@@ -88,8 +88,7 @@ impl Clause {
             Key::CorrelationId => event.correlation_id().is_some_and(|text| self.has_text(text)),
             Key::CausationId => event.causation_id().is_some_and(|text| self.has_text(text)),
             Key::Payload(name) => {
-                !self.values.is_empty()
-                    && payload_scalar(event.payload(), name).is_some_and(|value| self.has(value.as_bytes()))
+                !self.values.is_empty() && fields.has(name, |value| self.has(value))
             }
         }
     }
@@ -135,7 +134,12 @@ impl Filter {
 
     /// Whether the event passes.
     pub fn matches(&self, event: &EventView<'_>) -> bool {
-        self.clauses.iter().all(|clause| clause.matches(event))
+        self.matches_with(event, &PayloadFields::of(event))
+    }
+
+    /// [`Filter::matches`] for an event of which several filters ask.
+    pub(crate) fn matches_with(&self, event: &EventView<'_>, fields: &PayloadFields<'_>) -> bool {
+        self.clauses.iter().all(|clause| clause.matches(event, fields))
     }
 
     /// The clauses, the most selective key first: for whoever plans how to find matching events without looking at

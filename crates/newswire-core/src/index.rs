@@ -103,6 +103,7 @@ impl Index {
             self.clock += 1;
             let mut scan = Scan {
                 event,
+                fields: Rc::new(PayloadFields::of(&event)),
                 index,
                 clock: self.clock,
                 groups: &mut self.groups,
@@ -168,6 +169,8 @@ impl Index {
 /// One event on its way through the index.
 struct Scan<'a> {
     event: EventView<'a>,
+    /// Shared by all filters that ask for a key of the payload.
+    fields: Rc<PayloadFields<'a>>,
     index: u32,
     clock: u64,
     groups: &'a mut Slab<Group>,
@@ -183,7 +186,7 @@ impl Scan<'_> {
                 continue;
             }
             *self.evaluated += 1;
-            if admits(group.predicate.rule, &group.predicate.filter, &self.event) {
+            if admits(group.predicate.rule, &group.predicate.filter, &self.event, &self.fields) {
                 if group.picks.is_empty() {
                     self.touched.push(id);
                 }
@@ -288,30 +291,29 @@ impl Node {
             }
         }
         self.type_prefixes.each(event.event_type, |ids| scan.offer(ids));
-        self.visit_payload(scan);
+        if !self.payload.is_empty() {
+            self.visit_payload(scan);
+        }
     }
 
-    /// Looks at the payload once, however many keys are asked for.
     fn visit_payload(&self, scan: &mut Scan<'_>) {
-        let payload = scan.event.payload();
-        if self.payload.len() <= 1 {
+        let fields = Rc::clone(&scan.fields);
+        if self.payload.len() == 1 {
             for (key, table) in &self.payload {
-                if let Some(ids) = payload_scalar(payload, key).and_then(|value| table.get(value.as_bytes()))
-                {
-                    scan.offer(ids);
-                }
+                fields.has(key, |value| {
+                    table.get(value).is_some_and(|ids| {
+                        scan.offer(ids);
+                        true
+                    })
+                });
             }
             return;
         }
-        // The payload was checked to be JSON when it was published; in what is not, nothing is found.
-        let _ = json::members(payload, |key, raw| {
-            if let Some(table) = key.unescape().and_then(|key| self.payload.get(&*key))
-                && let Some(value) = newswire_protocol::Scalar::from_raw_json(raw)
-                && let Some(ids) = table.get(value.as_bytes())
-            {
+        for (key, value) in fields.table() {
+            if let Some(ids) = self.payload.get(&**key).and_then(|table| table.get(value.as_bytes())) {
                 scan.offer(ids);
             }
-        });
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod channel;
 pub mod config;
 pub mod event;
+mod fields;
 pub mod filter;
 pub mod heartbeat;
 pub mod hub;

@@ -44,8 +44,13 @@ impl SelectorEntry {
 
 /// What one subscription asks of an event of its channels: the filter, and that the event exists for the reader.
 /// The one place where a row rule meets a filter; live dispatch, replay and history all come through here.
-pub(crate) fn admits(rule: RowRule, filter: &Filter, event: &EventView<'_>) -> bool {
-    filter.matches(event) && rule.allows(event)
+pub(crate) fn admits(
+    rule: RowRule,
+    filter: &Filter,
+    event: &EventView<'_>,
+    fields: &PayloadFields<'_>,
+) -> bool {
+    filter.matches_with(event, fields) && rule.allows(event)
 }
 
 impl Selector {
@@ -80,7 +85,9 @@ impl Selector {
     /// Whether the event is wanted and exists for the principal.
     pub fn matches(&self, event: &EventView<'_>) -> bool {
         self.entries_for(event.channel)
-            .any(|entry| event.offset > entry.after && admits(self.principal.row_rule, &entry.filter, event))
+            .any(|entry| {
+                event.offset > entry.after && admits(self.principal.row_rule, &entry.filter, event, &fields)
+            })
     }
 
     /// The lower bound of what is wanted of a channel: the least `after` of its entries; `None` if nothing is.

@@ -55,7 +55,7 @@ impl Filter {
             None => event.event_type == *wanted,
         };
         self.agents.as_ref().is_none_or(|agents| agents.contains(&event.agent))
-            && self.types.as_ref().is_none_or(|types| types.iter().any(|wanted| of_type(&wanted)))
+            && self.types.as_ref().is_none_or(|types| types.iter().any(of_type))
             && self.number.is_none_or(|number| number == event.number)
     }
 }
@@ -193,7 +193,7 @@ impl Client {
         rejected: bool,
         seed: CommandSeed,
     ) {
-        let filter = (seed.filter % 3 != 0).then(|| Filter::of(seed.filter / 3));
+        let filter = (!seed.filter.is_multiple_of(3)).then(|| Filter::of(seed.filter / 3));
         let era = world.era();
         let dispatched = world.hub.lock().dispatched();
         let tail = newswire_core::LogView::tail(world);
@@ -207,17 +207,9 @@ impl Client {
             6 => Start::History(u64::from(seed.amount % 6)),
             _ => Start::History(1_000),
         };
-        self.subscribe_from(
-            world,
-            sub,
-            channels,
-            rejected,
-            filter,
-            start,
-            (epoch_given % 4 != 0)
-                .then_some(())
-                .map(|()| if epoch_given == 1 { Epoch::from_bytes([99; 16]) } else { era.id }),
-        );
+        let epoch = if epoch_given == 1 { Epoch::from_bytes([99; 16]) } else { era.id };
+        let given = (!epoch_given.is_multiple_of(4)).then_some(epoch);
+        self.subscribe_from(world, sub, channels, rejected, filter, start, given);
     }
 
     #[expect(clippy::too_many_arguments, reason = "a command has that many fields")]

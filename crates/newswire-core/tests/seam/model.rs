@@ -117,6 +117,15 @@ pub fn check(client: &Client, world: &World, settled: bool) -> Verdict {
         ensure!(open.is_none(), "a replay never caught up: {open:?}");
         walk.chapter.until = Some(world.hub.lock().dispatched());
     }
+    // Commands whose answers are still to come hold from their places on all the same.
+    for command in client.commands[walk.answers..].iter().filter(|command| command.era == walk.era) {
+        if let What::Subscribe { channels, .. } | What::Unsubscribe { channels } = &command.what {
+            for channel in channels {
+                walk.chapter.end((command.sub, channel), command.at, usize::MAX);
+            }
+        }
+    }
+    walk.chapter.cut = walk.era + 1 < world.eras.len();
     walk.chapter.check(client)
 }
 
