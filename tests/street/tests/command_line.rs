@@ -132,6 +132,48 @@ async fn an_interrupted_publish_resumes_without_doubling() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publish_goes_on_through_a_kill_of_the_server() {
+    const COUNT: u64 = 20_000;
+    let mut server = Server::start();
+    let file = file_of(&server, "long.jsonl", &tasks(COUNT));
+    let mut publish = clients::start(&["publish", &file, "--url", &url(&server)]);
+    for stored in [300, 3000] {
+        let http = server.http();
+        eventually("publishing has come so far", || async {
+            (http.get("/events?limit=1").await.json()["offset"].as_u64()? >= stored).then_some(())
+        })
+        .await;
+        tokio::task::block_in_place(|| server.restart());
+    }
+    let status = tokio::task::block_in_place(|| publish.wait());
+    assert!(status.success(), "{:?}", publish.errors());
+    let log = server.http().history("channels=tasks").await;
+    assert_eq!(numbers(&log), (0..COUNT).collect::<Vec<_>>(), "every line once, in order");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_goes_through_publish_and_tail_unchanged() {
+    let Some(lines) = newswire_street_tests::data::recorded() else { return };
+    let server = Server::start();
+    let tail = clients::start(&["tail", "*", "--json", "--after", "0", "--url", &url(&server)]);
+    let zipped = server.home().join("recorded.jsonl.gz");
+    let mut gzip = GzEncoder::new(std::fs::File::create(&zipped).unwrap(), Compression::fast());
+    gzip.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+    gzip.finish().unwrap();
+    let output = clients::run(&["publish", zipped.to_str().unwrap(), "--url", &url(&server)]);
+    assert!(output.status.success(), "{}", said(&output));
+    let printed = tail.wait_for_lines(lines.len()).await;
+    assert_eq!(printed.len(), lines.len());
+    for (printed, line) in printed.iter().zip(&lines) {
+        let (printed, line): (Value, Value) =
+            (serde_json::from_str(printed).unwrap(), serde_json::from_str(line).unwrap());
+        for field in ["channel", "event_type", "timestamp", "payload"] {
+            assert_eq!(printed[field], line[field], "{field} of {printed}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tail_prints_every_event_once_through_kills_of_the_server() {
     let mut server = Server::start();
     let tail = clients::start(&["tail", "*", "--json", "--after", "0", "--url", &url(&server)]);

@@ -686,10 +686,12 @@ async fn a_server_that_stops_says_when_to_come_back() {
         sockets.push(socket);
     }
     publish_tasks(&server, 5).await;
+    for socket in &mut sockets {
+        assert_eq!(offsets(&socket.events(5).await), [1, 2, 3, 4, 5]);
+    }
     let endings = tokio::spawn(async move {
         let mut endings = Vec::new();
         for mut socket in sockets {
-            assert_eq!(offsets(&socket.events(5).await), [1, 2, 3, 4, 5]);
             endings.push(socket.ending().await);
         }
         endings
