@@ -64,7 +64,7 @@ impl Batch {
         let entry = &self.entries[index];
         let frame = &self.frames[self.frame_range(index)];
         let meta_start = index.checked_sub(1).map_or(0, |before| self.entries[before].meta_end as usize);
-        let meta = MetaView::decode(&self.metas[meta_start..entry.meta_end as usize])
+        let meta = MetaView::checked_before(&self.metas[meta_start..entry.meta_end as usize])
             .expect("heads were checked when the batch was built");
         EventView {
             offset: entry.offset,

@@ -47,3 +47,45 @@ impl<'a> PayloadFields<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use newswire_protocol::{Draft, Limits, UnixMicros};
+
+    use super::*;
+    use crate::event::{Batch, BatchBuilder};
+    use crate::meta::EventHead;
+
+    fn batch(payload: &str) -> Arc<Batch> {
+        let event = format!(r#"{{"channel":"tasks","event_type":"t","payload":{payload}}}"#);
+        let draft = Draft::parse(&event, &Limits::default()).unwrap();
+        let encoded = draft.encode("id", UnixMicros(1));
+        let mut builder = BatchBuilder::new();
+        builder.push_encoded(1, UnixMicros(1), &EventHead::of(&draft, &encoded), &encoded);
+        Arc::new(builder.finish())
+    }
+
+    #[test]
+    fn every_question_gets_the_answer_of_a_single_look_up() {
+        let payload = r#"{"b":1.0,"a":"x","\u0063":true,"n":null,"o":{"a":"y"},"l":[1],"":2}"#;
+        let batch = batch(payload);
+        let keys = ["a", "b", "c", "n", "o", "l", "", "missing"];
+        for first in keys {
+            let fields = PayloadFields::of(&batch.get(0));
+            // The first question looks up, the others ask the table.
+            for key in std::iter::once(first).chain(keys) {
+                let expected = payload_scalar(payload, key);
+                let mut found = None;
+                let has = fields.has(key, |value| {
+                    found = Some(value.to_vec());
+                    true
+                });
+                assert_eq!(has, expected.is_some(), "{key:?} after {first:?}");
+                assert_eq!(found.as_deref(), expected.as_ref().map(Scalar::as_bytes));
+                assert!(!fields.has(key, |_| false));
+            }
+        }
+    }
+}

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use newswire_protocol::{FilterSpec, Scalar, payload_scalar};
+use newswire_protocol::{FilterSpec, Scalar};
 
 use crate::event::EventView;
+use crate::fields::PayloadFields;
 
 /// A filter: every clause must hold. Equal filters are equal values, however they were written, so that
 /// subscriptions with the same filter share one evaluation.
@@ -87,9 +88,7 @@ impl Clause {
             Key::Source => event.source().is_some_and(|text| self.has_text(text)),
             Key::CorrelationId => event.correlation_id().is_some_and(|text| self.has_text(text)),
             Key::CausationId => event.causation_id().is_some_and(|text| self.has_text(text)),
-            Key::Payload(name) => {
-                !self.values.is_empty() && fields.has(name, |value| self.has(value))
-            }
+            Key::Payload(name) => !self.values.is_empty() && fields.has(name, |value| self.has(value)),
         }
     }
 

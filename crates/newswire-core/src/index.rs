@@ -8,10 +8,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use newswire_protocol::{json, payload_scalar};
-
 use crate::channel::ChannelPattern;
 use crate::event::{Batch, EventView, Run};
+use crate::fields::PayloadFields;
 use crate::filter::{Clause, Filter, Key};
 use crate::principal::RowRule;
 use crate::selector::admits;
@@ -101,9 +100,10 @@ impl Index {
         }
         for (index, event) in (0..).zip(batch.iter()) {
             self.clock += 1;
+            let fields = PayloadFields::of(&event);
             let mut scan = Scan {
                 event,
-                fields: Rc::new(PayloadFields::of(&event)),
+                fields: &fields,
                 index,
                 clock: self.clock,
                 groups: &mut self.groups,
@@ -170,7 +170,7 @@ impl Index {
 struct Scan<'a> {
     event: EventView<'a>,
     /// Shared by all filters that ask for a key of the payload.
-    fields: Rc<PayloadFields<'a>>,
+    fields: &'a PayloadFields<'a>,
     index: u32,
     clock: u64,
     groups: &'a mut Slab<Group>,
@@ -186,7 +186,7 @@ impl Scan<'_> {
                 continue;
             }
             *self.evaluated += 1;
-            if admits(group.predicate.rule, &group.predicate.filter, &self.event, &self.fields) {
+            if admits(group.predicate.rule, &group.predicate.filter, &self.event, self.fields) {
                 if group.picks.is_empty() {
                     self.touched.push(id);
                 }
@@ -297,7 +297,7 @@ impl Node {
     }
 
     fn visit_payload(&self, scan: &mut Scan<'_>) {
-        let fields = Rc::clone(&scan.fields);
+        let fields = scan.fields;
         if self.payload.len() == 1 {
             for (key, table) in &self.payload {
                 fields.has(key, |value| {

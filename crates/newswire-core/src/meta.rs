@@ -107,10 +107,8 @@ pub struct MetaView<'a> {
     agent_count: u8,
     project_count: u8,
     payload: (u32, u32),
-    /// Agents and projects, each behind its length.
-    scalars: &'a [u8],
-    /// The optional strings, each behind its length.
-    strings: &'a [u8],
+    /// Agents and projects, then the optional strings, each behind its length.
+    rest: &'a [u8],
 }
 
 impl<'a> MetaView<'a> {
@@ -119,36 +117,31 @@ impl<'a> MetaView<'a> {
     /// # Errors
     /// [`DamagedMeta`] where a length leads out of the bytes, text is not UTF-8, or bytes are left over.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DamagedMeta> {
-        let (fixed, rest) = bytes.split_at_checked(FIXED).ok_or(DamagedMeta)?;
-        let [flags, channel, event_type, agent_count, project_count, s0, s1, s2, s3, e0, e1, e2, e3] = *fixed
-        else {
-            return Err(DamagedMeta);
-        };
-        let (channel, rest) = rest.split_at_checked(channel.into()).ok_or(DamagedMeta)?;
-        let (event_type, rest) = rest.split_at_checked(event_type.into()).ok_or(DamagedMeta)?;
-        let mut strings = rest;
-        for _ in 0..u16::from(agent_count) + u16::from(project_count) {
-            take_short(&mut strings).ok_or(DamagedMeta)?;
-        }
-        let scalars = &rest[..rest.len() - strings.len()];
-        let mut left = strings;
-        for _ in 0..flags.count_ones() {
+        let view = Self::checked_before(bytes).ok_or(DamagedMeta)?;
+        let mut left = view.strings().ok_or(DamagedMeta)?;
+        for _ in 0..view.flags.count_ones() {
             let text = take_long(&mut left).ok_or(DamagedMeta)?;
             std::str::from_utf8(text).map_err(|_| DamagedMeta)?;
         }
-        let payload = (u32::from_le_bytes([s0, s1, s2, s3]), u32::from_le_bytes([e0, e1, e2, e3]));
-        if !left.is_empty() || flags > (SOURCE | CORRELATION | CAUSATION) || payload.0 > payload.1 {
-            return Err(DamagedMeta);
-        }
-        Ok(Self {
-            channel: std::str::from_utf8(channel).map_err(|_| DamagedMeta)?,
-            event_type: std::str::from_utf8(event_type).map_err(|_| DamagedMeta)?,
+        let known = view.flags <= (SOURCE | CORRELATION | CAUSATION);
+        if left.is_empty() && known && view.payload.0 <= view.payload.1 { Ok(view) } else { Err(DamagedMeta) }
+    }
+
+    /// Reads a head that [`MetaView::decode`] has accepted before, without looking through its lists again: matching
+    /// events against filters reads each head many times.
+    pub(crate) fn checked_before(bytes: &'a [u8]) -> Option<Self> {
+        let (fixed, rest) = bytes.split_first_chunk::<FIXED>()?;
+        let [flags, channel, event_type, agent_count, project_count, s0, s1, s2, s3, e0, e1, e2, e3] = *fixed;
+        let (channel, rest) = rest.split_at_checked(channel.into())?;
+        let (event_type, rest) = rest.split_at_checked(event_type.into())?;
+        Some(Self {
+            channel: std::str::from_utf8(channel).ok()?,
+            event_type: std::str::from_utf8(event_type).ok()?,
             flags,
             agent_count,
             project_count,
-            payload,
-            scalars,
-            strings,
+            payload: (u32::from_le_bytes([s0, s1, s2, s3]), u32::from_le_bytes([e0, e1, e2, e3])),
+            rest,
         })
     }
 
@@ -164,7 +157,7 @@ impl<'a> MetaView<'a> {
 
     /// Canonical bytes of what the filter key `agent` compares.
     pub fn agents(&self) -> Scalars<'a> {
-        Scalars { left: self.agent_count, bytes: self.scalars }
+        Scalars { left: self.agent_count, bytes: self.rest }
     }
 
     /// Canonical bytes of what the filter key `project` compares.
@@ -194,11 +187,20 @@ impl<'a> MetaView<'a> {
         self.payload.0 as usize..self.payload.1 as usize
     }
 
+    /// What stands behind the lists.
+    fn strings(&self) -> Option<&'a [u8]> {
+        let mut bytes = self.rest;
+        for _ in 0..u16::from(self.agent_count) + u16::from(self.project_count) {
+            take_short(&mut bytes)?;
+        }
+        Some(bytes)
+    }
+
     fn string(&self, flag: u8) -> Option<&'a str> {
         if self.flags & flag == 0 {
             return None;
         }
-        let mut bytes = self.strings;
+        let mut bytes = self.strings()?;
         for _ in 0..(self.flags & (flag - 1)).count_ones() {
             take_long(&mut bytes)?;
         }

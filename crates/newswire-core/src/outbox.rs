@@ -297,7 +297,8 @@ impl Outbox {
         if inner.mode != Mode::Live {
             return None;
         }
-        let fits = inner.queued_bytes + run.bytes <= backlog.max_bytes;
+        // One who has everything is not slow, however large a commit is: the bound is on what waits before it.
+        let fits = inner.queued_bytes == 0 || inner.queued_bytes + run.bytes <= backlog.max_bytes;
         match backlog.policy {
             BacklogPolicy::DropNewest => {
                 let dropped = inner.push_dropping_newest(run, backlog.max_bytes);
@@ -467,11 +468,11 @@ impl Inner {
             return self.drop_rest(run);
         }
         self.dropping = false;
-        if self.queued_bytes + run.bytes <= max_bytes {
+        if self.queued_bytes == 0 || self.queued_bytes + run.bytes <= max_bytes {
             self.enqueue(run);
             return 0;
         }
-        let room = max_bytes - self.queued_bytes;
+        let room = max_bytes.saturating_sub(self.queued_bytes);
         if run.run.batch.frame_len(run.run.index(run.next)) <= room {
             let fitting = run.split(room);
             self.enqueue(fitting);

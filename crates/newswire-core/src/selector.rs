@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::channel::ChannelPattern;
 use crate::event::EventView;
+use crate::fields::PayloadFields;
 use crate::filter::Filter;
 use crate::principal::{Principal, RowRule};
 
@@ -82,12 +83,26 @@ impl Selector {
         &self.principal
     }
 
+    /// Whether every event beyond this offset is wanted, whatever it is: a read then need not look at events at all.
+    pub fn takes_all_after(&self, offset: u64) -> bool {
+        let RowRule::AlwaysTrue = self.principal.row_rule;
+        self.entries.iter().any(|entry| {
+            let everywhere = matches!(&entry.pattern, ChannelPattern::Prefix(prefix) if prefix.is_empty());
+            everywhere && entry.filter.is_all() && entry.after <= offset
+        })
+    }
+
     /// Whether the event is wanted and exists for the principal.
     pub fn matches(&self, event: &EventView<'_>) -> bool {
-        self.entries_for(event.channel)
-            .any(|entry| {
-                event.offset > entry.after && admits(self.principal.row_rule, &entry.filter, event, &fields)
-            })
+        let fields = PayloadFields::of(event);
+        if let [entry] = &*self.entries {
+            return event.offset > entry.after
+                && entry.pattern.matches(event.channel)
+                && admits(self.principal.row_rule, &entry.filter, event, &fields);
+        }
+        self.entries_for(event.channel).any(|entry| {
+            event.offset > entry.after && admits(self.principal.row_rule, &entry.filter, event, &fields)
+        })
     }
 
     /// The lower bound of what is wanted of a channel: the least `after` of its entries; `None` if nothing is.

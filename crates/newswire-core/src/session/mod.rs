@@ -98,7 +98,9 @@ pub struct Session {
     awaits_epoch: bool,
     replies: Replies,
     publishes: VecDeque<(Ticket, Box<Draft>)>,
-    publishing: BTreeMap<Ticket, Option<CommandId>>,
+    publishing: BTreeMap<Ticket, Publishing>,
+    /// Bytes of the commands among them.
+    publishing_bytes: usize,
     next_ticket: u64,
     /// In-stream answers given to the outbox, and handed on, by number.
     answers: u64,
@@ -108,6 +110,17 @@ pub struct Session {
     peer_ping: Option<Bytes>,
     closing: Option<(CloseCode, &'static str)>,
 }
+
+/// A publish that is not answered yet.
+#[derive(Debug)]
+struct Publishing {
+    id: Option<CommandId>,
+    /// Of the whole command.
+    bytes: usize,
+}
+
+/// Bytes of unanswered publishes of one connection, beyond which it wants no more commands.
+const MAX_PUBLISHING_BYTES: usize = 1 << 20;
 
 /// Who awaits a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +191,7 @@ impl Session {
             replies: Replies::default(),
             publishes: VecDeque::new(),
             publishing: BTreeMap::new(),
+            publishing_bytes: 0,
             next_ticket: 1,
             answers: 0,
             answered: 0,
@@ -199,6 +213,7 @@ impl Session {
     pub fn wants_commands(&self) -> bool {
         !self.replies.is_full()
             && self.publishing.len() < self.config.max_publishes
+            && self.publishing_bytes < MAX_PUBLISHING_BYTES
             && self.answers - self.answered < MAX_PENDING_ANSWERS as u64
     }
 
@@ -228,7 +243,8 @@ impl Session {
             Command::Publish(draft) => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
-                self.publishing.insert(ticket, id);
+                self.publishing_bytes += text.len();
+                self.publishing.insert(ticket, Publishing { id, bytes: text.len() });
                 self.publishes.push_back((ticket, draft));
             }
             Command::Subscribe(ask) => {
@@ -312,7 +328,9 @@ impl Session {
         if turn.more {
             return Output::Yield;
         }
-        let checkpoint_at = if self.sets.total() > 0 { self.checkpoint.next_at } else { Duration::MAX };
+        // While an answer waits no checkpoint is sent, so the time for one is no time to wake up for.
+        let due = self.sets.total() > 0 && self.answers == self.answered;
+        let checkpoint_at = if due { self.checkpoint.next_at } else { Duration::MAX };
         Output::Idle(beat_at.min(checkpoint_at))
     }
 
@@ -337,7 +355,8 @@ impl Session {
 
     /// The answer to [`Output::Publish`].
     pub fn on_published(&mut self, ticket: Ticket, outcome: Result<Published, Refusal>) {
-        let Some(id) = self.publishing.remove(&ticket) else { return };
+        let Some(Publishing { id, bytes }) = self.publishing.remove(&ticket) else { return };
+        self.publishing_bytes -= bytes;
         self.replies.push_loose(frame(|out| match outcome {
             Ok(event) => reply::published(out, id.as_ref(), event.offset, &event.event_id, event.duplicate),
             Err(refusal) => reply::error(out, id.as_ref(), &refusal),

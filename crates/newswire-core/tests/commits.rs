@@ -1,0 +1,91 @@
+//! Commits of any size meet subscribers that keep up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use newswire_core::{
+    Backlog, BacklogPolicy, Batch, BatchBuilder, EventHead, Hub, HubConfig, LogView, Lost, Now, Output,
+    Principal, Selector, Session, SessionConfig,
+};
+use newswire_protocol::{Draft, Epoch, Limits, UnixMicros};
+use parking_lot::Mutex;
+
+const EVENTS: u64 = 3_000;
+
+/// A log that was never read: the subscribers here live on what is pushed.
+struct Unread;
+
+impl LogView for Unread {
+    fn epoch(&self) -> Epoch {
+        Epoch(uuid::Uuid::nil())
+    }
+    fn head(&self) -> u64 {
+        1
+    }
+    fn tail(&self) -> u64 {
+        1
+    }
+    fn channels(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+    fn lost(&self, _: &Selector, _: u64) -> Vec<Lost> {
+        Vec::new()
+    }
+    fn lost_since(&self, _: &Selector, _: UnixMicros) -> Vec<Lost> {
+        Vec::new()
+    }
+}
+
+fn now() -> Now {
+    Now { mono: Duration::from_secs(1), wall: UnixMicros(1) }
+}
+
+/// About 3 MB in one commit.
+fn large_commit(first: u64) -> Arc<Batch> {
+    let event = format!(r#"{{"channel":"tasks","event_type":"t","payload":{{"x":"{}"}}}}"#, "y".repeat(900));
+    let draft = Draft::parse(&event, &Limits::default()).expect("a good event");
+    let encoded = draft.encode("id", UnixMicros(1));
+    let mut builder = BatchBuilder::new();
+    for offset in first..first + EVENTS {
+        builder.push_encoded(offset, UnixMicros(1), &EventHead::of(&draft, &encoded), &encoded);
+    }
+    Arc::new(builder.finish())
+}
+
+/// Bytes that a session which always writes at once puts out, until it has nothing more; `None` if it closes.
+fn drain(session: &mut Session, hub: &Mutex<Hub>) -> Option<usize> {
+    let mut out: Vec<Bytes> = Vec::new();
+    let mut written = 0;
+    loop {
+        match session.next_output(now(), hub, &Unread, &mut out, 64 << 10) {
+            Output::Write => written += out.iter().map(Bytes::len).sum::<usize>(),
+            Output::Idle(_) => return Some(written),
+            Output::Close(..) => return None,
+            other => panic!("{other:?} from a subscriber on the live path"),
+        }
+    }
+}
+
+#[test]
+fn one_who_has_everything_is_not_slow_however_large_a_commit_is() {
+    for policy in [
+        BacklogPolicy::CatchUp,
+        BacklogPolicy::DropNewest,
+        BacklogPolicy::DropOldest,
+        BacklogPolicy::Disconnect,
+    ] {
+        let config = HubConfig { backlog: Backlog { policy, max_bytes: 1 << 20 }, ..HubConfig::default() };
+        let hub = Mutex::new(Hub::new(config, Unread.epoch(), 0));
+        let config = Arc::new(SessionConfig::default());
+        let mut session = Session::open(&hub, config, Principal::anonymous(), 1.0, now());
+        session.handle(r#"{"action":"subscribe","channels":["tasks"]}"#, now(), &hub, &Unread);
+        drain(&mut session, &hub).expect("open");
+        for commit in 0..3 {
+            let batch = large_commit(commit * EVENTS + 1);
+            drop(hub.lock().publish(Arc::clone(&batch)));
+            let written = drain(&mut session, &hub);
+            assert_eq!(written, Some(batch.frames().len()), "under {policy:?}, commit {commit}");
+        }
+    }
+}
