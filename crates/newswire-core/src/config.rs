@@ -80,6 +80,8 @@ pub struct SessionConfig {
     pub page_bytes: usize,
     /// Bytes that one such read may look at.
     pub page_scan_bytes: usize,
+    /// Bytes of frames that a replay's last step onto the live path may look at while it holds the hub's lock.
+    pub hop_bytes: usize,
 }
 
 impl Default for SessionConfig {
@@ -93,6 +95,7 @@ impl Default for SessionConfig {
             max_publishes: 64,
             page_bytes: 128 << 10,
             page_scan_bytes: 4 << 20,
+            hop_bytes: 64 << 10,
         }
     }
 }

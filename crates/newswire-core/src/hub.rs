@@ -245,15 +245,17 @@ impl Hub {
         self.by_id.get(&id).and_then(|conn| self.conns.get(*conn)).map(|conn| self.info(conn))
     }
 
-    /// Subscribers with an interest in this channel, each connection counted once.
-    pub fn subscribers(&self, channel: &str) -> usize {
-        let wants = |sub: &&SubId| {
-            self.subs.get(**sub).is_some_and(|sub| match &sub.state {
-                HubSubState::Live(group, _) => self.index.group(*group).predicate.pattern.matches(channel),
-                HubSubState::Withheld(what) => what.0.matches(channel),
-            })
+    /// Who has subscribed what: a connection and one of its patterns, in no order. A snapshot to count with, so that
+    /// counting does not hold the hub.
+    pub fn interests(&self) -> Vec<(ConnId, ChannelPattern)> {
+        let interest = |sub: &HubSub| {
+            let pattern = match &sub.state {
+                HubSubState::Live(group, _) => &self.index.group(*group).predicate.pattern,
+                HubSubState::Withheld(what) => &what.0,
+            };
+            self.conns.get(sub.conn).map(|conn| (conn.id, pattern.clone()))
         };
-        self.conns.iter().filter(|(_, conn)| conn.subs.iter().any(|sub| wants(&sub))).count()
+        self.subs.iter().filter_map(|(_, sub)| interest(sub)).collect()
     }
 
     /// Forgets a connection and its subscriptions; nothing happens if it is unknown. Sessions do this themselves

@@ -120,11 +120,19 @@ impl Sets {
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) at: u64,
+    /// The last events of a replay, which stand before the messages: behind all live ones that were queued before.
+    pub(crate) runs: Vec<QueuedRun>,
     /// Whole text frames.
     pub(crate) frames: Bytes,
     /// What holds from here on.
     pub(crate) changes: Vec<Change>,
     pub(crate) what: PlacedKind,
+}
+
+impl Placed {
+    fn bytes(&self) -> usize {
+        self.frames.len() + self.runs.iter().map(|run| run.bytes).sum::<usize>()
+    }
 }
 
 /// Why something was placed.
@@ -361,7 +369,7 @@ impl Outbox {
                             inner.runs -= 1;
                         }
                         Item::Epoch(_) => inner.epochs -= 1,
-                        Item::Placed(placed) => left = left.saturating_sub(placed.frames.len()),
+                        Item::Placed(placed) => left = left.saturating_sub(placed.bytes()),
                         Item::Gap(_) => {}
                     }
                     // What holds at a change of epoch is told by what still waits behind it.

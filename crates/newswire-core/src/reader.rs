@@ -218,6 +218,15 @@ impl Reader {
         }
     }
 
+    /// Hands on all events that are in hand.
+    pub(crate) fn take_runs(&mut self) -> Vec<QueuedRun> {
+        let run = |ready| match ready {
+            Ready::Run(run) => Some(run),
+            Ready::Gap(_) => None,
+        };
+        self.ready.drain(..).filter_map(run).collect()
+    }
+
     fn keep(&mut self, run: Option<Run>) {
         if let Some(run) = run {
             let bytes = run.bytes();

@@ -17,6 +17,8 @@ pub enum SeededBug {
     AnswerLosesPlace,
     /// A subscriber that caught up with the log is pushed events again from one too late.
     RejoinTooLate,
+    /// A replay reads ahead of what was sent live.
+    ReplayOvertakes,
     /// The changes that wait in the queue are taken to hold when a subscriber falls behind.
     OldSubscriptionsForgotten,
 }

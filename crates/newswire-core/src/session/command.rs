@@ -347,7 +347,13 @@ impl Session {
         {
             set.last_answer = seq;
         }
-        self.outbox.push_placed(Placed { at, frames, changes, what: PlacedKind::Answer { seq, starts } });
+        self.outbox.push_placed(Placed {
+            at,
+            runs: Vec::new(),
+            frames,
+            changes,
+            what: PlacedKind::Answer { seq, starts },
+        });
         drop(hub);
     }
 

@@ -41,7 +41,7 @@ use writer::{Writer, frame};
 pub enum Output {
     /// Write what was put into `out`, all of it, in order; then ask again.
     Write,
-    /// Read the log and answer with [`Session::on_page`] or [`Session::on_read_failed`]. At most one read is under way;
+    /// Read the log and answer with [`Session::on_page`]; where that fails, close. At most one read is under way;
     /// go on asking for outputs meanwhile.
     Read(ReadRequest),
     /// Store an event and answer with [`Session::on_published`]; in the order in which they come out. Go on asking.
@@ -83,6 +83,8 @@ pub struct Session {
     /// Present while live events are read instead of pushed.
     lag: Option<Box<Lag>>,
     jobs: Vec<Job>,
+    /// Replays that have joined the live path and whose last events wait in the outbox.
+    joining: usize,
     /// When which patterns of a set were live beside a replay that overlaps them.
     spans: Vec<Span>,
     /// The epoch of their offsets, by number: the hub's, once a command was handled in it; and that of the stream.
@@ -180,6 +182,7 @@ impl Session {
             sets: SetList::default(),
             lag: None,
             jobs: Vec::new(),
+            joining: 0,
             spans: Vec::new(),
             spans_generation: hub.generation().number,
             generation: hub.generation().number,
@@ -347,12 +350,6 @@ impl Session {
         self.take_page(&asked, page);
     }
 
-    /// The read failed: the connection is closed so that the client resumes later.
-    pub fn on_read_failed(&mut self) {
-        self.asked = None;
-        self.closing.get_or_insert((CloseCode::ShuttingDown, "the log cannot be read"));
-    }
-
     /// The answer to [`Output::Publish`].
     pub fn on_published(&mut self, ticket: Ticket, outcome: Result<Published, Refusal>) {
         let Some(Publishing { id, bytes }) = self.publishing.remove(&ticket) else { return };
@@ -402,7 +399,11 @@ impl Session {
     /// path has been handed on completely.
     fn send_checkpoint(&mut self, now: Duration, live_at: u64, writer: &mut Writer<'_>) {
         // An answer that waits may end a replay of which the client still thinks that it runs.
-        if now < self.checkpoint.next_at || self.answers > self.answered || self.sets.total() == 0 {
+        if now < self.checkpoint.next_at
+            || self.answers > self.answered
+            || self.joining > 0
+            || self.sets.total() == 0
+        {
             return;
         }
         self.checkpoint.next_at = now + self.config.checkpoint_interval;

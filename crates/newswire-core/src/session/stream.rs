@@ -23,8 +23,6 @@ use crate::selector::{Selector, SelectorEntry};
 use crate::subscriptions::{Change, StreamSubs, put};
 use crate::view::{LogView, Lost};
 
-/// Frames that the last step onto the live path may look at under the hub's lock.
-const HOP_BYTES: usize = 64 << 10;
 /// Attempts to move on in one turn, so that a search without matches lets others run.
 const STEPS: usize = 8;
 
@@ -34,6 +32,8 @@ pub(crate) struct Lag {
     /// What was subscribed at this place of the stream.
     subs: StreamSubs,
     pub(crate) reader: Reader,
+    /// Where the last step of the reader began.
+    step_from: u64,
 }
 
 /// What a round of turns came to.
@@ -64,7 +64,7 @@ impl Session {
                 break;
             }
             let main = self.main_turn(writer, share, hub, &mut live_at);
-            let job = self.job_turn(writer, share, hub);
+            let job = self.job_turn(writer, share, live_at, hub);
             more = main == Step::More || job == Step::More;
         }
         Turn { live_at, more }
@@ -125,8 +125,13 @@ impl Session {
     fn send_live(&mut self, run: &crate::outbox::QueuedRun, writer: &mut Writer<'_>) {
         writer.run(run);
         self.checkpoint.main_sent = run.last_offset();
-        if self.jobs.is_empty() {
-            self.checkpoint.told = self.checkpoint.told.max(run.last_offset());
+        self.tell(run.last_offset());
+    }
+
+    /// The client was sent this offset; without replays it is one to resume from.
+    fn tell(&mut self, offset: u64) {
+        if self.jobs.is_empty() && self.joining == 0 {
+            self.checkpoint.told = self.checkpoint.told.max(offset);
         }
     }
 
@@ -153,7 +158,11 @@ impl Session {
     }
 
     fn send_placed(&mut self, placed: &Placed, writer: &mut Writer<'_>) {
+        placed.runs.iter().for_each(|run| writer.run(run));
         writer.bytes(placed.frames.clone());
+        if placed.what == PlacedKind::CaughtUp {
+            self.joining -= 1;
+        }
         if let PlacedKind::Answer { seq, starts } = placed.what {
             self.answered = seq;
             self.sets.purge(seq);
@@ -163,9 +172,7 @@ impl Session {
             // Answers keep the order of the commands: replies to what came between this one and the next go here.
             self.replies.flush(self.answered, writer);
         }
-        if self.jobs.is_empty() {
-            self.checkpoint.told = self.checkpoint.told.max(placed.at);
-        }
+        self.tell(placed.at);
     }
 
     /// The log began anew here: every set is told, the live path goes on with the new end, replays begin again.
@@ -209,7 +216,7 @@ impl Session {
     fn fall_behind(&mut self, from: u64) {
         let subs = self.subs_at_front();
         let reader = Reader::new(live_selector(&subs, &self.principal), from);
-        self.lag = Some(Box::new(Lag { subs, reader }));
+        self.lag = Some(Box::new(Lag { subs, reader, step_from: from }));
     }
 
     /// Reads on behind the live path, stops at every place where something waits, and rejoins.
@@ -235,12 +242,13 @@ impl Session {
                 self.join_lagging(job, position, writer, hub);
                 continue;
             }
-            // A replay that will stand here once its page is handed on: wait, or the two would never meet.
-            if self
-                .jobs
-                .iter()
-                .any(|job| job.running && job.reader.reached() == position && job.plan.is_none())
-            {
+            // A replay that was as close as the last step is long: wait for it, or the two would never meet.
+            let close = |job: &Job| {
+                job.running
+                    && job.plan.is_none()
+                    && (lag.step_from..=position).contains(&job.reader.reached())
+            };
+            if self.jobs.iter().any(close) {
                 return Step::Rest;
             }
             match self.lag_moves(position, writer, hub) {
@@ -267,6 +275,7 @@ impl Session {
         }
         let busy = self.asked.is_some() || self.wish.is_some() || self.awaits_epoch;
         let lag = self.lag.as_mut()?;
+        lag.step_from = position;
         match lag.reader.fetch(until, hub, self.epoch, &self.config, &Some) {
             Fetched::Moved => None,
             Fetched::Read(request) if !busy => {
@@ -285,7 +294,9 @@ impl Session {
         if hub.epoch() != self.epoch || lag.reader.reached() > at {
             return false;
         }
-        let Some(slice) = hub.ring_slice(lag.reader.reached(), at, HOP_BYTES) else { return false };
+        let Some(slice) = hub.ring_slice(lag.reader.reached(), at, self.config.hop_bytes) else {
+            return false;
+        };
         if slice.reached < at || !self.outbox.rejoin() {
             return false;
         }
@@ -345,14 +356,14 @@ impl Session {
     }
 
     /// Gives one replay its turn, then passes the turn on.
-    fn job_turn(&mut self, writer: &mut Writer<'_>, share: usize, hub: &Mutex<Hub>) -> Step {
+    fn job_turn(&mut self, writer: &mut Writer<'_>, share: usize, live_at: u64, hub: &Mutex<Hub>) -> Step {
         let mut step = Step::Rest;
         for _ in 0..self.jobs.len() {
             let before = (writer.used(), self.jobs.len());
             self.turn = if self.turn < self.jobs.len() { self.turn } else { 0 };
             let in_hand = self.jobs.iter().position(|job| job.reader.has_ready());
             let index = in_hand.unwrap_or(self.turn);
-            step = self.job_moves(index, writer, share, hub);
+            step = self.job_moves(index, writer, share, live_at, hub);
             let pages_left = self.jobs.get(index).is_some_and(|job| job.reader.has_ready());
             if !pages_left && self.jobs.len() == before.1 {
                 self.turn = index + 1;
@@ -367,7 +378,16 @@ impl Session {
         step
     }
 
-    fn job_moves(&mut self, index: usize, writer: &mut Writer<'_>, share: usize, hub: &Mutex<Hub>) -> Step {
+    /// A replay never overtakes the live path: whoever takes the highest offset received for the position of what is
+    /// live misses nothing.
+    fn job_moves(
+        &mut self,
+        index: usize,
+        writer: &mut Writer<'_>,
+        share: usize,
+        live_at: u64,
+        hub: &Mutex<Hub>,
+    ) -> Step {
         let end = writer.used() + share;
         for _ in 0..STEPS {
             if writer.used() >= end || writer.room() == 0 {
@@ -389,12 +409,13 @@ impl Session {
             }
             let reached = job.reader.reached();
             let until = match &self.lag {
-                Some(lag) => lag.reader.reached(),
+                Some(lag) => lag.reader.position(),
                 None if matches!(self.outbox.mode(), Mode::Lagging { .. }) => return Step::Rest,
-                None => match self.join_live(index, writer, hub) {
+                None => match self.join_live(index, hub) {
                     Joined::Done => return Step::More,
                     Joined::Rests => return Step::Rest,
-                    Joined::NotYet => self.dispatched.get(),
+                    Joined::NotYet if seeded_bug!(ReplayOvertakes) => self.dispatched.get(),
+                    Joined::NotYet => live_at.min(self.dispatched.get()),
                 },
             };
             if until <= reached {
@@ -420,7 +441,7 @@ impl Session {
 
     /// The last step of a replay onto the live path, under the hub's lock: from the next batch on its channels are
     /// pushed, and `caught_up` has its place before them.
-    fn join_live(&mut self, index: usize, writer: &mut Writer<'_>, hub: &Mutex<Hub>) -> Joined {
+    fn join_live(&mut self, index: usize, hub: &Mutex<Hub>) -> Joined {
         let Self { jobs, spans, .. } = self;
         let Some(job) = jobs.get_mut(index) else { return Joined::Rests };
         let mut hub = hub.lock();
@@ -432,7 +453,7 @@ impl Session {
             hub.wake_at_next_batch(self.id);
             return Joined::Rests;
         }
-        let Some(mut slice) = hub.ring_slice(job.reader.reached(), at, HOP_BYTES) else {
+        let Some(mut slice) = hub.ring_slice(job.reader.reached(), at, self.config.hop_bytes) else {
             return Joined::NotYet;
         };
         if slice.reached < at {
@@ -445,11 +466,10 @@ impl Session {
         let mut job = self.jobs.remove(index);
         let changes = self.set_live(&job, &mut hub);
         let frames = self.caught_up(&job, at);
-        self.outbox.push_placed(Placed { at, frames, changes, what: PlacedKind::CaughtUp });
+        let runs = job.reader.take_runs();
+        self.outbox.push_placed(Placed { at, runs, frames, changes, what: PlacedKind::CaughtUp });
+        self.joining += 1;
         drop(hub);
-        while let Some(ready) = job.reader.take(usize::MAX) {
-            self.send_read(&ready, false, writer);
-        }
         self.note_joined(&job, at);
         Joined::Done
     }
@@ -462,9 +482,7 @@ impl Session {
         writer.bytes(self.caught_up(&job, at));
         writer.bytes(gaps);
         self.note_joined(&job, at);
-        if self.jobs.is_empty() {
-            self.checkpoint.told = self.checkpoint.told.max(at);
-        }
+        self.tell(at);
     }
 
     fn caught_up(&self, job: &Job, at: u64) -> Bytes {

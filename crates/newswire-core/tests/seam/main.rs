@@ -7,6 +7,7 @@
 
 mod client;
 mod model;
+mod resume;
 mod world;
 
 use std::time::Duration;
@@ -213,6 +214,7 @@ fn every_seeded_bug_is_noticed() {
         SeededBug::SetsNotMerged,
         SeededBug::AnswerLosesPlace,
         SeededBug::RejoinTooLate,
+        SeededBug::ReplayOvertakes,
         SeededBug::OldSubscriptionsForgotten,
     ];
     for bug in bugs {

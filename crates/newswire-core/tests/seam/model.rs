@@ -480,6 +480,7 @@ impl<'w> Chapter<'w> {
                 .map_err(|why| format!("{event:?}, received at {places:?}: {why}"))?;
         }
         self.orders(&received)?;
+        self.overtaken(&received)?;
         for gap in self.gaps.iter().filter(|gap| gap.reason != "epoch") {
             self.gap_is_true(gap, &received).map_err(|why| format!("{gap:?}: {why}"))?;
         }
@@ -573,6 +574,20 @@ impl<'w> Chapter<'w> {
         }
         ensure!(places.len() >= must, "{must} times due");
         ensure!(places.len() <= may, "at most {may} times allowed");
+        Ok(())
+    }
+
+    /// No replay overtakes the live path: an event that only that can have sent has a higher offset than all before.
+    fn overtaken(&self, received: &BTreeMap<u64, Vec<usize>>) -> Verdict {
+        let mut highest = 0;
+        for (place, offset) in &self.events {
+            let event = self.era.find(*offset).unwrap();
+            let repeated = received[offset].len() > 1;
+            if !repeated && self.live_at(event, *place) && self.replays_at(event, *place).next().is_none() {
+                ensure!(*offset > highest, "{event:?} at {place} comes after {highest}");
+            }
+            highest = highest.max(*offset);
+        }
         Ok(())
     }
 

@@ -89,6 +89,7 @@ impl World {
             channels: ChannelPolicy { arbitrary_allowed: true, ..ChannelPolicy::default() },
             page_bytes: 400 * size,
             page_scan_bytes: 900 * size,
+            hop_bytes: 300 * size,
             checkpoint_interval: Duration::from_secs(10),
             heartbeat: newswire_core::HeartbeatConfig {
                 interval: Duration::from_secs(1_000_000),
