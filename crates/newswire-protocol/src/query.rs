@@ -3,7 +3,7 @@
 use crate::codes::{ErrorCode, Refusal};
 use crate::command::Start;
 use crate::filter::FilterSpec;
-use crate::limits::{MAX_NAME_BYTES, MAX_OFFSET};
+use crate::limits::{MAX_FILTER_KEYS, MAX_NAME_BYTES, MAX_OFFSET};
 use crate::time::SinceSpec;
 
 /// Which end of the log a page of history begins at.
@@ -76,11 +76,15 @@ impl Query {
                 "epoch" => once(name, &mut query.epoch, value.to_owned())?,
                 "ticket" => once(name, &mut query.ticket, value.to_owned())?,
                 "token" => once(name, &mut query.token, value.to_owned())?,
-                "id" => {}
                 _ => {
                     let values = value.split(',').map(str::to_owned);
+                    let is_full = filters.len() >= MAX_FILTER_KEYS;
                     match filters.iter_mut().find(|(known, _)| known == name) {
                         Some((_, list)) => list.extend(values),
+                        // Before the list is searched for each of very many names.
+                        None if is_full => {
+                            return Err(ErrorCode::FilterBoundsExceeded.into());
+                        }
                         None => filters.push((name.to_owned(), values.collect())),
                     }
                 }
@@ -173,10 +177,11 @@ mod tests {
         let names =
             ["channels", "after", "before", "epoch", "history", "since", "limit", "order", "ticket", "token"];
         let values = ["a", "1", "2", "e", "3", "10m", "4", "desc", "t", "k"];
-        let query = Query::parse(names.into_iter().zip(values).chain([("sub", "s"), ("id", "9")])).unwrap();
+        let query = Query::parse(names.into_iter().zip(values).chain([("sub", "s")])).unwrap();
         assert_eq!(query.filters, FilterSpec::default());
         assert_eq!(query.start(), Start::After { offset: 1, epoch: Some("e".into()) });
         assert_eq!(query.order, Some(Order::Desc));
+        assert_eq!(parse(&[("id", "task-7")]).unwrap().filters.clauses[0].0, "id");
         assert_eq!(parse(&[("event_type", "task.*")]).unwrap().filters.clauses[0].0, "event_type");
     }
 

@@ -33,8 +33,13 @@ impl Channels {
             declared: declared.iter().map(|name| Arc::from(name.as_str())).collect(),
             arbitrary_allowed,
         };
-        let found = stored.iter().filter(|name| !policy.declared.contains(&***name)).cloned().collect();
-        Ok(Self { policy, found: RwLock::new(found), max })
+        let channels = Self { policy, found: RwLock::default(), max };
+        *channels.found.write() = channels.beyond_declared(stored);
+        Ok(channels)
+    }
+
+    fn beyond_declared(&self, stored: &[Arc<str>]) -> HashSet<Arc<str>> {
+        stored.iter().filter(|name| !self.policy.declared.contains(&***name)).cloned().collect()
     }
 
     /// What sessions go by: the declared channels and those that held events when the feed started.
@@ -48,8 +53,9 @@ impl Channels {
         self.policy.declared.len() + self.found.read().len()
     }
 
-    /// Lets an event into the channel, a new one if that is allowed and there is room for it.
-    pub(crate) fn admit(&self, channel: &str) -> Result<(), Refusal> {
+    /// Lets an event into the channel, a new one if that is allowed and there is room for it. `stored` tells the
+    /// channels that hold events now: where there is no room, those that were trimmed away make some.
+    pub(crate) fn admit(&self, channel: &str, stored: impl FnOnce() -> Vec<Arc<str>>) -> Result<(), Refusal> {
         if self.policy.declared.contains(channel) {
             return Ok(());
         }
@@ -63,7 +69,11 @@ impl Channels {
             return Ok(());
         }
         let mut found = self.found.write();
-        if self.policy.declared.len() + found.len() >= self.max && !found.contains(channel) {
+        let is_full = |found: &HashSet<Arc<str>>| self.policy.declared.len() + found.len() >= self.max;
+        if is_full(&found) {
+            *found = self.beyond_declared(&stored());
+        }
+        if is_full(&found) && !found.contains(channel) {
             return Err(Refusal::because(
                 ErrorCode::UnknownChannel,
                 format!(
@@ -111,11 +121,15 @@ mod tests {
     #[test]
     fn undeclared_channels_need_permission_and_room() {
         let closed = channels(false, 10, &[]);
-        assert!(closed.admit("tasks").is_ok());
-        assert_eq!(closed.admit("other").unwrap_err().code, ErrorCode::UnknownChannel);
+        assert!(closed.admit("tasks", Vec::new).is_ok());
+        assert_eq!(closed.admit("other", Vec::new).unwrap_err().code, ErrorCode::UnknownChannel);
         let open = channels(true, 4, &["old"]);
-        assert!(open.admit("new").is_ok() && open.admit("old").is_ok() && open.admit("new").is_ok());
-        assert_eq!(open.admit("newer").unwrap_err().code, ErrorCode::UnknownChannel);
+        assert!(["new", "old", "new"].into_iter().all(|name| open.admit(name, Vec::new).is_ok()));
+        let stored = || vec!["old".into(), "new".into()];
+        assert_eq!(open.admit("newer", stored).unwrap_err().code, ErrorCode::UnknownChannel);
+        assert_eq!(open.count(), 4);
+        // Once a channel has been trimmed away, its place is free.
+        assert!(open.admit("newer", || vec!["new".into()]).is_ok());
         assert_eq!(open.count(), 4);
     }
 

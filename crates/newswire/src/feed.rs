@@ -24,6 +24,9 @@ use crate::{fanout, http};
 /// Bytes of HTTP publish bodies in memory at once, over all requests; one that finds no room is answered 503.
 const BODIES_BYTES: usize = 256 << 20;
 
+/// How long a subscribe waits for the hub to have what was durable before it.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A running feed. Cloning is cheap and gives the same feed.
 #[derive(Clone)]
 pub struct Feed {
@@ -193,13 +196,14 @@ impl Feed {
 
     /// Waits until everything that is durable now was handed to the hub.
     ///
-    /// So a publisher that was answered and subscribes then finds its event behind the answer's offset.
+    /// So a publisher that was answered and subscribes then finds its event behind the answer's offset. Gives up
+    /// after [`SETTLE_PATIENCE`]: a hub that stands still is for health to tell, not for subscribers to hang on.
     /// Cancel-safe.
     pub(crate) async fn caught_up_with_log(&self) {
         let durable = self.inner.log.tail() - 1;
         let mut dispatched = self.inner.dispatched.subscribe();
-        // An error means the fan-out ended: nothing more will be dispatched, so there is nothing to wait for.
-        let _ = dispatched.wait_for(|&dispatched| dispatched >= durable).await;
+        let settled = dispatched.wait_for(|&dispatched| dispatched >= durable);
+        let _ = tokio::time::timeout(SETTLE_PATIENCE, settled).await;
     }
 
     /// State of the log and whether what it stores reaches the subscribers.

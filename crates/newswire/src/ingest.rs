@@ -71,7 +71,7 @@ impl Feed {
 
     /// Turns a draft into what the log stores, if this principal may publish it.
     fn admit(&self, principal: &Principal, draft: &Draft, now: UnixMicros) -> Result<NewEvent, Refusal> {
-        self.inner.channels.admit(&draft.channel)?;
+        self.inner.channels.admit(&draft.channel, || self.inner.log.channels())?;
         let given_id = draft.event_id.as_deref();
         let event_id = given_id.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
         let encoded = draft.encode(&event_id, now);

@@ -1,33 +1,93 @@
 //! `GET /channels`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use newswire_core::{ChannelPattern, ConnId};
 use serde_json::{Value, json};
 
+use super::problem::Problem;
 use crate::Feed;
 
 /// Every channel declared or ever used, sorted by name.
-pub(super) async fn channels(State(feed): State<Feed>) -> Json<Value> {
+pub(super) async fn channels(State(feed): State<Feed>) -> Result<Json<Value>, Problem> {
+    // Thousands of channels and subscriptions take a while to count: not on a thread that others wait for.
+    let listed = tokio::task::spawn_blocking(move || list(&feed)).await;
+    let data = listed.map_err(|_| Problem::unavailable("the channels could not be counted"))?;
+    Ok(Json(json!({ "data": data })))
+}
+
+fn list(feed: &Feed) -> Vec<Value> {
     let mut stored: BTreeMap<String, _> =
         feed.log().channel_stats().into_iter().map(|stats| (stats.name.to_string(), Some(stats))).collect();
     for declared in &feed.settings().channels {
         stored.entry(declared.clone()).or_insert(None);
     }
-    let data: Vec<Value> = stored
-        .into_iter()
-        .map(|(name, stats)| {
-            let subscribers = feed.hub().subscribers(&name);
-            let stats = stats.filter(|stats| stats.events > 0);
-            json!({
-                "channel": name,
-                "first_offset": stats.as_ref().map(|stats| stats.first),
-                "last_offset": stats.as_ref().map(|stats| stats.last),
-                "events": stats.as_ref().map_or(0, |stats| stats.events),
-                "subscribers": subscribers,
-            })
+    let interests = Interests::of(feed.hub().interests());
+    let describe = |(name, stats): (String, Option<newswire_log::ChannelStats>)| {
+        let stats = stats.filter(|stats| stats.events > 0);
+        json!({
+            "channel": name,
+            "first_offset": stats.as_ref().map(|stats| stats.first),
+            "last_offset": stats.as_ref().map(|stats| stats.last),
+            "events": stats.as_ref().map_or(0, |stats| stats.events),
+            "subscribers": interests.subscribers(&name),
         })
-        .collect();
-    Json(json!({ "data": data }))
+    };
+    stored.into_iter().map(describe).collect()
+}
+
+/// Connections by what they subscribed.
+#[derive(Default)]
+struct Interests {
+    exact: HashMap<Arc<str>, HashSet<ConnId>>,
+    prefixes: HashMap<Arc<str>, HashSet<ConnId>>,
+}
+
+impl Interests {
+    fn of(interests: Vec<(ConnId, ChannelPattern)>) -> Self {
+        let mut by_pattern = Self::default();
+        for (connection, pattern) in interests {
+            let connections = match pattern {
+                ChannelPattern::Exact(name) => by_pattern.exact.entry(name),
+                ChannelPattern::Prefix(prefix) => by_pattern.prefixes.entry(prefix),
+            };
+            connections.or_default().insert(connection);
+        }
+        by_pattern
+    }
+
+    /// Connections with an interest in the channel, each counted once.
+    fn subscribers(&self, channel: &str) -> usize {
+        let beginnings = (0..=channel.len()).filter_map(|end| channel.get(..end));
+        let by_prefix = beginnings.filter_map(|beginning| self.prefixes.get(beginning));
+        let mut interested: Vec<&HashSet<ConnId>> = by_prefix.chain(self.exact.get(channel)).collect();
+        match interested.pop() {
+            None => 0,
+            Some(only) if interested.is_empty() => only.len(),
+            Some(last) => interested.into_iter().chain([last]).flatten().collect::<HashSet<_>>().len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connection_counts_once() {
+        let interests = [(1, "tasks"), (1, "t*"), (2, "*"), (3, "task*"), (4, "agents")];
+        let interests = Interests::of(
+            interests
+                .into_iter()
+                .map(|(id, pattern)| (ConnId(id), ChannelPattern::parse(pattern).unwrap()))
+                .collect(),
+        );
+        assert_eq!(interests.subscribers("tasks"), 3);
+        assert_eq!(interests.subscribers("agents"), 2);
+        assert_eq!(interests.subscribers("budget"), 1);
+        assert_eq!(Interests::default().subscribers("tasks"), 0);
+    }
 }

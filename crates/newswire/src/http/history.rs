@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::Uri;
 use newswire_core::{
@@ -13,7 +13,7 @@ use newswire_protocol::limits::MAX_OFFSET;
 use newswire_protocol::query::{Order, Query};
 
 use super::problem::Problem;
-use super::{Caller, json_response, read_query};
+use super::{Caller, Segment, json_response, read_query, segment};
 use crate::{Feed, ingest};
 
 const DEFAULT_LIMIT: u64 = 100;
@@ -98,11 +98,10 @@ fn page_response(page: &Page, end: u64) -> Response {
 pub(super) async fn event(
     State(feed): State<Feed>,
     caller: Caller,
-    Path(offset): Path<String>,
+    offset: Segment,
 ) -> Result<Response, Problem> {
-    let offset = match offset.parse::<u64>() {
-        Ok(offset @ 1..=MAX_OFFSET) => offset,
-        _ => return Err(Problem::bad_request(format!("an offset is a whole number from 1 to {MAX_OFFSET}"))),
+    let Ok(offset @ 1..=MAX_OFFSET) = segment(offset)?.parse::<u64>() else {
+        return Err(Problem::bad_request(format!("an offset is a whole number from 1 to {MAX_OFFSET}")));
     };
     let request = ReadRequest {
         selector: everything(caller.0),

@@ -7,7 +7,8 @@ pub(crate) mod problem;
 pub(crate) mod publish;
 pub(crate) mod websocket;
 
-use axum::extract::{Query as Pairs, Request};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Query as Pairs, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
@@ -56,6 +57,16 @@ async fn identify(mut request: Request, next: Next) -> Response {
 
 /// Extractor shorthand used by the handlers.
 type Caller = Extension<Principal>;
+
+/// The variable part of an address, if it can be decoded.
+type Segment = Result<Path<String>, PathRejection>;
+
+fn segment(segment: Segment) -> Result<String, Problem> {
+    match segment {
+        Ok(Path(segment)) => Ok(segment),
+        Err(rejection) => Err(Problem::bad_request(rejection.body_text())),
+    }
+}
 
 /// The query of a request, decoded and read; 400 naming the parameter that is wrong.
 fn read_query(uri: &Uri) -> Result<Query, Problem> {

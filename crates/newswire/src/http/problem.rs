@@ -1,8 +1,10 @@
 //! Errors over HTTP, as RFC 9457 `application/problem+json`.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use newswire_protocol::codes::{ErrorCode, Refusal};
 use serde_json::json;
 
@@ -10,23 +12,28 @@ use serde_json::json;
 ///
 /// Written as `{"type","title","status","detail","code"}`; `code` is the machine-readable name.
 #[derive(Debug)]
-pub struct Problem {
+pub struct Problem(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
     status: StatusCode,
-    code: String,
-    title: String,
+    code: Cow<'static, str>,
+    title: Cow<'static, str>,
     detail: String,
-    allow: Option<&'static str>,
+    /// A header that goes with it.
+    header: Option<(HeaderName, &'static str)>,
 }
 
 impl Problem {
     /// A problem with its own `code` and `title`.
     pub fn new(
         status: StatusCode,
-        code: impl Into<String>,
-        title: impl Into<String>,
+        code: impl Into<Cow<'static, str>>,
+        title: impl Into<Cow<'static, str>>,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, code: code.into(), title: title.into(), detail: detail.into(), allow: None }
+        let (code, title, detail) = (code.into(), title.into(), detail.into());
+        Self(Box::new(Details { status, code, title, detail, header: None }))
     }
 
     /// 400 for a parameter or body that cannot be used.
@@ -44,7 +51,15 @@ impl Problem {
         let detail = format!("this address answers {allow}");
         let mut problem =
             Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail);
-        problem.allow = Some(allow);
+        problem.0.header = Some((header::ALLOW, allow));
+        problem
+    }
+
+    /// 426, naming the version that is spoken.
+    pub(crate) fn upgrade_required(detail: &str) -> Self {
+        let mut problem =
+            Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", "Upgrade required", detail);
+        problem.0.header = Some((header::SEC_WEBSOCKET_VERSION, "13"));
         problem
     }
 
@@ -73,17 +88,17 @@ impl From<Refusal> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = json!({
-            "type": format!("urn:newswire:problem:{}", self.code),
-            "title": self.title,
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code,
+            "type": format!("urn:newswire:problem:{}", self.0.code),
+            "title": self.0.title,
+            "status": self.0.status.as_u16(),
+            "detail": self.0.detail,
+            "code": self.0.code,
         });
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = (self.0.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(allow) = self.allow {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        if let Some((name, value)) = self.0.header {
+            headers.insert(name, HeaderValue::from_static(value));
         }
         response
     }

@@ -39,6 +39,7 @@ pub(super) async fn publish(
 ) -> Result<Response, Problem> {
     let form = Form::of(&headers)?;
     let body = read_body(&feed, body).await?;
+    let bare = matches!(form, Form::Json) && body.bytes.trim_ascii_start().starts_with(b"{");
     let texts = match form {
         Form::Json => split_json(&body.bytes)?,
         Form::Lines => split_lines(&body.bytes)?,
@@ -46,7 +47,7 @@ pub(super) async fn publish(
     let limits = feed.settings().limits;
     let drafts = texts.into_iter().map(|text| Draft::parse(text?, &limits));
     let results = feed.publish_parsed(&principal, drafts).await;
-    match nothing_to_answer(&results, form) {
+    match nothing_to_answer(&results, bare) {
         Some(problem) => Err(problem),
         None => Ok(json_response(results_json(&results))),
     }
@@ -165,15 +166,15 @@ fn invalid_json(detail: String) -> Problem {
 
 /// The problem to answer instead of results: nothing could be read at all, or the storage refused everything that was
 /// good enough to be stored.
-fn nothing_to_answer(results: &[Result<Published, Refusal>], form: Form) -> Option<Problem> {
+fn nothing_to_answer(results: &[Result<Published, Refusal>], bare: bool) -> Option<Problem> {
     if results.iter().any(Result::is_ok) {
         return None;
     }
     let refusals = || results.iter().filter_map(|result| result.as_ref().err());
-    let unreadable = |refusal: &Refusal| match (refusal.code, form) {
-        (ErrorCode::InvalidJson, _) => true,
-        // One event was the whole request: its size is the request's.
-        (ErrorCode::EventTooLarge, Form::Json) => results.len() == 1,
+    let unreadable = |refusal: &Refusal| match refusal.code {
+        ErrorCode::InvalidJson => true,
+        // The event was the whole request: its size is the request's.
+        ErrorCode::EventTooLarge => bare,
         _ => false,
     };
     let of_storage =

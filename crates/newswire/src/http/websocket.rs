@@ -1,6 +1,6 @@
 //! `GET /ws` and `GET /ws/{channel}`: the upgrade, and the raw stream behind it.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -13,7 +13,7 @@ use newswire_protocol::query::Query;
 use tokio::net::TcpStream;
 
 use super::problem::Problem;
-use super::{Caller, read_query};
+use super::{Caller, Segment, read_query, segment};
 use crate::Feed;
 use crate::connections::Place;
 use crate::socket;
@@ -38,11 +38,11 @@ pub(crate) async fn all(
 pub(crate) async fn one_channel(
     State(feed): State<Feed>,
     caller: Caller,
-    Path(channel): Path<String>,
+    channel: Segment,
     request: Request,
 ) -> Result<Response, Problem> {
     let mut query = read_query(request.uri())?;
-    query.channels.insert(0, channel);
+    query.channels.insert(0, segment(channel)?);
     upgrade(feed, caller.0, request, Some(subscribe(query)))
 }
 

@@ -176,7 +176,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(page) => self.session.on_page(page),
                 Err(error) => {
                     tracing::error!(%error, "a subscriber's read of the log failed; its connection is closed");
-                    self.session.on_read_failed();
+                    let reason = retry_reason(self.feed.inner.connections.open());
+                    self.leave(CloseCode::ShuttingDown, &reason);
                 }
             }
             any = true;

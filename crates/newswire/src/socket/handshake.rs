@@ -4,7 +4,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use sha1::{Digest, Sha1};
 
 use crate::http::problem::Problem;
@@ -20,16 +20,16 @@ pub(crate) fn accept(method: &Method, version: Version, headers: &HeaderMap) -> 
         return Err(Problem::method_not_allowed("GET"));
     }
     if version != Version::HTTP_11 {
-        return Err(upgrade_required("a WebSocket needs HTTP/1.1"));
+        return Err(Problem::upgrade_required("a WebSocket needs HTTP/1.1"));
     }
     if !has_token(headers, header::CONNECTION, "upgrade") || !has_token(headers, header::UPGRADE, "websocket")
     {
-        return Err(upgrade_required(
+        return Err(Problem::upgrade_required(
             "this is a WebSocket: connect with ws:// (headers Connection: Upgrade and Upgrade: websocket)",
         ));
     }
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(upgrade_required("Sec-WebSocket-Version must be 13"));
+        return Err(Problem::upgrade_required("Sec-WebSocket-Version must be 13"));
     }
     let key = headers
         .get(header::SEC_WEBSOCKET_KEY)
@@ -43,10 +43,6 @@ fn accept_value(key: &HeaderValue) -> HeaderValue {
     hash.update(key.as_bytes());
     hash.update(ACCEPT_SUFFIX);
     HeaderValue::from_str(&STANDARD.encode(hash.finalize())).expect("base64 is visible ASCII")
-}
-
-fn upgrade_required(detail: &str) -> Problem {
-    Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", "Upgrade required", detail)
 }
 
 /// Whether a comma-separated header, possibly repeated, holds `token` in any case.
