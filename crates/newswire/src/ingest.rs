@@ -149,7 +149,7 @@ fn answer(outcome: Appended, event_id: String) -> Result<Published, Refusal> {
 
 fn refusal(error: &AppendError) -> Refusal {
     let code = match error {
-        AppendError::StorageFull { .. } => ErrorCode::StorageFull,
+        AppendError::StorageFull => ErrorCode::StorageFull,
         _ => ErrorCode::Unavailable,
     };
     Refusal { code, detail: Some(error.to_string()) }

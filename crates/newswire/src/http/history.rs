@@ -30,7 +30,7 @@ pub(super) async fn events(State(feed): State<Feed>, caller: Caller, uri: Uri) -
     let query = read_query(&uri)?;
     let end = feed.log().tail() - 1;
     let request = request(&feed, caller.0, &query)?;
-    let page = feed.inner.reader.read(request).await.map_err(read_problem)?;
+    let page = feed.inner.reader.read(request).await.map_err(|error| read_problem(&error))?;
     Ok(page_response(&page, end))
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn event(
         max_events: 1,
         max_scan_bytes: SCAN_BYTES,
     };
-    let page = feed.inner.reader.read(request).await.map_err(read_problem)?;
+    let page = feed.inner.reader.read(request).await.map_err(|error| read_problem(&error))?;
     match page.runs.first() {
         Some(run) => {
             let event = run.batch.get(run.index(0)).json;
@@ -129,7 +129,7 @@ pub(super) async fn event(
     }
 }
 
-fn read_problem(error: ReadError) -> Problem {
+fn read_problem(error: &ReadError) -> Problem {
     tracing::error!(%error, "reading the log failed");
     Problem::unavailable(error.to_string())
 }
