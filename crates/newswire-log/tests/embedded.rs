@@ -209,13 +209,17 @@ fn a_damaged_index_is_made_again() {
 }
 
 #[test]
-fn damage_in_a_full_segment_is_named_when_it_is_read() {
+fn damage_in_a_full_segment_refuses_to_open_or_is_named_when_it_is_read() {
     let (disk, options) = segmented();
     let path = segment_paths(&disk).remove(1);
     let mut bytes = disk.content(&path).unwrap();
     bytes[300] ^= 1;
     disk.set_content(&path, bytes);
-    let log = open(&disk, &options).unwrap();
+    let Err(OpenError::Damaged { file, byte, .. }) = open(&disk, &options) else {
+        panic!("damage to what was durable was served")
+    };
+    assert_eq!((&file, byte <= 300), (&path, true));
+    let log = open(&disk, &EmbeddedOptions { verify_on_open: false, ..options }).unwrap();
     let Err(ReadError::Damaged { file, .. }) = log.read(&request(&selector(&["*"], &[]), Direction::Forward))
     else {
         panic!("damage was read over")

@@ -43,6 +43,9 @@ pub struct EmbeddedOptions {
     pub mark_after: Duration,
     /// Bytes of decoded log that readers share.
     pub chunk_cache_bytes: usize,
+    /// Read the whole log and verify its checksums before it is served. Without, only the last segment is read, and
+    /// damage to an older one is found by whoever reads it (as an error), or by [`crate::check()`].
+    pub verify_on_open: bool,
     /// Begin a new epoch: for a directory that was restored from a backup.
     pub new_epoch: bool,
     /// Tells the time.
@@ -61,7 +64,8 @@ impl Default for EmbeddedOptions {
             batch: BatchOptions::default(),
             zero_ahead_bytes: 1 << 20,
             mark_after: Duration::from_millis(30),
-            chunk_cache_bytes: 32 << 20,
+            chunk_cache_bytes: 8 << 20,
+            verify_on_open: true,
             new_epoch: false,
             clock: Arc::new(SystemClock),
             observer: None,

@@ -59,7 +59,12 @@ pub(crate) fn open(
     let mut tail = None;
     for (index, segment) in found.iter().enumerate() {
         match found.get(index + 1) {
-            Some(next) => segments.push(open_sealed(disk.as_ref(), segment, next, &tables)?),
+            Some(next) => {
+                segments.push(open_sealed(disk.as_ref(), segment, next, &tables, options.verify_on_open)?);
+                if options.verify_on_open {
+                    tell_progress(index + 1, found.len());
+                }
+            }
             None => {
                 let recovered = recover_tail(segment, &manifest, &tables)?;
                 segments.push(recovered.0);
@@ -213,12 +218,31 @@ pub(crate) fn check_complete(
     Ok(())
 }
 
-/// Opens a full segment by its index, without reading the segment; makes the index again where it is missing.
+/// Reads a full segment whole, all of which was durable.
+fn verify_sealed(segment: &Found, end: u64) -> Result<(), OpenError> {
+    let Found { path, file, header, .. } = segment;
+    let scanned = scan(file.as_ref(), header, end, &mut |_, _| {}).map_err(OpenError::io("reading", path))?;
+    if scanned.end < end {
+        return Err(OpenError::damaged(path, scanned.end, "a durable batch does not verify"));
+    }
+    Ok(())
+}
+
+/// A log of many gigabytes takes a while to verify, and whoever waits should know for what.
+fn tell_progress(verified: usize, segments: usize) {
+    const EVERY: usize = 16;
+    if verified.is_multiple_of(EVERY) {
+        tracing::info!(verified, segments, "verifying the log before it is served (log.verify_on_start)");
+    }
+}
+
+/// Opens a full segment by its index, without reading the segment unless it is to be verified; makes the index again where it is missing.
 fn open_sealed(
     disk: &dyn Disk,
     segment: &Found,
     next: &Found,
     tables: &Arc<TableCache>,
+    verify: bool,
 ) -> Result<Arc<Segment>, OpenError> {
     let Found { path, file, header, len } = segment;
     let is_neighbour = next.header.sequence == header.sequence + 1;
@@ -226,6 +250,9 @@ fn open_sealed(
     if *len < end {
         let what = format!("the file ends here, though {end} bytes of it were durable");
         return Err(OpenError::damaged(path, *len, what));
+    }
+    if verify {
+        verify_sealed(segment, end)?;
     }
     let io = OpenError::io("reading", path);
     let opened =

@@ -113,6 +113,14 @@ pub const KEYS: &[Key] = &[
         help: "Time between syncs under `log.sync = \"interval\"`.",
     },
     Key {
+        path: "log.verify_on_start",
+        kind: Kind::Bool,
+        default: Some("true"),
+        help: "Whether the whole log is read and its checksums verified before it is served, about a second a gigabyte \
+               from a fast disk. Without, only the segment written last is; damage to an older one is then an error to \
+               whoever reads there, or found by `newswire check`.",
+    },
+    Key {
         path: "log.segment_bytes",
         kind: Kind::Size(MIB, 2 * GIB),
         default: Some("64MiB"),

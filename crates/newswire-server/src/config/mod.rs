@@ -58,6 +58,7 @@ pub struct LogConfig {
     pub sync: Sync,
     #[serde(deserialize_with = "millis")]
     pub sync_interval: Duration,
+    pub verify_on_start: bool,
     pub segment_bytes: u64,
     #[serde(deserialize_with = "millis")]
     pub dedup_window: Duration,

@@ -58,6 +58,7 @@ fn embedded_options(config: &Config, new_epoch: bool, observer: Arc<dyn Observer
         retention: retention(config),
         dedup: dedup(config),
         batch: batch(config),
+        verify_on_open: config.log.verify_on_start,
         new_epoch,
         observer: Some(observer),
         ..Default::default()
