@@ -1,5 +1,7 @@
 //! A feed inside somebody else's axum application, over real sockets and over a stream that is no socket.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without has failed it")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
