@@ -12,6 +12,7 @@ use crate::fields::PayloadFields;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Filter {
     clauses: Box<[Clause]>,
+    footprint: usize,
 }
 
 /// One key and what it may be: any of the values, or (types only) beginning with any of the prefixes.
@@ -111,7 +112,8 @@ impl Clause {
 impl Filter {
     /// The filter that every event passes.
     pub fn all() -> Arc<Self> {
-        static ALL: LazyLock<Arc<Filter>> = LazyLock::new(|| Arc::new(Filter { clauses: Box::default() }));
+        static ALL: LazyLock<Arc<Filter>> =
+            LazyLock::new(|| Arc::new(Filter { clauses: Box::default(), footprint: 0 }));
         Arc::clone(&ALL)
     }
 
@@ -123,7 +125,19 @@ impl Filter {
         let mut clauses: Vec<_> =
             spec.clauses.iter().map(|(name, values)| Clause::compile(name, values)).collect();
         clauses.sort_unstable();
-        Arc::new(Self { clauses: clauses.into() })
+        let value = |value: &Scalar| size_of::<Scalar>() + value.as_bytes().len();
+        let prefix = |prefix: &str| size_of::<Box<str>>() + prefix.len();
+        let clause = |clause: &Clause| {
+            let values: usize = clause.values.iter().map(value).sum();
+            size_of::<Clause>() + values + clause.prefixes.iter().map(|text| prefix(text)).sum::<usize>()
+        };
+        let footprint = clauses.iter().map(clause).sum();
+        Arc::new(Self { clauses: clauses.into(), footprint })
+    }
+
+    /// About how many bytes it takes, of which an index takes as many again.
+    pub fn footprint(&self) -> usize {
+        self.footprint
     }
 
     /// Whether every event passes.

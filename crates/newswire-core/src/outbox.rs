@@ -140,8 +140,8 @@ impl Placed {
 pub(crate) enum PlacedKind {
     /// The answer to a command, counted by the session; the replay it starts, if any.
     Answer { seq: u64, starts: Option<u64> },
-    /// The end of a replay.
-    CaughtUp,
+    /// The end of this replay.
+    CaughtUp { job: u64 },
 }
 
 /// The log began a new epoch here.
@@ -327,6 +327,18 @@ impl Outbox {
     /// Puts messages behind everything else.
     pub(crate) fn push_placed(&self, placed: Placed) {
         self.inner.lock().items.push_back(Item::Placed(Box::new(placed)));
+    }
+
+    /// Gives the end of a replay, which was placed just now, its last events.
+    pub(crate) fn fill_placed(&self, of: u64, runs: Vec<QueuedRun>) {
+        for item in self.inner.lock().items.iter_mut().rev() {
+            if let Item::Placed(placed) = item
+                && placed.what == (PlacedKind::CaughtUp { job: of })
+            {
+                placed.runs = runs;
+                return;
+            }
+        }
     }
 
     /// The log began anew: what was read from the old one ends here, and the hub pushes again.

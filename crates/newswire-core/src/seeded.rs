@@ -1,6 +1,6 @@
 //! Faults to be switched on in tests, which prove that the tests would notice them.
 //!
-//! Compiled only with the feature `seeded-bugs`; without it [`seeded_bug!`] is `false` at compile time.
+//! Compiled only with the feature `seeded-bugs`; without it every switch is `false` at compile time.
 
 /// A fault that can be switched on for the present thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -125,6 +125,11 @@ impl SetList {
         self.sets.iter().map(|set| set.subs.len()).sum()
     }
 
+    /// Bytes of their filters.
+    pub(crate) fn filter_bytes(&self) -> usize {
+        self.sets.iter().flat_map(|set| &set.subs).map(|sub| sub.filter.footprint()).sum()
+    }
+
     /// The state at the end of the stream.
     pub(crate) fn states(&self) -> StreamSubs {
         self.sets

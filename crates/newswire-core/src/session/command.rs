@@ -1,6 +1,6 @@
 //! Commands that change what is subscribed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,8 +19,12 @@ use crate::filter::Filter;
 use crate::hub::Hub;
 use crate::outbox::{Generation, Placed, PlacedKind, Told};
 use crate::reader::{Loss, Losses, Reader, by_stretch};
+use crate::selector::Selector;
 use crate::subscriptions::{Change, Set, Sub};
 use crate::view::LogView;
+
+/// Bytes of the filters of all subscriptions of a connection; more are refused.
+const MAX_FILTER_BYTES: usize = 4 << 20;
 
 /// The channels of a `subscribe` with the filters they will have, and the refused names.
 struct Wanted {
@@ -30,7 +34,6 @@ struct Wanted {
 
 /// Where a replay begins, as far as it can be told without the hub.
 enum Begin {
-    Live,
     After {
         offset: u64,
         epoch: Option<String>,
@@ -69,18 +72,19 @@ impl Session {
         hub: &Mutex<Hub>,
         log: &dyn LogView,
     ) -> Result<(), Refusal> {
+        let sub = ask.sub.as_deref();
         let wanted = self.wanted(ask);
         self.check_bounds(ask, &wanted)?;
         let begin = self.begin(ask, &wanted, now, log);
+        let mut names = self.sets.by_name(sub).map(Set::names).unwrap_or_default();
+        names.extend(wanted.filters.keys().map(ToString::to_string));
         let mut hub = hub.lock();
-        let (at, epoch) = (hub.dispatched(), hub.epoch());
-        self.renew_spans(hub.generation());
-        let begun = self.begun(begin, &wanted, at, epoch, ask.sub.as_deref());
+        let (at, epoch, generation) = (hub.dispatched(), hub.epoch(), hub.generation());
+        let begun = self.begun(begin, &wanted, at, epoch, sub);
         let starts = begun.as_ref().filter(|begun| !begun.entries.is_empty()).map(|_| self.next_job);
-        let changes = self.change_subs(ask, &wanted, starts, at, &mut hub);
-        let names = self.sets.by_name(ask.sub.as_deref()).map(Set::names).unwrap_or_default();
+        let (changes, old) = self.change_subs(ask, &wanted, starts, &mut hub);
         let mut frames = Vec::new();
-        let echo = Echo { id: id.as_ref(), sub: ask.sub.as_deref() };
+        let echo = Echo { id: id.as_ref(), sub };
         let answer = Subscribed {
             channels: &names,
             offset: at,
@@ -90,33 +94,51 @@ impl Session {
         };
         add_frame(&mut frames, |out| reply::subscribed(out, echo, &answer));
         frames.extend(begun.iter().flat_map(|begun| &begun.gaps));
-        self.place_answer(at, frames.into(), changes, starts, ask.sub.as_deref(), hub);
+        if begun.is_some() && starts.is_none() {
+            // Nothing is to be replayed, which is soon done.
+            add_frame(&mut frames, |out| reply::caught_up::<&str>(out, echo, &[], at));
+        }
+        self.place_answer(at, frames.into(), changes, starts, sub, hub);
+        // What follows concerns this connection alone: others need not wait for it.
+        self.renew_spans(generation);
+        self.leave_old(sub, &old, at);
         if let (Some(job), Some(begun)) = (starts, begun) {
             let plan = begun.history.map(|count| history_plan(&begun.entries, count, at, log));
-            self.start_job(job, ask.sub.as_deref(), id, at, begun, plan);
+            self.start_job(job, sub, id, at, begun, plan);
+        } else if let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) {
+            self.open_spans(slot, wanted.filters.iter(), at);
         }
+        self.forget_spans();
         Ok(())
     }
 
     pub(super) fn on_unsubscribe(&mut self, ask: &Unsubscribe, id: Option<&CommandId>, hub: &Mutex<Hub>) {
         let sub = ask.sub.as_deref();
-        let mut hub = hub.lock();
-        let at = hub.dispatched();
-        self.renew_spans(hub.generation());
-        let mut changes = Vec::new();
-        for pattern in ask.channels.iter().filter_map(|name| ChannelPattern::parse(name)) {
-            let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) else { break };
-            let Some(set) = self.sets.by_slot_mut(slot) else { break };
-            let Ok(place) = set.find(&pattern) else { continue };
-            let gone = set.subs.remove(place);
-            hub.remove_sub(gone.id);
-            self.leave_old(slot, &gone, at);
-            changes.push(Change { slot, pattern, before: Some(gone.state()), after: None });
+        let mut old = Vec::new();
+        if let Some(slot) = self.sets.by_name(sub).map(|set| set.slot)
+            && let Some(set) = self.sets.by_slot_mut(slot)
+        {
+            for pattern in ask.channels.iter().filter_map(|name| ChannelPattern::parse(name)) {
+                old.extend(set.find(&pattern).ok().map(|place| set.subs.remove(place)));
+            }
         }
+        let slot = self.sets.by_name(sub).map_or(0, |set| set.slot);
+        let change = |gone: &Sub| Change {
+            slot,
+            pattern: gone.pattern.clone(),
+            before: Some(gone.state()),
+            after: None,
+        };
+        let changes = old.iter().map(change).collect();
         let names = self.sets.by_name(sub).map(Set::names).unwrap_or_default();
         let mut frames = Vec::new();
         add_frame(&mut frames, |out| reply::unsubscribed(out, Echo { id, sub }, &names));
+        let mut hub = hub.lock();
+        let (at, generation) = (hub.dispatched(), hub.generation());
+        old.iter().for_each(|gone| hub.remove_sub(gone.id));
         self.place_answer(at, frames.into(), changes, None, sub, hub);
+        self.renew_spans(generation);
+        self.leave_old(sub, &old, at);
         self.forget_spans();
     }
 
@@ -156,12 +178,23 @@ impl Session {
             let most = self.config.max_subscriptions;
             return refuse(format!("channels: a connection has at most {most} subscriptions"));
         }
+        // Filters that are replaced count until they are: the bound is on memory, not on arithmetic.
+        let filters: usize = wanted.filters.values().map(|filter| filter.footprint()).sum();
+        if self.sets.filter_bytes() + filters > MAX_FILTER_BYTES {
+            return refuse(format!("filters: those of a connection have at most {MAX_FILTER_BYTES} bytes"));
+        }
         Ok(())
     }
 
     /// Asks the log what a beginning needs to know. The head is asked for before the losses: a trim in between then
     /// only splits a gap.
-    fn begin(&self, ask: &Subscribe, wanted: &Wanted, now: Now, log: &dyn LogView) -> Begin {
+    fn begin(
+        &self,
+        ask: &Subscribe,
+        wanted: &Wanted,
+        now: Now,
+        log: &dyn LogView,
+    ) -> Option<(Begin, Arc<Selector>)> {
         let entry = |(pattern, filter): (&ChannelPattern, &Arc<Filter>)| JobEntry {
             pattern: pattern.clone(),
             filter: Arc::clone(filter),
@@ -170,8 +203,8 @@ impl Session {
         };
         let entries: Vec<JobEntry> = wanted.filters.iter().map(entry).collect();
         let selector = job::selector(&entries, &self.principal);
-        match &ask.start {
-            Start::Live => Begin::Live,
+        let begin = match &ask.start {
+            Start::Live => return None,
             Start::After { offset, epoch } => {
                 let (tail, head) = (log.tail(), log.head());
                 let mut losses = Losses::default();
@@ -188,13 +221,14 @@ impl Session {
                 Begin::Since { time, losses, lost }
             }
             Start::History(count) => Begin::History { count: *count },
-        }
+        };
+        Some((begin, selector))
     }
 
     /// Decides where the replay begins, now that its place in the stream is known; `None` for a live beginning.
     fn begun(
         &self,
-        begin: Begin,
+        begin: Option<(Begin, Arc<Selector>)>,
         wanted: &Wanted,
         at: u64,
         epoch: Epoch,
@@ -209,11 +243,10 @@ impl Session {
             };
             wanted.filters.iter().map(entry).collect()
         };
-        let reader =
-            |entries: &[JobEntry], from: u64| Reader::new(job::selector(entries, &self.principal), from);
+        let (begin, selector) = begin?;
+        let reader = |from: u64| Reader::new(selector, from);
         let all = entries(0);
         let (recovered, gaps, reader, entries, history) = match begin {
-            Begin::Live => return None,
             Begin::After { offset, epoch: given, tail, head, losses, lost } => {
                 let other = given.is_some_and(|given| given.parse() != Ok(epoch));
                 if other || offset >= tail {
@@ -230,38 +263,37 @@ impl Session {
                     if !names.is_empty() {
                         add_gap(&mut frames, &self.dispatched.told, sub, &gap);
                     }
-                    (Some(false), frames, reader(&all, before), all, None)
+                    (Some(false), frames, reader(before), all, None)
                 } else {
                     let frames = gap_frames(&lost, &self.dispatched.told, sub, epoch);
-                    (Some(lost.is_empty()), frames, reader(&all, offset).with_losses(losses), all, None)
+                    (Some(lost.is_empty()), frames, reader(offset).with_losses(losses), all, None)
                 }
             }
             Begin::Since { time, losses, lost } => {
                 let frames = gap_frames(&lost, &self.dispatched.told, sub, epoch);
-                let reader = reader(&all, 0).since(time).with_losses(losses);
+                let reader = reader(0).since(time).with_losses(losses);
                 (Some(lost.is_empty()), frames, reader, all, None)
             }
             Begin::History { count } => {
-                let entries = entries(at);
-                let reader = reader(&entries, at);
-                (None, Vec::new(), reader, entries, Some(count))
+                // Its selector is made when the beginnings are known.
+                (None, Vec::new(), reader(at), entries(at), Some(count))
             }
         };
         Some(Begun { recovered, gaps, reader, entries, history })
     }
 
     /// Makes the subscriptions of a command what it asks: live from here on, or withheld by the replay that it starts.
+    /// Returns the changes, and what was there before.
     fn change_subs(
         &mut self,
         ask: &Subscribe,
         wanted: &Wanted,
         job: Option<u64>,
-        at: u64,
         hub: &mut MutexGuard<'_, Hub>,
-    ) -> Vec<Change> {
-        let mut changes = Vec::new();
+    ) -> (Vec<Change>, Vec<Sub>) {
+        let (mut changes, mut replaced) = (Vec::new(), Vec::new());
         if wanted.filters.is_empty() {
-            return changes;
+            return (changes, replaced);
         }
         let slot = self.sets.slot(ask.sub.as_deref());
         if let Some(name) = self.sets.by_slot(slot).and_then(|set| set.name.as_ref()) {
@@ -295,39 +327,37 @@ impl Session {
                 }
             };
             let state = Sub { pattern: pattern.clone(), filter: Arc::clone(filter), id: 0, job }.state();
-            if let Some(old) = &before {
-                self.leave_old(slot, old, at);
-            }
-            if job.is_none() {
-                self.open_span(slot, pattern, filter, at);
-            }
-            let before = before.map(|old| old.state());
-            changes.push(Change { slot, pattern: pattern.clone(), before, after: Some(state) });
+            let (pattern, after) = (pattern.clone(), Some(state));
+            changes.push(Change { slot, pattern, before: before.as_ref().map(Sub::state), after });
+            replaced.extend(before);
         }
-        changes
+        (changes, replaced)
     }
 
-    /// A subscription is not any more what it was: its replay loses it, and its time on the live path ends here.
-    fn leave_old(&mut self, slot: u8, old: &Sub, at: u64) {
-        match old.job {
-            Some(job) => {
-                // What a search for beginnings was about to learn may be of the channel that goes.
-                if self.wish.as_ref().is_some_and(|(by, _)| *by == Reads::Plan(job)) {
-                    self.wish = None;
-                }
-                if let Some(asked) = self.asked.as_mut().filter(|asked| asked.by == Reads::Plan(job)) {
-                    asked.by = Reads::Nobody;
-                }
-                let principal = &self.principal;
-                self.jobs.retain_mut(|other| other.id != job || !other.take_away(&old.pattern, principal));
+    /// Subscriptions are not any more what they were: replays lose them, and their time on the live path ends here.
+    fn leave_old(&mut self, sub: Option<&str>, old: &[Sub], at: u64) {
+        let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) else { return };
+        let mut by_job: BTreeMap<u64, BTreeSet<&ChannelPattern>> = BTreeMap::new();
+        let mut live = BTreeSet::new();
+        for old in old {
+            match old.job {
+                Some(job) => by_job.entry(job).or_default().insert(&old.pattern),
+                None => live.insert(&old.pattern),
+            };
+        }
+        for span in self.spans.iter_mut().filter(|span| span.slot == slot && live.contains(&span.pattern)) {
+            span.to = span.to.min(at);
+        }
+        for (job, patterns) in by_job {
+            // What a search for beginnings was about to learn may be of a channel that goes.
+            if self.wish.as_ref().is_some_and(|(by, _)| *by == Reads::Plan(job)) {
+                self.wish = None;
             }
-            None => {
-                for span in
-                    self.spans.iter_mut().filter(|span| span.slot == slot && span.pattern == old.pattern)
-                {
-                    span.to = span.to.min(at);
-                }
+            if let Some(asked) = self.asked.as_mut().filter(|asked| asked.by == Reads::Plan(job)) {
+                asked.by = Reads::Nobody;
             }
+            let principal = &self.principal;
+            self.jobs.retain_mut(|other| other.id != job || !other.take_away(&patterns, principal));
         }
     }
 
@@ -377,24 +407,30 @@ impl Session {
             let others = set.subs.iter().filter(|sub| sub.job.is_none());
             others.map(|sub| (sub.pattern.clone(), Arc::clone(&sub.filter))).collect()
         });
-        for (pattern, filter) in live {
-            self.open_span(slot, &pattern, &filter, at);
-        }
+        self.open_spans(slot, live.iter().map(|(pattern, filter)| (pattern, filter)), at);
     }
 
-    /// Notes that a pattern is live from here on, if a replay of the set has channels of it too.
-    pub(super) fn open_span(&mut self, slot: u8, pattern: &ChannelPattern, filter: &Arc<Filter>, from: u64) {
-        let known = |span: &Span| span.slot == slot && span.pattern == *pattern && span.to == u64::MAX;
-        let replays = |job: &Job| {
-            job.slot == slot
-                && job
-                    .entries
-                    .iter()
-                    .any(|entry| entry.pattern != *pattern && entry.pattern.overlaps(pattern))
-        };
-        if self.jobs.iter().any(replays) && !self.spans.iter().any(known) {
-            let (pattern, filter) = (pattern.clone(), Arc::clone(filter));
-            self.spans.push(Span { slot, pattern, filter, from, to: u64::MAX });
+    /// Notes that patterns are live from here on, those of which a replay of the set has channels too.
+    pub(super) fn open_spans<'a>(
+        &mut self,
+        slot: u8,
+        live: impl Iterator<Item = (&'a ChannelPattern, &'a Arc<Filter>)>,
+        from: u64,
+    ) {
+        let replayed = self.jobs.iter().filter(|job| job.slot == slot).flat_map(|job| &job.entries);
+        let (exact, prefixes): (Vec<_>, Vec<_>) = replayed
+            .map(|entry| &entry.pattern)
+            .partition(|pattern| matches!(pattern, ChannelPattern::Exact(_)));
+        let spans = &mut self.spans;
+        for (pattern, filter) in live {
+            // A name meets another pattern only if that is a prefix.
+            let candidates = if matches!(pattern, ChannelPattern::Exact(_)) { &[][..] } else { &exact[..] };
+            let meets = |other: &&&ChannelPattern| **other != pattern && other.overlaps(pattern);
+            let known = |span: &Span| span.slot == slot && span.pattern == *pattern && span.to == u64::MAX;
+            if prefixes.iter().chain(candidates).any(|other| meets(&other)) && !spans.iter().any(known) {
+                let (pattern, filter) = (pattern.clone(), Arc::clone(filter));
+                spans.push(Span { slot, pattern, filter, from, to: u64::MAX });
+            }
         }
     }
 

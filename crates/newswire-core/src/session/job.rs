@@ -1,6 +1,6 @@
 //! Replays: what a `subscribe` with a start option asked for, until it has caught up with the live path.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use newswire_protocol::command::CommandId;
@@ -56,11 +56,11 @@ impl Job {
         self.entries.iter().map(|entry| entry.pattern.to_string()).collect()
     }
 
-    /// Another command has taken this channel or pattern. `true` if nothing is left of the replay.
-    pub(crate) fn take_away(&mut self, pattern: &ChannelPattern, principal: &Principal) -> bool {
-        self.entries.retain(|entry| entry.pattern != *pattern);
+    /// Another command has taken these channels and patterns. `true` if nothing is left of the replay.
+    pub(crate) fn take_away(&mut self, patterns: &BTreeSet<&ChannelPattern>, principal: &Principal) -> bool {
+        self.entries.retain(|entry| !patterns.contains(&entry.pattern));
         if let Some(plan) = &mut self.plan {
-            plan.forget(pattern);
+            plan.forget(patterns);
         }
         self.reader.select(selector(&self.entries, principal));
         self.begin_if_planned(principal);
@@ -154,11 +154,11 @@ impl HistoryPlan {
         self.todo.is_empty() || self.wanted == 0
     }
 
-    fn forget(&mut self, pattern: &ChannelPattern) {
-        if self.todo.front().is_some_and(|(of, ..)| of == pattern) {
+    fn forget(&mut self, patterns: &BTreeSet<&ChannelPattern>) {
+        if self.todo.front().is_some_and(|(of, ..)| patterns.contains(of)) {
             self.next_channel();
         }
-        self.todo.retain(|(of, ..)| of != pattern);
+        self.todo.retain(|(of, ..)| !patterns.contains(of));
     }
 
     fn next_channel(&mut self) {

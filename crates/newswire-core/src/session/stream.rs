@@ -160,7 +160,7 @@ impl Session {
     fn send_placed(&mut self, placed: &Placed, writer: &mut Writer<'_>) {
         placed.runs.iter().for_each(|run| writer.run(run));
         writer.bytes(placed.frames.clone());
-        if placed.what == PlacedKind::CaughtUp {
+        if let PlacedKind::CaughtUp { .. } = placed.what {
             self.joining -= 1;
         }
         if let PlacedKind::Answer { seq, starts } = placed.what {
@@ -300,8 +300,8 @@ impl Session {
         if slice.reached < at || !self.outbox.rejoin() {
             return false;
         }
-        lag.reader.scan(&slice, at, &Some);
         drop(hub);
+        lag.reader.scan(&slice, at, &Some);
         while let Some(ready) = self.lag.as_mut().and_then(|lag| lag.reader.take(usize::MAX)) {
             if seeded_bug!(RejoinTooLate) && !self.lag.as_ref().is_some_and(|lag| lag.reader.has_ready()) {
                 break;
@@ -442,8 +442,7 @@ impl Session {
     /// The last step of a replay onto the live path, under the hub's lock: from the next batch on its channels are
     /// pushed, and `caught_up` has its place before them.
     fn join_live(&mut self, index: usize, hub: &Mutex<Hub>) -> Joined {
-        let Self { jobs, spans, .. } = self;
-        let Some(job) = jobs.get_mut(index) else { return Joined::Rests };
+        let Some(job) = self.jobs.get_mut(index) else { return Joined::Rests };
         let mut hub = hub.lock();
         let at = hub.dispatched();
         if hub.epoch() != self.epoch || self.outbox.mode() != Mode::Live {
@@ -462,14 +461,17 @@ impl Session {
         if seeded_bug!(SeamOffByOne) && slice.batches.len() == 1 {
             slice.batches.clear();
         }
-        job.reader.scan(&slice, at, &|run| unsent(run, job.slot, job.asked_at, spans));
         let mut job = self.jobs.remove(index);
         let changes = self.set_live(&job, &mut hub);
         let frames = self.caught_up(&job, at);
-        let runs = job.reader.take_runs();
-        self.outbox.push_placed(Placed { at, runs, frames, changes, what: PlacedKind::CaughtUp });
+        let what = PlacedKind::CaughtUp { job: job.id };
+        self.outbox.push_placed(Placed { at, runs: Vec::new(), frames, changes, what });
         self.joining += 1;
         drop(hub);
+        // The place is taken, and only this session empties the outbox: others need not wait while events are matched.
+        let spans = &self.spans;
+        job.reader.scan(&slice, at, &|run| unsent(run, job.slot, job.asked_at, spans));
+        self.outbox.fill_placed(job.id, job.reader.take_runs());
         self.note_joined(&job, at);
         Joined::Done
     }
@@ -508,9 +510,7 @@ impl Session {
     }
 
     fn note_joined(&mut self, job: &Job, at: u64) {
-        for entry in &job.entries {
-            self.open_span(job.slot, &entry.pattern, &entry.filter, at);
-        }
+        self.open_spans(job.slot, job.entries.iter().map(|entry| (&entry.pattern, &entry.filter)), at);
         self.forget_spans();
     }
 

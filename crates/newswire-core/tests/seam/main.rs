@@ -80,7 +80,7 @@ impl Case {
             0..30 => Op::Append(seeds(rng, 6)),
             30..45 => Op::Dispatch,
             45..62 => {
-                let mut channels = 1 << rng.u8(..8);
+                let mut channels = if rng.u8(..20) == 0 { 0 } else { 1 << rng.u8(..8) };
                 if rng.bool() {
                     channels |= rng.u8(..) & rng.u8(..);
                 }
