@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 /// Batches that may wait for a follower before the writer waits for it.
-pub const FOLLOW_QUEUE: usize = 256;
+pub const FOLLOW_QUEUE: usize = 32;
 
 /// Every commit from [`Self::start`] on, in order. Dropping it ends the following.
 #[derive(Debug)]

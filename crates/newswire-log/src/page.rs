@@ -1,8 +1,11 @@
 //! Puts the page of a read together: the same rules for every implementation.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use newswire_core::{Batch, Direction, Lost, Page, Picks, ReadRequest, Run};
+use newswire_core::{
+    Batch, ChannelPattern, Direction, Lost, Page, Picks, ReadRequest, RowRule, Run, SelectorEntry,
+};
 use newswire_protocol::Epoch;
 
 use crate::floors::Floors;
@@ -37,6 +40,18 @@ impl Bounds {
     }
 }
 
+/// Whether [`newswire_core::Selector::matches`] holds for every event, so that it need not be asked.
+fn wants_everything(request: &ReadRequest) -> bool {
+    let is_open = |entry: &SelectorEntry| {
+        let every_channel = matches!(&entry.pattern, ChannelPattern::Prefix(prefix) if prefix.is_empty());
+        every_channel && entry.filter.is_all() && entry.after <= request.from
+    };
+    request.direction == Direction::Forward
+        && request.since.is_none()
+        && request.selector.principal().row_rule == RowRule::AlwaysTrue
+        && request.selector.entries().iter().any(is_open)
+}
+
 /// Collects matching events in the direction of the read until a budget is used up.
 pub(crate) struct PageBuilder<'a> {
     request: &'a ReadRequest,
@@ -49,6 +64,8 @@ pub(crate) struct PageBuilder<'a> {
     /// The last offset looked at.
     reached: Option<u64>,
     full: bool,
+    /// Forward, and every event is wanted.
+    is_unfiltered: bool,
 }
 
 impl<'a> PageBuilder<'a> {
@@ -63,6 +80,7 @@ impl<'a> PageBuilder<'a> {
             scanned: 0,
             reached: None,
             full: false,
+            is_unfiltered: wants_everything(request),
         }
     }
 
@@ -71,6 +89,9 @@ impl<'a> PageBuilder<'a> {
     pub(crate) fn examine(&mut self, batch: &Arc<Batch>) -> bool {
         let range =
             batch.index_after(self.bounds.first.saturating_sub(1))..batch.index_after(self.bounds.last);
+        if self.takes_whole(batch, &range) {
+            return true;
+        }
         let mut picked = Vec::new();
         match self.request.direction {
             Direction::Forward => self.pick(batch, range, &mut picked),
@@ -84,6 +105,22 @@ impl<'a> PageBuilder<'a> {
         let picks = if whole_and_ascending { Picks::All } else { Picks::Some(picked.into()) };
         self.runs.push(Run { batch: batch.clone(), picks });
         !self.full
+    }
+
+    /// Takes a whole batch at once where nothing about its events decides: a replay of everything.
+    fn takes_whole(&mut self, batch: &Arc<Batch>, range: &Range<usize>) -> bool {
+        let (events, bytes) = (self.events + batch.len(), self.bytes + batch.frames().len());
+        let fits = self.is_unfiltered
+            && *range == (0..batch.len())
+            && !batch.is_empty()
+            && batch.first() > self.floors.highest()
+            && bytes <= self.request.max_bytes
+            && events < self.request.max_events;
+        if fits {
+            (self.events, self.bytes, self.reached) = (events, bytes, Some(batch.last()));
+            self.runs.push(Run::all(batch.clone()));
+        }
+        fits
     }
 
     fn pick(&mut self, batch: &Batch, indexes: impl Iterator<Item = usize>, picked: &mut Vec<u32>) {

@@ -13,7 +13,7 @@ use newswire_core::{Batch, BatchBuilder};
 use newswire_protocol::limits::MAX_OFFSET;
 use newswire_protocol::{Epoch, UnixMicros};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::dedup::{BatchIds, Dedup, DedupOptions, DedupWindow, Seen, StoredId};
@@ -22,6 +22,8 @@ use crate::follow::Followers;
 
 /// Appends that may wait for the writer; further callers wait for a place.
 const QUEUE: usize = 4096;
+/// KiB of events that may wait or be under way; further callers wait for room.
+const QUEUE_KIB: usize = 64 << 10;
 
 /// Bounds of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +151,7 @@ struct Append {
     /// Given by a remote sequencer; ascending.
     offsets: Option<Vec<u64>>,
     answer: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    room: OwnedSemaphorePermit,
 }
 
 impl Append {
@@ -164,6 +167,7 @@ fn size_of_events(events: &[NewEvent]) -> usize {
 /// The sending side, and the thread's owner.
 pub(crate) struct WriterHandle {
     queue: mpsc::Sender<Append>,
+    room: Arc<Semaphore>,
     closing: watch::Sender<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
     options: BatchOptions,
@@ -182,7 +186,8 @@ impl WriterHandle {
         let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let writer = Writer { engine, shared, last_time, options, appends, closed, timer, deferred: None };
         let thread = std::thread::Builder::new().name("newswire-log".into()).spawn(move || writer.run())?;
-        Ok(Self { queue, closing, thread: Mutex::new(Some(thread)), options })
+        let room = Arc::new(Semaphore::new(QUEUE_KIB));
+        Ok(Self { queue, room, closing, thread: Mutex::new(Some(thread)), options })
     }
 
     pub(crate) fn append(
@@ -190,18 +195,22 @@ impl WriterHandle {
         events: Vec<NewEvent>,
         offsets: Option<Vec<u64>>,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
-        let (queue, limit) = (self.queue.clone(), self.options.max_append_bytes);
+        let (queue, room, limit) = (self.queue.clone(), self.room.clone(), self.options.max_append_bytes);
         Box::pin(async move {
             let bytes = size_of_events(&events);
             if bytes > limit {
                 return Err(AppendError::TooLarge { bytes, limit });
             }
+            let kib = bytes.div_ceil(1024).clamp(1, QUEUE_KIB) as u32;
             let (answer, answered) = oneshot::channel();
-            let append = Append { events, offsets, answer };
             // Unconstrained, because a task whose budget is used up would not even be put in line, and so be overtaken
             // by futures polled later; appends are ordered by their first poll.
-            let queued = tokio::task::unconstrained(queue.send(append)).await;
-            queued.map_err(|_| AppendError::Closed)?;
+            let queued = tokio::task::unconstrained(async {
+                let room = room.acquire_many_owned(kib).await.map_err(|_| AppendError::Closed)?;
+                let append = Append { events, offsets, answer, room };
+                queue.send(append).await.map_err(|_| AppendError::Closed)
+            });
+            queued.await?;
             answered.await.map_err(|_| AppendError::Closed)?
         })
     }
@@ -307,7 +316,8 @@ impl<E: Engine> Writer<E> {
             let window = self.shared.dedup.lock();
             assemble(group, &window, self.shared.tail(), now)
         };
-        let Assembled { prepared, ids, answers } = assembled;
+        // Freeing the events' many small pieces waits until nobody waits for us.
+        let Assembled { prepared, ids, answers, spent: _spent } = assembled;
         if !prepared.events.is_empty() {
             match self.engine.persist(&prepared) {
                 Ok(persisted) => self.show(&prepared, ids, &persisted, answers.len()),
@@ -408,6 +418,8 @@ struct Assembled {
     prepared: Prepared,
     ids: Vec<StoredId>,
     answers: Vec<Answer>,
+    /// Gives its room in the queue back when it is dropped.
+    spent: Vec<(Vec<NewEvent>, OwnedSemaphorePermit)>,
 }
 
 /// Gives offsets, recognises repeats, and encodes the frames, each once, into one buffer.
@@ -423,14 +435,16 @@ fn assemble(group: Vec<Append>, window: &DedupWindow, tail: u64, now: UnixMicros
         now,
     };
     let mut answers = Vec::with_capacity(group.len());
-    for append in group {
-        answers.push(batch.add_append(append));
+    let mut spent = Vec::with_capacity(group.len());
+    for Append { events, offsets, answer, room } in group {
+        answers.push(batch.add_append(&events, offsets.as_deref(), answer));
+        spent.push((events, room));
     }
     let Assembly { builder, events, ids, .. } = batch;
     let ids = ids.into_new();
     let metas = builder.metas().to_vec();
     let prepared = Prepared { metas, batch: Arc::new(builder.finish()), events, now };
-    Assembled { prepared, ids, answers }
+    Assembled { prepared, ids, answers, spent }
 }
 
 struct Assembly<'a> {
@@ -443,22 +457,26 @@ struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    fn add_append(&mut self, append: Append) -> Answer {
-        let Append { events, offsets, answer } = append;
-        if let Err(error) = self.check_offsets(events.len(), offsets.as_deref()) {
-            return Answer { to: answer, result: Err(error), rests_on_batch: false };
+    fn add_append(
+        &mut self,
+        events: &[NewEvent],
+        offsets: Option<&[u64]>,
+        to: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    ) -> Answer {
+        if let Err(error) = self.check_offsets(events.len(), offsets) {
+            return Answer { to, result: Err(error), rests_on_batch: false };
         }
         let mut results = Vec::with_capacity(events.len());
         let mut rests_on_batch = false;
         for (index, event) in events.iter().enumerate() {
-            let appended = self.add_event(event, offsets.as_ref().map(|given| given[index]));
+            let appended = self.add_event(event, offsets.map(|given| given[index]));
             let (Appended::Stored { offset }
             | Appended::Duplicate { offset }
             | Appended::Conflict { offset }) = appended;
             rests_on_batch |= offset >= self.tail;
             results.push(appended);
         }
-        Answer { to: answer, result: Ok(results), rests_on_batch }
+        Answer { to, result: Ok(results), rests_on_batch }
     }
 
     fn check_offsets(&self, events: usize, offsets: Option<&[u64]>) -> Result<(), AppendError> {

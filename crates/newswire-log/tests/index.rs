@@ -56,7 +56,12 @@ fn ten_among_a_million_touch_less_than_two_percent() {
     let disk = CountingDisk::new(Arc::new(OsDisk));
     let mut retention = RetentionOptions::unbounded();
     retention.interval = Duration::from_secs(3600);
-    let options = EmbeddedOptions { sync: SyncMode::Os, retention, ..EmbeddedOptions::default() };
+    let options = EmbeddedOptions {
+        sync: SyncMode::Os,
+        retention,
+        verify_on_open: false,
+        ..EmbeddedOptions::default()
+    };
     let log = EmbeddedLog::open(dir.path(), options.clone(), Arc::new(disk.clone())).unwrap();
     fill(&log);
     log.close();

@@ -18,11 +18,18 @@ type Slot = Arc<OnceLock<Result<Arc<Batch>, ReadError>>>;
 
 pub(crate) struct ChunkCache {
     slots: Mutex<Lru<Chunk, Slot>>,
+    /// Used again, because a fresh buffer's page faults cost as much as decoding it.
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
+
+/// Buffers kept for the next readers.
+const SPARE_BUFFERS: usize = 4;
+/// A buffer beyond this is not kept.
+const SPARE_BUFFER_BYTES: usize = 1 << 20;
 
 impl ChunkCache {
     pub(crate) fn new(capacity_bytes: usize) -> Self {
-        Self { slots: Mutex::new(Lru::new(capacity_bytes)) }
+        Self { slots: Mutex::new(Lru::new(capacity_bytes)), buffers: Mutex::default() }
     }
 
     /// The events of a chunk.
@@ -35,9 +42,28 @@ impl ChunkCache {
                 slot
             })
         };
-        let batch = slot.get_or_init(|| read_chunk(segment, chunk).map(Arc::new)).clone();
+        let batch = slot.get_or_init(|| self.read(segment, chunk).map(Arc::new)).clone();
         if batch.is_err() {
             self.slots.lock().remove(&chunk);
+        }
+        batch
+    }
+
+    fn read(&self, segment: &Segment, chunk: Chunk) -> Result<Batch, ReadError> {
+        let len = (chunk.end - chunk.start) as usize;
+        let mut buffer = self.buffers.lock().pop().unwrap_or_default();
+        if buffer.len() < len {
+            buffer.resize(len, 0);
+        }
+        let got =
+            segment.file.read_at(&mut buffer[..len], chunk.start).map_err(|error| segment.io(&error))?;
+        if got < len {
+            return Err(segment.damaged(chunk.start + got as u64));
+        }
+        let batch = decode_chunk(segment, chunk.start, &buffer[..len]);
+        let mut buffers = self.buffers.lock();
+        if buffers.len() < SPARE_BUFFERS && buffer.len() <= SPARE_BUFFER_BYTES {
+            buffers.push(buffer);
         }
         batch
     }
@@ -46,16 +72,6 @@ impl ChunkCache {
     pub(crate) fn forget(&self, is_gone: impl Fn(u64) -> bool) {
         self.slots.lock().retain(|chunk| !is_gone(chunk.sequence));
     }
-}
-
-fn read_chunk(segment: &Segment, chunk: Chunk) -> Result<Batch, ReadError> {
-    let len = (chunk.end - chunk.start) as usize;
-    let mut bytes = vec![0; len];
-    let got = segment.file.read_at(&mut bytes, chunk.start).map_err(|error| segment.io(&error))?;
-    if got < len {
-        return Err(segment.damaged(chunk.start + got as u64));
-    }
-    decode_chunk(segment, chunk.start, &bytes)
 }
 
 /// Decodes records that begin at a record's start and end behind one, with batch headers between them.

@@ -16,11 +16,11 @@ use super::options::SyncMode;
 use super::record;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment_file::Segment;
-use super::store::Store;
+use super::store::{ChannelState, Store};
 use crate::writer::{Engine, PersistError, Persisted, Prepared};
 
 /// Batches beyond this are not written into zeroed space: zeroing would double their bytes to save one small write.
-const ZERO_AHEAD_BATCH_BYTES: usize = 32 << 10;
+const ZERO_AHEAD_BATCH_BYTES: usize = 64 << 10;
 
 pub(crate) struct FileEngine {
     store: Arc<Store>,
@@ -257,6 +257,23 @@ impl FileEngine {
     }
 }
 
+/// What a batch adds to each channel; events of one channel often stand together.
+#[derive(Default)]
+struct ChannelRuns<'a>(Vec<(&'a str, ChannelState)>);
+
+impl<'a> ChannelRuns<'a> {
+    fn add(&mut self, channel: &'a str, offset: u64, bytes: u64) {
+        match self.0.last_mut() {
+            Some((known, run)) if *known == channel => {
+                run.last = offset;
+                run.events += 1;
+                run.bytes += bytes;
+            }
+            _ => self.0.push((channel, ChannelState { first: offset, last: offset, events: 1, bytes })),
+        }
+    }
+}
+
 /// Creates a segment file durably: it is there whole, or not at all.
 pub(crate) fn create_segment(store: &Store, header: SegmentHeader) -> io::Result<Arc<Segment>> {
     let path = store.segment_path(header.base_offset);
@@ -288,30 +305,23 @@ impl Engine for FileEngine {
     }
 
     fn publish(&mut self, prepared: &Prepared) {
-        let frames = |event: &crate::writer::PreparedEvent| event.frame.len();
-        let size = |event: &crate::writer::PreparedEvent| {
-            let dedup = if event.dedup.is_some() { 32 } else { 0 };
-            record::RECORD_HEAD_BYTES + dedup + event.meta.len() + frames(event)
-        };
         let mut position = self.records_at;
+        let mut channels = ChannelRuns::default();
         let indexed = prepared.events.iter().map(|event| {
-            let bytes = size(event);
+            let dedup = if event.dedup.is_some() { 32 } else { 0 };
+            let bytes = record::RECORD_HEAD_BYTES + dedup + event.meta.len() + event.frame.len();
             let meta = MetaView::decode(&prepared.metas[event.meta.clone()])
-                .expect("the batch was built from this head and checked it");
-            let at = position;
+                .expect("the batch was built from this head a moment ago");
+            channels.add(meta.channel(), event.offset, bytes as u64);
+            let (offset, stored_at, has_id, at) =
+                (event.offset, prepared.now, event.dedup.is_some(), position);
             position += bytes as u64;
-            Indexed {
-                offset: event.offset,
-                stored_at: prepared.now,
-                position: at,
-                bytes,
-                has_id: event.dedup.is_some(),
-                meta,
-            }
+            Indexed { offset, stored_at, position: at, bytes, has_id, meta }
         });
         self.active.commit(self.position, indexed);
-        let sizes = prepared.events.iter().map(|event| size(event) as u64);
-        self.store.change_catalog(|catalog| catalog.add(&prepared.batch, sizes));
+        self.store.change_catalog(|catalog| {
+            channels.0.iter().for_each(|(channel, new)| catalog.add(channel, *new));
+        });
     }
 
     fn idle_after(&self) -> Option<Duration> {

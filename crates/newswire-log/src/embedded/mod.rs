@@ -64,8 +64,9 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
-    /// Opens the log in `dir`, creating both where there is none. Reads only the segment written last, and what is
-    /// inside the dedup window; blocks on the disk.
+    /// Opens the log in `dir`, creating both where there is none. Verifies all of it, or, without
+    /// [`EmbeddedOptions::verify_on_open`], reads only the segment written last and what is inside the dedup window.
+    /// Blocks on the disk.
     ///
     /// # Errors
     /// [`OpenError::Locked`] where somebody else has the directory open, [`OpenError::Damaged`] where something durable

@@ -236,7 +236,8 @@ fn tell_progress(verified: usize, segments: usize) {
     }
 }
 
-/// Opens a full segment by its index, without reading the segment unless it is to be verified; makes the index again where it is missing.
+/// Opens a full segment by its index, without reading the segment unless it is to be verified; makes the index again
+/// where it is missing.
 fn open_sealed(
     disk: &dyn Disk,
     segment: &Found,

@@ -5,7 +5,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use newswire_core::Batch;
 use newswire_protocol::{Epoch, UnixMicros};
 use parking_lot::{Mutex, RwLock};
 
@@ -55,19 +54,15 @@ pub(crate) struct ChannelState {
 }
 
 impl Catalog {
-    /// Adds a committed batch; `sizes` are its records' bytes.
-    pub(crate) fn add(&mut self, batch: &Batch, sizes: impl Iterator<Item = u64>) {
-        for (event, bytes) in batch.iter().zip(sizes) {
-            let offset = event.offset;
-            self.head.get_or_insert(offset);
-            if let Some(state) = self.channels.get_mut(event.channel) {
-                state.last = offset;
-                state.events += 1;
-                state.bytes += bytes;
-            } else {
-                let state = ChannelState { first: offset, last: offset, events: 1, bytes };
-                self.channels.insert(event.channel.into(), state);
-            }
+    /// Adds committed events of one channel, which follow all that it has.
+    pub(crate) fn add(&mut self, channel: &str, new: ChannelState) {
+        self.head.get_or_insert(new.first);
+        if let Some(state) = self.channels.get_mut(channel) {
+            state.last = new.last;
+            state.events += new.events;
+            state.bytes += new.bytes;
+        } else {
+            self.channels.insert(channel.into(), new);
         }
     }
 
