@@ -446,6 +446,16 @@ fn retention_by_bytes_gives_space_back_and_offsets_go_on() {
 }
 
 #[test]
+fn retention_makes_room_on_a_full_disk() {
+    let (disk, options) = segmented();
+    let log = open(&disk, &options).unwrap();
+    disk.set_capacity(Some(disk.used()));
+    assert_eq!(log.trim(&Trim { channel: None, up_to: 35 }).unwrap(), 35);
+    assert_eq!((log.head(), all(&log)), (36, (36..=40).collect()));
+    assert_eq!(store(&log, vec![numbered("tasks", 0)]), [41]);
+}
+
+#[test]
 fn a_channel_that_is_kept_longer_keeps_only_what_is_its_own() {
     let clock = Arc::new(ManualClock::at(UnixMicros(1_700_000_000_000_000)));
     let mut options = EmbeddedOptions { segment_bytes: 2000, clock: clock.clone(), ..plain() };

@@ -9,6 +9,7 @@ use newswire_protocol::UnixMicros;
 use super::format::{INDEX_EXTENSION, key_hash};
 use super::ids;
 use super::index::{ChannelSummary, TAG_CHANNEL};
+use super::manifest::Manifest;
 use super::segment_file::Segment;
 use super::store::{ChannelState, Store};
 use crate::event_log::{ReadError, TrimError};
@@ -269,13 +270,21 @@ fn raise_floors(
         ids::save(store, shared, segment).map_err(io)?;
     }
     // Durable before anything is removed: a reader must be told of what is gone even if we crash in the middle.
-    store
-        .change_manifest(|manifest| {
-            manifest.floors = floors.clone();
-            manifest.next_offset = manifest.next_offset.max(shared.tail());
-            gone.iter().for_each(|segment| manifest.note_removed(segment.header.sequence));
-        })
-        .map_err(io)?;
+    let note = |manifest: &mut Manifest| {
+        manifest.floors = floors.clone();
+        manifest.next_offset = manifest.next_offset.max(shared.tail());
+        gone.iter().for_each(|segment| manifest.note_removed(segment.header.sequence));
+    };
+    let noted = store.change_manifest(note).or_else(|error| {
+        if error.kind() != io::ErrorKind::StorageFull || gone.is_empty() {
+            return Err(error);
+        }
+        // A full disk must not keep us from making room. Indexes can be made again, should we get no further.
+        gone.iter()
+            .for_each(|segment| drop(store.disk.remove(&segment.path.with_extension(INDEX_EXTENSION))));
+        store.change_manifest(note)
+    });
+    noted.map_err(io)?;
     let events = apply(store, floors, &trims)?;
     remove_files(store, &gone);
     if let Some(observer) = &shared.observer
