@@ -96,7 +96,7 @@
 //! let mut out = Vec::new();
 //! let mut written = Vec::new();
 //! loop {
-//!     match session.next_output(now, &hub, &Log, &mut out, 64 << 10) {
+//!     match session.next_output(now, &hub, &mut out, 64 << 10) {
 //!         // Write all of it before asking again; meanwhile tell `write_blocked` and `write_progress`.
 //!         Output::Write => written.extend(out.drain(..).flatten()),
 //!         Output::Read(_request) => { /* read off the async threads, then `on_page` */ }

@@ -58,7 +58,7 @@ fn drain(session: &mut Session, hub: &Mutex<Hub>) -> Option<usize> {
     let mut out: Vec<Bytes> = Vec::new();
     let mut written = 0;
     loop {
-        match session.next_output(now(), hub, &Unread, &mut out, 64 << 10) {
+        match session.next_output(now(), hub, &mut out, 64 << 10) {
             Output::Write => written += out.iter().map(Bytes::len).sum::<usize>(),
             Output::Idle(_) => return Some(written),
             Output::Close(..) => return None,

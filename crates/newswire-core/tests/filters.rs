@@ -128,7 +128,7 @@ struct Message {
 fn received(session: &mut Session, server: &Server) -> Vec<u64> {
     let mut out: Vec<Bytes> = Vec::new();
     let mut offsets = Vec::new();
-    while let Output::Write = session.next_output(now(), &server.hub, server, &mut out, 1 << 20) {
+    while let Output::Write = session.next_output(now(), &server.hub, &mut out, 1 << 20) {
         let all: Vec<u8> = out.iter().flatten().copied().collect();
         let mut rest = &all[..];
         while !rest.is_empty() {

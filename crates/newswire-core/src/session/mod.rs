@@ -2,6 +2,8 @@
 
 mod command;
 mod job;
+mod lag;
+mod replay;
 mod replies;
 mod stream;
 mod writer;
@@ -32,8 +34,8 @@ use crate::subscriptions::SetList;
 use crate::view::LogView;
 
 use job::Job;
+use lag::Lag;
 use replies::Replies;
-use stream::Lag;
 use writer::{Writer, frame};
 
 /// What the shell is to do next.
@@ -280,14 +282,7 @@ impl Session {
 
     /// What is to be done next. `out` is cleared; with [`Output::Write`] it holds about `budget` bytes (more only for
     /// one large event or message). Call it only when everything before was written.
-    pub fn next_output(
-        &mut self,
-        now: Now,
-        hub: &Mutex<Hub>,
-        log: &dyn LogView,
-        out: &mut Vec<Bytes>,
-        budget: usize,
-    ) -> Output {
+    pub fn next_output(&mut self, now: Now, hub: &Mutex<Hub>, out: &mut Vec<Bytes>, budget: usize) -> Output {
         let mut writer = Writer::new(out, budget);
         self.heartbeat.write_idle(now.mono);
         self.heartbeat.reading_paused(!self.wants_commands(), now.mono);
@@ -312,7 +307,7 @@ impl Session {
         }
         writer.bytes(self.peer_ping.take().unwrap_or_default());
         self.replies.flush(self.answered, &mut writer);
-        let turn = self.turns(&mut writer, hub, log);
+        let turn = self.turns(&mut writer, hub);
         self.replies.flush(self.answered, &mut writer);
         self.send_checkpoint(now.mono, turn.live_at, &mut writer);
         self.publish_figures();

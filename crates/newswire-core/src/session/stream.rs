@@ -1,40 +1,25 @@
-//! The order of the stream: the live path, catching up with it, and replays joining it.
+//! The order of the stream: the live path and replays take turns, messages stand at their places.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use newswire_protocol::reply::{self, Echo, Gap};
+use newswire_protocol::reply::Gap;
 use newswire_protocol::{CloseCode, GapReason};
 use parking_lot::Mutex;
 
 use super::command::gap_frames;
-use super::job::Job;
-use super::writer::{Writer, add_gap, frame};
-use super::{Asked, Reads, Session, Span};
-use crate::event::Run;
+use super::lag::losses_of_set;
+use super::replay::unsent;
+use super::writer::{Writer, add_gap};
+use super::{Asked, Reads, Session};
 use crate::hub::Hub;
-use crate::outbox::{EpochMark, GapMark, Item, Mode, Placed, PlacedKind};
-use crate::principal::Principal;
+use crate::outbox::{EpochMark, GapMark, Item, Mode, Placed, PlacedKind, QueuedRun};
 use crate::read::Page;
-use crate::reader::{Fetched, Loss, Losses, Reader, Ready};
+use crate::reader::Ready;
 use crate::seeded::seeded_bug;
-use crate::selector::{Selector, SelectorEntry};
-use crate::subscriptions::{Change, StreamSubs, put};
-use crate::view::{LogView, Lost};
 
 /// Attempts to move on in one turn, so that a search without matches lets others run.
-const STEPS: usize = 8;
-
-/// The live path of a connection that fell behind: read from ring and log, from where the queue was cut.
-#[derive(Debug)]
-pub(crate) struct Lag {
-    /// What was subscribed at this place of the stream.
-    subs: StreamSubs,
-    pub(crate) reader: Reader,
-    /// Where the last step of the reader began.
-    step_from: u64,
-}
+pub(super) const STEPS: usize = 8;
 
 /// What a round of turns came to.
 pub(super) struct Turn {
@@ -46,7 +31,7 @@ pub(super) struct Turn {
 
 /// What one turn of one source came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// It waits for something else.
     Rest,
     /// Its share is used up.
@@ -55,7 +40,7 @@ enum Step {
 
 impl Session {
     /// Lets the live path and one replay take turns by bytes until the budget is used or nothing can go on.
-    pub(super) fn turns(&mut self, writer: &mut Writer<'_>, hub: &Mutex<Hub>, _log: &dyn LogView) -> Turn {
+    pub(super) fn turns(&mut self, writer: &mut Writer<'_>, hub: &Mutex<Hub>) -> Turn {
         let share = (writer.room() / 4).max(1);
         let mut live_at = self.main_position();
         let mut more = true;
@@ -122,14 +107,14 @@ impl Session {
         if some && !taken.drained { Step::More } else { Step::Rest }
     }
 
-    fn send_live(&mut self, run: &crate::outbox::QueuedRun, writer: &mut Writer<'_>) {
+    fn send_live(&mut self, run: &QueuedRun, writer: &mut Writer<'_>) {
         writer.run(run);
         self.checkpoint.main_sent = run.last_offset();
         self.tell(run.last_offset());
     }
 
     /// The client was sent this offset; without replays it is one to resume from.
-    fn tell(&mut self, offset: u64) {
+    pub(super) fn tell(&mut self, offset: u64) {
         if self.jobs.is_empty() && self.joining == 0 {
             self.checkpoint.told = self.checkpoint.told.max(offset);
         }
@@ -157,7 +142,7 @@ impl Session {
         writer.bytes(frames.into());
     }
 
-    fn send_placed(&mut self, placed: &Placed, writer: &mut Writer<'_>) {
+    pub(super) fn send_placed(&mut self, placed: &Placed, writer: &mut Writer<'_>) {
         placed.runs.iter().for_each(|run| writer.run(run));
         writer.bytes(placed.frames.clone());
         if let PlacedKind::CaughtUp { .. } = placed.what {
@@ -204,314 +189,13 @@ impl Session {
         self.checkpoint.told = if self.jobs.is_empty() { mark.dispatched } else { 0 };
     }
 
-    /// What was subscribed where the queue begins.
-    fn subs_at_front(&self) -> StreamSubs {
-        let mut subs = self.sets.states();
-        if !seeded_bug!(OldSubscriptionsForgotten) {
-            self.outbox.undo_changes(|change| put(&mut subs, change, &change.before));
-        }
-        subs
-    }
-
-    fn fall_behind(&mut self, from: u64) {
-        let subs = self.subs_at_front();
-        let reader = Reader::new(live_selector(&subs, &self.principal), from);
-        self.lag = Some(Box::new(Lag { subs, reader, step_from: from }));
-    }
-
-    /// Reads on behind the live path, stops at every place where something waits, and rejoins.
-    fn lag_turn(&mut self, writer: &mut Writer<'_>, share: usize, hub: &Mutex<Hub>) -> Step {
-        let end = writer.used() + share;
-        for _ in 0..STEPS {
-            if writer.used() >= end || writer.room() == 0 {
-                return Step::More;
-            }
-            let Some(lag) = &mut self.lag else { return Step::More };
-            if let Some(ready) = lag.reader.take(share) {
-                self.send_read(&ready, true, writer);
-                continue;
-            }
-            let position = lag.reader.reached();
-            if let Some(placed) = self.outbox.take_placed(position) {
-                let gaps = self.change_lag(&placed.changes, position, &Losses::default());
-                self.send_placed(&placed, writer);
-                writer.bytes(gaps);
-                continue;
-            }
-            if let Some(job) = self.jobs.iter().position(|job| job.stands_at(position)) {
-                self.join_lagging(job, position, writer, hub);
-                continue;
-            }
-            // A replay that was as close as the last step is long: wait for it, or the two would never meet.
-            let close = |job: &Job| {
-                job.running
-                    && job.plan.is_none()
-                    && (lag.step_from..=position).contains(&job.reader.reached())
-            };
-            if self.jobs.iter().any(close) {
-                return Step::Rest;
-            }
-            match self.lag_moves(position, writer, hub) {
-                Some(step) => return step,
-                None => continue,
-            }
-        }
-        Step::More
-    }
-
-    /// Moves the lagging live path on; `None` if it moved.
-    fn lag_moves(&mut self, position: u64, writer: &mut Writer<'_>, hub: &Mutex<Hub>) -> Option<Step> {
-        let dispatched = self.dispatched.get();
-        let place = self.outbox.next_place();
-        let ahead =
-            self.jobs.iter().filter(|job| job.running && job.plan.is_none()).map(|job| job.reader.reached());
-        let meeting = ahead.filter(|reached| (position + 1..=dispatched).contains(reached)).min();
-        let until = dispatched.min(place.unwrap_or(u64::MAX)).min(meeting.unwrap_or(u64::MAX));
-        if place.is_none() && meeting.is_none() && self.rejoin(writer, hub) {
-            return Some(Step::More);
-        }
-        if until <= position {
-            return Some(Step::Rest);
-        }
-        let busy = self.asked.is_some() || self.wish.is_some() || self.awaits_epoch;
-        let lag = self.lag.as_mut()?;
-        lag.step_from = position;
-        match lag.reader.fetch(until, hub, self.epoch, &self.config, &Some) {
-            Fetched::Moved => None,
-            Fetched::Read(request) if !busy => {
-                self.wish = Some((Reads::Main, request));
-                Some(Step::Rest)
-            }
-            Fetched::Read(_) | Fetched::OtherEpoch => Some(Step::Rest),
-        }
-    }
-
-    /// The last step back onto the live path, under the hub's lock. `false` if it is not the last one yet.
-    fn rejoin(&mut self, writer: &mut Writer<'_>, hub: &Mutex<Hub>) -> bool {
-        let Some(lag) = &mut self.lag else { return false };
-        let hub = hub.lock();
-        let at = hub.dispatched();
-        if hub.epoch() != self.epoch || lag.reader.reached() > at {
-            return false;
-        }
-        let Some(slice) = hub.ring_slice(lag.reader.reached(), at, self.config.hop_bytes) else {
-            return false;
-        };
-        if slice.reached < at || !self.outbox.rejoin() {
-            return false;
-        }
-        drop(hub);
-        lag.reader.scan(&slice, at, &Some);
-        while let Some(ready) = self.lag.as_mut().and_then(|lag| lag.reader.take(usize::MAX)) {
-            if seeded_bug!(RejoinTooLate) && !self.lag.as_ref().is_some_and(|lag| lag.reader.has_ready()) {
-                break;
-            }
-            self.send_read(&ready, true, writer);
-        }
-        self.lag = None;
-        true
-    }
-
-    /// Something that was placed holds from here on. Returns messages for what the subscriptions that begin here have
-    /// lost, where the others were told already. `knows` is what those that begin were told themselves.
-    fn change_lag(&mut self, changes: &[Change], at: u64, knows: &Losses) -> Bytes {
-        let Some(lag) = self.lag.as_mut().filter(|_| !changes.is_empty()) else { return Bytes::new() };
-        let told: Vec<Lost> = lag.reader.losses().beyond(at).collect();
-        let had = |subs: &StreamSubs, slot: u8, channel: &str| {
-            subs.iter().any(|((of, pattern), sub)| *of == slot && sub.live && pattern.matches(channel))
-        };
-        let slots: BTreeSet<u8> = changes.iter().map(|change| change.slot).collect();
-        let before: Vec<Vec<bool>> = slots
-            .iter()
-            .map(|slot| told.iter().map(|lost| had(&lag.subs, *slot, &lost.channel)).collect())
-            .collect();
-        for change in changes {
-            put(&mut lag.subs, change, &change.after);
-        }
-        let mut frames = Vec::new();
-        for (slot, before) in slots.into_iter().zip(before) {
-            let begins = told.iter().zip(before).filter(|(lost, before)| {
-                !before && had(&lag.subs, slot, &lost.channel) && knows.told(&lost.channel) < lost.to
-            });
-            let lost: Vec<Loss> = begins
-                .map(|(lost, _)| {
-                    let from = knows.told(&lost.channel).max(at) + 1;
-                    Loss { channel: Arc::clone(&lost.channel), from, to: lost.to }
-                })
-                .collect();
-            let sub = self.sets.by_slot(slot).and_then(|set| set.name.as_deref());
-            frames.extend(gap_frames(&lost, &self.dispatched.told, sub, self.epoch));
-        }
-        lag.reader.select(live_selector(&lag.subs, &self.principal));
-        frames.into()
-    }
-
     /// Hands on what a reader found.
-    fn send_read(&mut self, ready: &Ready, main: bool, writer: &mut Writer<'_>) {
+    pub(super) fn send_read(&mut self, ready: &Ready, main: bool, writer: &mut Writer<'_>) {
         match ready {
             Ready::Gap(frames) => writer.bytes(frames.clone()),
             Ready::Run(run) if main => self.send_live(run, writer),
             Ready::Run(run) => writer.run(run),
         }
-    }
-
-    /// Gives one replay its turn, then passes the turn on.
-    fn job_turn(&mut self, writer: &mut Writer<'_>, share: usize, live_at: u64, hub: &Mutex<Hub>) -> Step {
-        let mut step = Step::Rest;
-        for _ in 0..self.jobs.len() {
-            let before = (writer.used(), self.jobs.len());
-            self.turn = if self.turn < self.jobs.len() { self.turn } else { 0 };
-            let in_hand = self.jobs.iter().position(|job| job.reader.has_ready());
-            let index = in_hand.unwrap_or(self.turn);
-            step = self.job_moves(index, writer, share, live_at, hub);
-            let pages_left = self.jobs.get(index).is_some_and(|job| job.reader.has_ready());
-            if !pages_left && self.jobs.len() == before.1 {
-                self.turn = index + 1;
-            }
-            if step == Step::More || (writer.used(), self.jobs.len()) != before || self.jobs.is_empty() {
-                return Step::More;
-            }
-            if pages_left {
-                return step;
-            }
-        }
-        step
-    }
-
-    /// A replay never overtakes the live path: whoever takes the highest offset received for the position of what is
-    /// live misses nothing.
-    fn job_moves(
-        &mut self,
-        index: usize,
-        writer: &mut Writer<'_>,
-        share: usize,
-        live_at: u64,
-        hub: &Mutex<Hub>,
-    ) -> Step {
-        let end = writer.used() + share;
-        for _ in 0..STEPS {
-            if writer.used() >= end || writer.room() == 0 {
-                return Step::More;
-            }
-            let Some(job) = self.jobs.get_mut(index).filter(|job| job.running) else { return Step::Rest };
-            if let Some(ready) = job.reader.take(share) {
-                self.send_read(&ready, false, writer);
-                continue;
-            }
-            let busy = self.asked.is_some() || self.wish.is_some() || self.awaits_epoch;
-            if let Some(plan) = &job.plan {
-                let request =
-                    plan.request(&self.principal, self.config.page_bytes, self.config.page_scan_bytes);
-                if let Some(request) = request.filter(|_| !busy) {
-                    self.wish = Some((Reads::Plan(job.id), request));
-                }
-                return Step::Rest;
-            }
-            let reached = job.reader.reached();
-            let until = match &self.lag {
-                Some(lag) => lag.reader.position(),
-                None if matches!(self.outbox.mode(), Mode::Lagging { .. }) => return Step::Rest,
-                None => match self.join_live(index, hub) {
-                    Joined::Done => return Step::More,
-                    Joined::Rests => return Step::Rest,
-                    Joined::NotYet if seeded_bug!(ReplayOvertakes) => self.dispatched.get(),
-                    Joined::NotYet => live_at.min(self.dispatched.get()),
-                },
-            };
-            if until <= reached {
-                return Step::Rest;
-            }
-            let Self { jobs, spans, epoch, config, .. } = self;
-            let Some(job) = jobs.get_mut(index) else { return Step::Rest };
-            let (slot, asked_at) = (job.slot, job.asked_at);
-            match job.reader.fetch(until, hub, *epoch, config, &|run| unsent(run, slot, asked_at, spans)) {
-                Fetched::Moved => {}
-                Fetched::Read(request) => {
-                    let by = Reads::Job(job.id);
-                    if !busy {
-                        self.wish = Some((by, request));
-                    }
-                    return Step::Rest;
-                }
-                Fetched::OtherEpoch => return Step::Rest,
-            }
-        }
-        Step::More
-    }
-
-    /// The last step of a replay onto the live path, under the hub's lock: from the next batch on its channels are
-    /// pushed, and `caught_up` has its place before them.
-    fn join_live(&mut self, index: usize, hub: &Mutex<Hub>) -> Joined {
-        let Some(job) = self.jobs.get_mut(index) else { return Joined::Rests };
-        let mut hub = hub.lock();
-        let at = hub.dispatched();
-        if hub.epoch() != self.epoch || self.outbox.mode() != Mode::Live {
-            return Joined::Rests;
-        }
-        if job.reader.reached() > at {
-            hub.wake_at_next_batch(self.id);
-            return Joined::Rests;
-        }
-        let Some(mut slice) = hub.ring_slice(job.reader.reached(), at, self.config.hop_bytes) else {
-            return Joined::NotYet;
-        };
-        if slice.reached < at {
-            return Joined::NotYet;
-        }
-        if seeded_bug!(SeamOffByOne) && slice.batches.len() == 1 {
-            slice.batches.clear();
-        }
-        let mut job = self.jobs.remove(index);
-        let changes = self.set_live(&job, &mut hub);
-        let frames = self.caught_up(&job, at);
-        let what = PlacedKind::CaughtUp { job: job.id };
-        self.outbox.push_placed(Placed { at, runs: Vec::new(), frames, changes, what });
-        self.joining += 1;
-        drop(hub);
-        // The place is taken, and only this session empties the outbox: others need not wait while events are matched.
-        let spans = &self.spans;
-        job.reader.scan(&slice, at, &|run| unsent(run, job.slot, job.asked_at, spans));
-        self.outbox.fill_placed(job.id, job.reader.take_runs());
-        self.note_joined(&job, at);
-        Joined::Done
-    }
-
-    /// A replay meets the live path behind which the connection reads: the two go on as one.
-    fn join_lagging(&mut self, index: usize, at: u64, writer: &mut Writer<'_>, hub: &Mutex<Hub>) {
-        let job = self.jobs.remove(index);
-        let changes = self.set_live(&job, &mut hub.lock());
-        let gaps = self.change_lag(&changes, at, job.reader.losses());
-        writer.bytes(self.caught_up(&job, at));
-        writer.bytes(gaps);
-        self.note_joined(&job, at);
-        self.tell(at);
-    }
-
-    fn caught_up(&self, job: &Job, at: u64) -> Bytes {
-        let sub = self.sets.by_slot(job.slot).and_then(|set| set.name.as_deref());
-        let echo = Echo { id: job.command.as_ref(), sub };
-        frame(|out| reply::caught_up(out, echo, &job.names(), at))
-    }
-
-    /// The subscriptions of a replay belong to the live path now.
-    fn set_live(&mut self, job: &Job, hub: &mut Hub) -> Vec<Change> {
-        let Some(set) = self.sets.by_slot_mut(job.slot) else { return Vec::new() };
-        let mut changes = Vec::new();
-        for entry in &job.entries {
-            let Ok(place) = set.find(&entry.pattern) else { continue };
-            let sub = &mut set.subs[place];
-            let before = Some(sub.state());
-            sub.job = None;
-            hub.set_live(sub.id);
-            let after = Some(sub.state());
-            changes.push(Change { slot: job.slot, pattern: entry.pattern.clone(), before, after });
-        }
-        changes
-    }
-
-    fn note_joined(&mut self, job: &Job, at: u64) {
-        self.open_spans(job.slot, job.entries.iter().map(|entry| (&entry.pattern, &entry.filter)), at);
-        self.forget_spans();
     }
 
     /// Gives a page to whom it was read for, if that still wants it.
@@ -553,53 +237,4 @@ impl Session {
             }
         }
     }
-}
-
-/// What became of an attempt to join the live path.
-enum Joined {
-    Done,
-    /// It must wait.
-    Rests,
-    /// It must read on.
-    NotYet,
-}
-
-/// Everything that any set has live at this place of the stream.
-fn live_selector(subs: &StreamSubs, principal: &Principal) -> Arc<Selector> {
-    let live: BTreeSet<_> = subs
-        .iter()
-        .filter(|(_, sub)| sub.live)
-        .map(|((_, pattern), sub)| (pattern.clone(), Arc::clone(&sub.filter)))
-        .collect();
-    let entries = live.into_iter().map(|(pattern, filter)| SelectorEntry::new(pattern, filter)).collect();
-    Arc::new(Selector::new(entries, principal.clone()))
-}
-
-fn losses_of_set(lost: &[Loss], slot: u8, subs: &StreamSubs) -> Vec<Loss> {
-    let wants = |loss: &&Loss| {
-        subs.iter().any(|((of, pattern), sub)| *of == slot && sub.live && pattern.matches(&loss.channel))
-    };
-    lost.iter().filter(wants).cloned().collect()
-}
-
-/// The events of a replay without those that its set was sent live meanwhile, by another pattern.
-fn unsent(run: Run, slot: u8, asked_at: u64, spans: &[Span]) -> Option<Run> {
-    if !spans.iter().any(|span| span.slot == slot) {
-        return Some(run);
-    }
-    let kept: Vec<u32> = (0..run.len())
-        .filter(|nth| {
-            let event = run.batch.get(run.index(*nth));
-            let sent = |span: &Span| {
-                span.slot == slot
-                    && event.offset > span.from.max(asked_at)
-                    && event.offset <= span.to
-                    && span.pattern.matches(event.channel)
-                    && span.filter.matches(&event)
-            };
-            !spans.iter().any(sent)
-        })
-        .map(|nth| u32::try_from(run.index(nth)).expect("picks are 32 bits wide"))
-        .collect();
-    Run::of_indexes(&run.batch, &kept)
 }

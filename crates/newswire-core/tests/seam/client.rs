@@ -292,7 +292,7 @@ impl Client {
         if self.closed.is_some() {
             return false;
         }
-        match self.session.next_output(world.now, &world.hub, world, &mut self.out, budget) {
+        match self.session.next_output(world.now, &world.hub, &mut self.out, budget) {
             Output::Write => {
                 let bytes: Vec<u8> = self.out.iter().flat_map(|slice| slice.iter().copied()).collect();
                 self.received.extend(messages(&bytes));

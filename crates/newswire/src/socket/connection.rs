@@ -298,7 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let now = now(&self.feed);
         let hub = &self.feed.inner.hub;
-        match self.session.next_output(now, hub, self.feed.log(), &mut self.slices, TURN_BYTES) {
+        match self.session.next_output(now, hub, &mut self.slices, TURN_BYTES) {
             Output::Write => {
                 for slice in self.slices.drain(..) {
                     self.outgoing.push(slice);
