@@ -1,4 +1,5 @@
 //! What the embedded log does where disks are full, failing or damaged, and across restarts.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! Filtered history and the last events of a quiet channel do not read the log.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::Duration;
