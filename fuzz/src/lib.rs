@@ -104,7 +104,7 @@ fn agree(outcome: &Result<Draft, Refusal>, publish: &str) {
     let wide = Limits { event_bytes: usize::MAX, command_bytes: usize::MAX };
     match (outcome, parse_command(publish, &wide)) {
         (Ok(draft), Ok(CommandFrame { command: Command::Publish(published), .. })) => {
-            assert_eq!(draft, &*published)
+            assert_eq!(draft, &*published);
         }
         // Only a command has an action and an id, and further fields that may not stand there twice.
         (Ok(_), Err((_, refusal))) => {
@@ -239,7 +239,7 @@ pub fn log_files(data: &[u8]) {
             let Ok(page) = log.read(&request) else {
                 continue;
             };
-            for event in page.runs.iter().flat_map(|run| run.iter()) {
+            for event in page.runs.iter().flat_map(newswire_core::Run::iter) {
                 assert_eq!(
                     stored.get(&event.offset).map(Vec::as_slice),
                     Some(event.json),

@@ -12,7 +12,7 @@ fn replay(target: &str, run: fn(&[u8])) {
     let mut inputs = 0;
     for entry in fs::read_dir(&corpus).expect("the corpus is part of the repository") {
         let path = entry.expect("a readable directory").path();
-        println!("{}", path.display());
+        eprintln!("{}", path.display());
         run(&fs::read(&path).expect("a readable input"));
         inputs += 1;
     }
