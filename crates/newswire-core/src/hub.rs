@@ -172,9 +172,11 @@ impl Hub {
         self.index.match_batch(&batch);
         self.find_connections();
         let mut merged = FxHashMap::default();
-        for conn in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for conn in touched.drain(..) {
             wakes.0.extend(self.deliver(conn, &batch, &mut merged));
         }
+        self.touched = touched;
         let last = batch.last();
         self.ring.push(batch);
         self.dispatched.set(last);
