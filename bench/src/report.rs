@@ -43,8 +43,8 @@ impl Report {
 
     /// All figures, aligned.
     pub fn table(&self) -> String {
-        let mut table =
-            format!("{}\n\n| figure | value | | |\n| --- | ---: | --- | --- |\n", machine::describe());
+        let machine = format!("{}, load average {} before", machine::describe(), self.load_before);
+        let mut table = format!("{machine}\n\n| figure | value | | |\n| --- | ---: | --- | --- |\n");
         for figure in &self.figures {
             let Figure { name, value, unit, note } = figure;
             let _ = writeln!(table, "| {name} | {} | {unit} | {note} |", shown(*value));
