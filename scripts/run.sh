@@ -33,7 +33,7 @@ build() {
         echo "Newswire is built with Rust, and cargo is not on the PATH. Install Rust, then run this again." >&2
         exit 1
     fi
-    [ -x "$newswire" ] || echo "Building Newswire. The first time takes some minutes; later starts take seconds."
+    [ -x "$newswire" ] || echo "Building Newswire. The first time takes some minutes, later starts seconds."
     cargo build --release --locked --package newswire-server
 }
 
@@ -67,6 +67,13 @@ if [ -z "$address" ]; then
 fi
 
 cat <<TEXT
+
+The server listens on http://$address.
+  events   $data_dir
+  its log  $server_log
+  to use the commands below in a second terminal: export PATH="$(cd "$(dirname "$newswire")" && pwd):\$PATH"
+
+TEXT
 
 The server listens on http://$address. Its events are in $data_dir, what it says in $server_log.
 For the commands below, in a second terminal: export PATH="$(cd "$(dirname "$newswire")" && pwd):\$PATH"
