@@ -75,9 +75,4 @@ The server listens on http://$address.
 
 TEXT
 
-The server listens on http://$address. Its events are in $data_dir, what it says in $server_log.
-For the commands below, in a second terminal: export PATH="$(cd "$(dirname "$newswire")" && pwd):\$PATH"
-
-TEXT
-
 "$newswire" demo --watch --url "http://$address"
