@@ -1,4 +1,4 @@
-//! The README's commands, typed by somebody who believes it.
+//! The README's commands, typed by somebody who believes it, and `make run`.
 //!
 //! Blocks marked `sh` run to their end and must succeed. Blocks marked `sh follow` hold one command that goes on until it
 //! is stopped: it must show an event and then end well on Ctrl-C. Lines that begin with `make` are left to the reader,
@@ -8,13 +8,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use newswire_street_tests::{PATIENCE, Server, binary};
+use newswire_street_tests::{PATIENCE, Server, binary, process};
 
 /// What the page calls the server of `make run`.
 const PRINTED_ADDRESS: &str = "127.0.0.1:8080";
@@ -85,17 +86,12 @@ fn run(block: &Block, server: &Server, tools: &Path, dir: &Path) -> String {
     let file = fs::File::create(&output).unwrap();
     let script = block.script.replace(PRINTED_ADDRESS, &server.addr.to_string());
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap_or_default());
-    let mut child = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", &script])
-        .current_dir(dir)
-        .env("PATH", path)
-        .env("NEWSWIRE_URL", format!("http://{}", server.addr))
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().unwrap())
-        .stderr(file)
-        .process_group(0)
-        .spawn()
-        .unwrap();
+    let mut command = Command::new("bash");
+    process::without_settings(&mut command);
+    command.args(["-euo", "pipefail", "-c", &script]).current_dir(dir).process_group(0);
+    command.env("PATH", path).env("NEWSWIRE_URL", format!("http://{}", server.addr));
+    command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+    let mut child = command.spawn().unwrap();
     let started = Instant::now();
     let mut interrupted = false;
     let status = loop {
@@ -139,4 +135,25 @@ fn the_commands_of_the_readme_do_what_it_says() {
         let shown = run(&block, &server, &tools, &dir);
         assert!(!shown.trim().is_empty(), "README.md:{} shows nothing:\n{}", block.line, block.script);
     }
+}
+
+/// `make run` without its build: the script with a binary that is there, on a free port.
+#[test]
+fn make_run_plays_the_company_and_stops_cleanly() {
+    let server = Server::start();
+    let tools = tools(server.home());
+    let script = format!(
+        "cd '{}' && BINARY='{}' LISTEN=127.0.0.1:0 DATA_DIR='{}' exec scripts/run.sh",
+        binary::workspace_root().display(),
+        binary::newswire().display(),
+        server.home().join("run").display(),
+    );
+    let shown = run(&Block { line: 0, follow: true, script }, &server, &tools, server.home());
+    assert!(shown.contains("\nStopped. The events are kept in "), "{shown}");
+    let address =
+        shown.split("listens on http://").nth(1).unwrap().lines().next().unwrap().trim_end_matches('.');
+    assert_ne!(address, server.addr.to_string());
+    assert!(TcpStream::connect(address).is_err(), "the server at {address} still runs");
+    let log = fs::read_to_string(binary::workspace_root().join("target/newswire-serve.log")).unwrap();
+    assert!(log.contains(" stopped elapsed_ms="), "the server was not stopped in order:\n{log}");
 }
