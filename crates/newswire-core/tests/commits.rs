@@ -1,45 +1,19 @@
 //! Commits of any size meet subscribers that keep up.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use newswire_core::{
-    Backlog, BacklogPolicy, Batch, BatchBuilder, EventHead, Hub, HubConfig, LogView, Lost, Now, Output,
-    Principal, Selector, Session, SessionConfig,
+    Backlog, BacklogPolicy, Batch, BatchBuilder, EventHead, Hub, HubConfig, LogView, Output, Principal,
+    Session, SessionConfig,
 };
-use newswire_protocol::{Draft, Epoch, Limits, UnixMicros};
+use newswire_protocol::{Draft, Limits, UnixMicros};
 use parking_lot::Mutex;
 
+mod common;
+use common::{Unread, now};
+
 const EVENTS: u64 = 3_000;
-
-/// A log that was never read: the subscribers here live on what is pushed.
-struct Unread;
-
-impl LogView for Unread {
-    fn epoch(&self) -> Epoch {
-        Epoch(uuid::Uuid::nil())
-    }
-    fn head(&self) -> u64 {
-        1
-    }
-    fn tail(&self) -> u64 {
-        1
-    }
-    fn channels(&self) -> Vec<Arc<str>> {
-        Vec::new()
-    }
-    fn lost(&self, _: &Selector, _: u64) -> Vec<Lost> {
-        Vec::new()
-    }
-    fn lost_since(&self, _: &Selector, _: UnixMicros) -> Vec<Lost> {
-        Vec::new()
-    }
-}
-
-fn now() -> Now {
-    Now { mono: Duration::from_secs(1), wall: UnixMicros(1) }
-}
 
 /// About 3 MB in one commit.
 fn large_commit(first: u64) -> Arc<Batch> {

@@ -1,19 +1,21 @@
 //! Filters: the shared vectors, and the index against a naive look at every subscription.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use newswire_core::{
     Backlog, Batch, BatchBuilder, ChannelPattern, ChannelPolicy, EventHead, Filter, Hub, HubConfig, LogView,
-    Lost, Now, Output, Principal, Selector, SelectorEntry, Session, SessionConfig,
+    Output, Principal, Selector, SelectorEntry, Session, SessionConfig,
 };
-use newswire_protocol::{Draft, Epoch, FilterSpec, Limits, UnixMicros};
+use newswire_protocol::{Draft, FilterSpec, Limits, UnixMicros};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+
+mod common;
+use common::{Unread, now};
 
 #[derive(Deserialize)]
 struct Vector {
@@ -74,7 +76,7 @@ impl Server {
             channels: ChannelPolicy { arbitrary_allowed: true, ..ChannelPolicy::default() },
             ..SessionConfig::default()
         };
-        Self { hub: Mutex::new(Hub::new(config, Epoch(uuid::Uuid::nil()), 0)), config: Arc::new(session) }
+        Self { hub: Mutex::new(Hub::new(config, Unread.epoch(), 0)), config: Arc::new(session) }
     }
 
     fn session(&self) -> Session {
@@ -88,34 +90,9 @@ impl Server {
     }
 
     fn subscribe(&self, session: &mut Session, ask: &str) {
-        session.handle(&format!(r#"{{"action":"subscribe",{ask}}}"#), now(), &self.hub, self);
+        session.handle(&format!(r#"{{"action":"subscribe",{ask}}}"#), now(), &self.hub, &Unread);
         received(session, self);
     }
-}
-
-impl LogView for Server {
-    fn epoch(&self) -> Epoch {
-        Epoch(uuid::Uuid::nil())
-    }
-    fn head(&self) -> u64 {
-        1
-    }
-    fn tail(&self) -> u64 {
-        1
-    }
-    fn channels(&self) -> Vec<Arc<str>> {
-        Vec::new()
-    }
-    fn lost(&self, _: &Selector, _: u64) -> Vec<Lost> {
-        Vec::new()
-    }
-    fn lost_since(&self, _: &Selector, _: UnixMicros) -> Vec<Lost> {
-        Vec::new()
-    }
-}
-
-fn now() -> Now {
-    Now { mono: Duration::from_secs(1), wall: UnixMicros(1) }
 }
 
 #[derive(Deserialize)]
@@ -226,7 +203,7 @@ proptest! {
                 }
                 Step::Unsubscribe { session, pattern } => {
                     let command = json!({"action": "unsubscribe", "channels": [pattern]});
-                    sessions[session].handle(&command.to_string(), now(), &server.hub, &server);
+                    sessions[session].handle(&command.to_string(), now(), &server.hub, &Unread);
                     subscribed[session].retain(|(known, _)| *known != pattern);
                 }
                 Step::Leave(session) => {

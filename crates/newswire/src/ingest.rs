@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use newswire_core::{EventHead, Principal};
+use newswire_core::{EventHead, Principal, Published};
 use newswire_log::{AppendError, Appended, Dedup, NewEvent};
 use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::event::Draft;
@@ -16,17 +16,6 @@ const MAX_APPEND_EVENTS: usize = 4_096;
 
 /// Bytes that go to the log in one append.
 const MAX_APPEND_BYTES: usize = 4 << 20;
-
-/// What a publisher is told of one stored event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// Position in the log.
-    pub offset: u64,
-    /// The publisher's id, or the UUIDv7 it was given.
-    pub event_id: String,
-    /// Whether the same event had been stored before; `offset` is then that of the first.
-    pub duplicate: bool,
-}
 
 impl Feed {
     /// Stores events and answers, in the order given, once the accepted ones are durable.

@@ -31,9 +31,11 @@ mod socket;
 pub use feed::{Feed, FeedBuilder, StartError};
 pub use health::{BusState, FeedState, Health, LogState};
 pub use http::problem::Problem;
-pub use ingest::Published;
 pub use metrics::Metrics;
 pub use settings::Settings;
+
+/// What a publisher is told of one stored event.
+pub use newswire_core::Published;
 
 /// The log under a feed.
 pub use newswire_log as log;

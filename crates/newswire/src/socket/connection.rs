@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use newswire_core::session::{Output, Published as Stored, Session, Ticket};
-use newswire_core::{Beat, Now, Page, Principal};
+use newswire_core::session::{Output, Session, Ticket};
+use newswire_core::{Beat, Now, Page, Principal, Published};
 use newswire_log::ReadError;
 use newswire_protocol::codes::{CloseCode, Refusal};
 use newswire_protocol::command::Subscribe;
@@ -40,7 +40,7 @@ const READ_BYTES: usize = 8 << 10;
 /// Rounds of the loop before the task lets others run.
 const MAX_ROUNDS: usize = 16;
 
-type Answers = Vec<(Ticket, Result<Stored, Refusal>)>;
+type Answers = Vec<(Ticket, Result<Published, Refusal>)>;
 
 pub(super) struct Connection<S> {
     stream: S,
@@ -422,12 +422,7 @@ async fn publish(feed: Feed, principal: Principal, drafts: Vec<(Ticket, Box<Draf
     let (tickets, drafts): (Vec<Ticket>, Vec<Draft>) =
         drafts.into_iter().map(|(ticket, draft)| (ticket, *draft)).unzip();
     let results = feed.publish(&principal, drafts).await;
-    let stored = |published: crate::Published| Stored {
-        offset: published.offset,
-        event_id: published.event_id,
-        duplicate: published.duplicate,
-    };
-    tickets.into_iter().zip(results).map(|(ticket, result)| (ticket, result.map(stored))).collect()
+    tickets.into_iter().zip(results).collect()
 }
 
 /// What sessions take for now.
