@@ -4,7 +4,7 @@ ROUNDS ?= 1000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz crash bench audit
+.PHONY: help run test fuzz crash guard bench audit
 
 help: ## list the tasks
 	@echo "make TASK, where TASK is one of:"
@@ -21,6 +21,9 @@ fuzz: ## fuzz every target for FUZZ_SECONDS=60 each (needs nightly and cargo-fuz
 
 crash: ## kill a loaded server at ROUNDS=1000 random moments, check that nothing acknowledged is lost
 	@scripts/crash.sh $(ROUNDS)
+
+guard: ## count the instructions of the hot paths, fail where one takes more than its limit (part of `make test`)
+	@scripts/guard.sh
 
 bench: ## measure the log, the fan-out and the whole street on this machine
 	@scripts/bench.sh

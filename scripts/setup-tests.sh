@@ -25,3 +25,19 @@ for component in fmt clippy; do
 done
 bring nextest 0.9.143 "runs each test in its own process, and stops one that hangs"
 bring deny 0.20.2 "checks licences, sources and duplicates of the dependencies"
+
+# The count of instructions needs valgrind, and a runner of the very version that Cargo.lock has of its library.
+if ! command -v valgrind >/dev/null; then
+    echo "valgrind is missing; installing it from the system's packages (counts instructions)"
+    as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" apt-get install -y -qq --no-install-recommends valgrind
+fi
+runner=$(sed -n '/^name = "gungraun"$/{n;s/^version = "\(.*\)"$/\1/p}' "$(dirname "$0")/../Cargo.lock")
+if [ "$(gungraun-runner --version 2>/dev/null | sed 's/^[^ ]* //')" = "$runner" ]; then
+    echo "gungraun-runner: present"
+else
+    echo "gungraun-runner $runner is missing; compiling it once, which takes minutes (runs the count of instructions)"
+    cargo install gungraun-runner --locked --version "$runner"
+fi

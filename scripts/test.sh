@@ -10,4 +10,5 @@ step "lints" cargo clippy --workspace --all-targets --locked -- --deny warnings
 step "documentation" env RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked
 step "tests" cargo nextest run --workspace --locked --no-fail-fast
 step "examples in documentation" cargo test --workspace --doc --locked --quiet
+step "hot paths" scripts/guard.sh
 finish

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-const LEFT_OUT: &[&str] = &[".git", "target", "newswire-data", "node_modules", "artifacts"];
+/// Directories, but for `.git`, which is a file in a second work tree.
+const LEFT_OUT: &[&str] = &[".git", "target", "newswire-data", "node_modules", "artifacts", ".installed"];
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
@@ -18,10 +19,11 @@ pub(crate) fn files(under: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         for entry in entries.flatten() {
             let path = entry.path();
+            if LEFT_OUT.iter().any(|name| entry.file_name() == *name) {
+                continue;
+            }
             if path.is_dir() {
-                if !LEFT_OUT.iter().any(|name| entry.file_name() == *name) {
-                    open.push(path);
-                }
+                open.push(path);
             } else if let Ok(relative) = path.strip_prefix(&root) {
                 found.push(relative.to_string_lossy().replace('\\', "/"));
             }
