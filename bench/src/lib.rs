@@ -11,6 +11,7 @@ pub mod durable;
 pub mod log;
 pub mod machine;
 pub mod memory;
+pub mod peers;
 pub mod replay;
 pub mod report;
 pub mod wire;

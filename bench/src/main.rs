@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use newswire_bench::report::Report;
-use newswire_bench::{delivery, durable, log, memory, replay};
+use newswire_bench::{delivery, durable, log, memory, peers, replay};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,6 +31,9 @@ const ALL: [What; 5] = [What::Log, What::Durable, What::Delivery, What::Replay, 
 struct Args {
     /// What to measure; everything if nothing is named
     what: Vec<What>,
+    /// Measures nothing; lists all peers and tries those that are installed, or only those named
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    peers: Option<Vec<String>>,
     /// Where the results go
     #[arg(long, value_name = "DIR", default_value = "bench/results")]
     out: PathBuf,
@@ -56,6 +59,9 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if let Some(names) = &args.peers {
+        return peers::try_out(names);
+    }
     let what = if args.what.is_empty() { ALL.to_vec() } else { args.what.clone() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut report = Report::new();

@@ -16,6 +16,10 @@ const NOT_REACHED: &[(&str, &[&str])] = &[
     ("newswire-log", &["axum", "hyper", "tower", "reqwest", "tokio-tungstenite", "clap", "toml", "newswire"]),
     ("newswire", &["clap", "toml", "newswire-server", "newswire-client", "reqwest", "tracing-subscriber"]),
     ("newswire-client", &["newswire-core", "newswire-log", "newswire", "axum", "clap", "toml"]),
+    (
+        "newswire-load",
+        &["newswire-core", "newswire-log", "newswire", "newswire-client", "tokio", "axum", "hyper", "clap"],
+    ),
 ];
 
 /// All that `newswire-core` may name in its own manifest: pure computation and data.

@@ -12,6 +12,7 @@ const OTHER_ROOMS: &[&str] = &[
     "crates/newswire-log",
     "crates/newswire",
     "crates/newswire-client",
+    "crates/newswire-load",
     "crates/newswire-server",
 ];
 

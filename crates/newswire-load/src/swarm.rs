@@ -1,0 +1,441 @@
+//! Thousands of connections in one thread and one poll loop.
+//!
+//! Frugal, because a load generator that is the bottleneck measures itself: one large buffer to read into for all
+//! connections, no allocation for an event, no parsing. What it costs is in [`Swarm::busy`].
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use hdrhistogram::Histogram;
+use memchr::memmem::Finder;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::connection::{Connection, Looking, Phase, Role};
+use crate::machine;
+use crate::peer::{Outgoing, Publisher, Running, Subscriber};
+use crate::scan::{Scanner, Tally};
+use crate::timer::Timer;
+
+/// What one read takes at most.
+const BUFFER_BYTES: usize = 256 << 10;
+/// Connections that are being opened at the same time.
+const OPENING: usize = 128;
+/// How long nothing at all may happen while something is awaited.
+const PATIENCE: Duration = Duration::from_secs(30);
+const TIMER: Token = Token(usize::MAX - 1);
+
+/// Which connections are looked at how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Their latency counts, and the slowest of them holds the window.
+    Live,
+    /// Only their tally counts.
+    Aside,
+}
+
+/// How subscribers are to be connected.
+#[derive(Clone, Copy, Debug)]
+pub struct Joining {
+    /// Which group they belong to.
+    pub group: Group,
+    /// The number of the first event they will get.
+    pub next: u64,
+    /// Whether they get every number, or (filtered) only rising ones.
+    pub every: bool,
+}
+
+struct Slot {
+    stream: TcpStream,
+    connection: Connection,
+    host: SocketAddr,
+    group: Group,
+    every: bool,
+    stalled: bool,
+}
+
+/// What is counted over all connections.
+struct Counts {
+    started: Instant,
+    ready: usize,
+    /// How many live subscribers have got each number from `base` on.
+    window: VecDeque<u32>,
+    base: u64,
+    live: u32,
+    latency: Option<Histogram<u64>>,
+    /// Connections aside that have got everything below a number.
+    target: u64,
+    arrived: usize,
+    received: u64,
+}
+
+/// The connections.
+pub struct Swarm {
+    poll: Poll,
+    events: Events,
+    slots: Vec<Option<Slot>>,
+    buffer: Vec<u8>,
+    finder: Finder<'static>,
+    batches: bool,
+    counts: Counts,
+    timer: Option<Timer>,
+    ticks: u64,
+}
+
+impl Swarm {
+    /// No connection yet, for this system.
+    ///
+    /// # Errors
+    /// When the kernel gives no poll.
+    pub fn new(running: &dyn Running) -> anyhow::Result<Self> {
+        let counts = Counts {
+            started: Instant::now(),
+            ready: 0,
+            window: VecDeque::new(),
+            base: 0,
+            live: 0,
+            latency: None,
+            target: u64::MAX,
+            arrived: 0,
+            received: 0,
+        };
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            slots: Vec::new(),
+            buffer: vec![0; BUFFER_BYTES],
+            finder: Finder::new(running.marker()),
+            batches: running.batches(),
+            counts,
+            timer: None,
+            ticks: 0,
+        })
+    }
+
+    /// Connects subscribers and waits until all their subscriptions hold; gives their ids.
+    ///
+    /// # Errors
+    /// When one is refused, or nothing happens for half a minute.
+    pub fn subscribe(
+        &mut self,
+        addr: SocketAddr,
+        joining: Joining,
+        subscribers: impl Iterator<Item = Box<dyn Subscriber>>,
+    ) -> anyhow::Result<Range<usize>> {
+        let (first, ready_before) = (self.slots.len(), self.counts.ready);
+        for subscriber in subscribers {
+            self.wait(|swarm| {
+                let opened = swarm.slots.len() - first;
+                opened - (swarm.counts.ready - ready_before) < OPENING
+            })?;
+            let scanner = Scanner::new(joining.next, joining.every);
+            self.open(addr, joining.group, joining.every, Connection::subscriber(subscriber, scanner))?;
+        }
+        let ids = first..self.slots.len();
+        self.wait(|swarm| swarm.counts.ready - ready_before >= ids.len()).context("subscribing")?;
+        Ok(ids)
+    }
+
+    /// Connects a publisher and waits until it may publish; gives its id.
+    ///
+    /// # Errors
+    /// When it is refused, or nothing happens for half a minute.
+    pub fn publisher(&mut self, addr: SocketAddr, publisher: Box<dyn Publisher>) -> anyhow::Result<usize> {
+        let ready = self.counts.ready;
+        let id = self.open(addr, Group::Aside, false, Connection::publisher(publisher))?;
+        self.wait(|swarm| swarm.counts.ready > ready).context("connecting a publisher")?;
+        Ok(id)
+    }
+
+    /// How many events this publisher takes now.
+    pub fn room(&self, publisher: usize) -> usize {
+        match self.slots[publisher].as_ref().map(|slot| &slot.connection.role) {
+            Some(Role::Publisher { publisher, .. }) => publisher.room(),
+            _ => 0,
+        }
+    }
+
+    /// How many events were acknowledged to this publisher.
+    pub fn acknowledged(&self, publisher: usize) -> u64 {
+        match self.slots[publisher].as_ref().map(|slot| &slot.connection.role) {
+            Some(Role::Publisher { acknowledged, .. }) => *acknowledged,
+            _ => 0,
+        }
+    }
+
+    /// Publishes these events now.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn publish(&mut self, publisher: usize, events: &[Vec<u8>]) -> anyhow::Result<()> {
+        let slot = self.slots[publisher].as_mut().context("the publisher is gone")?;
+        if let Role::Publisher { publisher, .. } = &mut slot.connection.role {
+            publisher.publish(events, &mut Outgoing::new(&mut slot.connection.out));
+        }
+        slot.flush()
+    }
+
+    /// Waits for something to happen, at most this long, and does it.
+    ///
+    /// # Errors
+    /// When a connection fails.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> anyhow::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            done => done?,
+        }
+        let looking = Looking { finder: &self.finder, batches: self.batches };
+        for event in &self.events {
+            if event.token() == TIMER {
+                self.ticks += self.timer.as_mut().map_or(0, Timer::expirations);
+                continue;
+            }
+            let Some(slot) = self.slots[event.token().0].as_mut() else { continue };
+            if event.is_writable() || event.is_error() {
+                slot.writable()?;
+            }
+            if (event.is_readable() || event.is_read_closed()) && !slot.stalled {
+                slot.readable(&looking, &mut self.buffer, event.is_read_closed(), &mut self.counts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes turns until something is so.
+    ///
+    /// # Errors
+    /// When a connection fails, or it is not so after half a minute in which no event arrived.
+    pub fn wait(&mut self, done: impl Fn(&Self) -> bool) -> anyhow::Result<()> {
+        let mut moved = Instant::now();
+        let mut before = (self.counts.ready, self.counts.received);
+        while !done(self) {
+            self.turn(Some(Duration::from_secs(1)))?;
+            let now = (self.counts.ready, self.counts.received);
+            if now != before {
+                (before, moved) = (now, Instant::now());
+            }
+            ensure!(moved.elapsed() < PATIENCE, "nothing happens any more ({} events came)", now.1);
+        }
+        Ok(())
+    }
+
+    /// Begins to tick; [`Swarm::ticks`] counts.
+    ///
+    /// # Errors
+    /// When the kernel gives no timer.
+    pub fn tick_every(&mut self, interval: Duration) -> anyhow::Result<()> {
+        self.ticks = 0;
+        self.timer = Some(Timer::start(interval, self.poll.registry(), TIMER)?);
+        Ok(())
+    }
+
+    /// Ticks since [`Swarm::tick_every`].
+    pub fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
+    /// Microseconds since the swarm began; what events are stamped with.
+    pub fn now_us(&self) -> u64 {
+        self.counts.started.elapsed().as_micros() as u64
+    }
+
+    /// The lowest number that not every live subscriber has got yet.
+    pub fn slowest(&self) -> u64 {
+        self.counts.base
+    }
+
+    /// Events received on all connections.
+    pub fn received(&self) -> u64 {
+        self.counts.received
+    }
+
+    /// Begins to record latencies of live subscribers anew, and gives those recorded before, in microseconds.
+    pub fn record_latency(&mut self) -> Option<Histogram<u64>> {
+        // From 1 µs to a minute, three digits: bounds that the type accepts.
+        self.counts.latency.replace(Histogram::new_with_bounds(1, 60_000_000, 3).ok()?)
+    }
+
+    /// Begins to count the connections aside that have got everything below `number`.
+    pub fn aim_at(&mut self, number: u64) {
+        (self.counts.target, self.counts.arrived) = (number, 0);
+    }
+
+    /// Connections that reached what [`Swarm::aim_at`] named.
+    pub fn arrived(&self) -> usize {
+        self.counts.arrived
+    }
+
+    /// What these connections received.
+    pub fn tally(&self, ids: Range<usize>) -> Tally {
+        let mut sum = Tally::default();
+        self.slots[ids].iter().flatten().for_each(|slot| sum.add(slot.connection.scanner.tally()));
+        sum
+    }
+
+    /// Stops or goes on reading from a connection.
+    ///
+    /// # Errors
+    /// When it fails as it is read again.
+    pub fn stall(&mut self, id: usize, stalled: bool) -> anyhow::Result<()> {
+        let looking = Looking { finder: &self.finder, batches: self.batches };
+        let slot = self.slots[id].as_mut().context("the subscriber is gone")?;
+        slot.stalled = stalled;
+        if !stalled {
+            slot.readable(&looking, &mut self.buffer, false, &mut self.counts)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts subscribers' connections and gives those who come back, in order.
+    ///
+    /// # Errors
+    /// When one of them cannot resume.
+    pub fn cut(&mut self, ids: Range<usize>) -> anyhow::Result<Vec<Box<dyn Subscriber>>> {
+        let mut resumed = Vec::with_capacity(ids.len());
+        for slot in self.slots[ids].iter_mut().filter_map(Option::take) {
+            self.counts.live -= u32::from(slot.group == Group::Live && slot.every);
+            if let Role::Subscriber(subscriber) = &slot.connection.role {
+                resumed.push(subscriber.resumed().context("a subscriber cannot resume")?);
+            }
+        }
+        Ok(resumed)
+    }
+
+    /// A clock for what the generator itself costs.
+    pub fn busy(&self) -> Busy {
+        Busy { since: Instant::now(), cpu: machine::own_cpu_seconds() }
+    }
+
+    fn open(
+        &mut self,
+        addr: SocketAddr,
+        group: Group,
+        every: bool,
+        connection: Connection,
+    ) -> anyhow::Result<usize> {
+        let mut stream = TcpStream::connect(addr).with_context(|| format!("connecting to {addr}"))?;
+        let id = self.slots.len();
+        self.poll.registry().register(&mut stream, Token(id), Interest::READABLE | Interest::WRITABLE)?;
+        self.counts.live += u32::from(group == Group::Live && every);
+        self.slots.push(Some(Slot { stream, connection, host: addr, group, every, stalled: false }));
+        Ok(id)
+    }
+}
+
+/// How much of its core the calling thread used since it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Busy {
+    since: Instant,
+    cpu: f64,
+}
+
+impl Busy {
+    /// From 0 to 1.
+    pub fn share(&self) -> f64 {
+        (machine::own_cpu_seconds() - self.cpu) / self.since.elapsed().as_secs_f64().max(1e-9)
+    }
+}
+
+impl Slot {
+    fn writable(&mut self) -> anyhow::Result<()> {
+        if self.connection.phase == Phase::Connecting {
+            if let Some(error) = self.stream.take_error()? {
+                bail!("connecting to {}: {error}", self.host);
+            }
+            if self.stream.peer_addr().is_err() {
+                return Ok(());
+            }
+            self.stream.set_nodelay(true)?;
+            // Cut connections vanish instead of holding their ports for a minute.
+            rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))?;
+            self.connection.connected(&self.host.to_string());
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        let out = &mut self.connection.out;
+        let mut written = 0;
+        while written < out.len() {
+            match self.stream.write(&out[written..]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("writing"),
+            }
+        }
+        out.drain(..written);
+        Ok(())
+    }
+
+    fn readable(
+        &mut self,
+        looking: &Looking<'_>,
+        buffer: &mut [u8],
+        until_end: bool,
+        counts: &mut Counts,
+    ) -> anyhow::Result<()> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => bail!("the server closed a connection"),
+                Ok(read) => {
+                    self.received(looking, &buffer[..read], counts)?;
+                    // Less than asked for means that the socket is empty, and the next event will say more.
+                    if read < buffer.len() && !until_end {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("reading"),
+            }
+        }
+    }
+
+    fn received(&mut self, looking: &Looking<'_>, bytes: &[u8], counts: &mut Counts) -> anyhow::Result<()> {
+        let was_ready = self.connection.phase == Phase::Ready;
+        let (group, every) = (self.group, self.every);
+        // One reading of the clock serves all events that one read brought.
+        let mut now = None;
+        self.connection.received(looking, bytes, &mut |expected, scanner, mark| {
+            counts.received += 1;
+            match group {
+                Group::Live => counts.live_event(expected, scanner.next(), every, mark.due_us, &mut now),
+                Group::Aside => {
+                    counts.arrived +=
+                        usize::from(expected < counts.target && scanner.next() >= counts.target);
+                }
+            }
+        })?;
+        counts.ready += usize::from(!was_ready && self.connection.phase == Phase::Ready);
+        if self.connection.out.is_empty() { Ok(()) } else { self.flush() }
+    }
+}
+
+impl Counts {
+    fn live_event(&mut self, expected: u64, next: u64, every: bool, due_us: u64, now: &mut Option<u64>) {
+        if let Some(latency) = &mut self.latency {
+            let now = *now.get_or_insert_with(|| self.started.elapsed().as_micros() as u64);
+            latency.saturating_record(now.saturating_sub(due_us).max(1));
+        }
+        if !every {
+            return;
+        }
+        // What was lost counts as got: it will not come, and the publisher must not wait for it.
+        for number in expected.max(self.base)..next {
+            let at = (number - self.base) as usize;
+            if at >= self.window.len() {
+                self.window.resize(at + 1, 0);
+            }
+            self.window[at] += 1;
+        }
+        while self.window.front().is_some_and(|&got| got >= self.live) {
+            self.window.pop_front();
+            self.base += 1;
+        }
+    }
+}
