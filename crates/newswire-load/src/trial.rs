@@ -12,13 +12,16 @@ pub const SUBSCRIBERS: usize = 3;
 /// Events of each part of a trial.
 pub const EVENTS: u64 = 50;
 
+/// One part of a trial.
+type Part = fn(&dyn Running) -> anyhow::Result<()>;
+
 /// Tries everything the peer can; nothing is measured.
 ///
 /// # Errors
 /// What did not work.
 pub fn run(peer: &dyn Peer) -> anyhow::Result<()> {
     let abilities = peer.abilities();
-    let parts: [(bool, Purpose, fn(&dyn Running) -> anyhow::Result<()>); 4] = [
+    let parts: [(bool, Purpose, Part); 4] = [
         (abilities.fan_out, Purpose::FanOut, fan_out),
         (abilities.filters, Purpose::FanOut, filters),
         (abilities.durable, Purpose::Durable, durable),
