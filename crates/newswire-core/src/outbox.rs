@@ -265,10 +265,22 @@ impl QueuedRun {
 /// What a session took out of its outbox.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub(crate) items: Vec<Item>,
+    /// The first one stands alone: mostly there is one, and it needs no allocation then.
+    pub(crate) first: Option<Item>,
+    pub(crate) others: Vec<Item>,
     /// Nothing is left: with what was taken, everything dispatched so far has been handed over.
     pub(crate) drained: bool,
     pub(crate) mode: Mode,
+}
+
+impl Taken {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Item> {
+        self.first.iter().chain(&self.others)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
 }
 
 impl Outbox {
@@ -326,7 +338,7 @@ impl Outbox {
 
     /// Puts messages behind everything else.
     pub(crate) fn push_placed(&self, placed: Placed) {
-        self.inner.lock().items.push_back(Item::Placed(Box::new(placed)));
+        self.inner.lock().push(Item::Placed(Box::new(placed)));
     }
 
     /// Gives the end of a replay, which was placed just now, its last events.
@@ -348,7 +360,7 @@ impl Outbox {
             inner.mode = Mode::Live;
         }
         inner.epochs += 1;
-        inner.items.push_back(Item::Epoch(Box::new(mark)));
+        inner.push(Item::Epoch(Box::new(mark)));
         inner.waker.take()
     }
 
@@ -357,7 +369,11 @@ impl Outbox {
     pub(crate) fn take(&self, budget: usize) -> Taken {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        let mut items = Vec::new();
+        let (mut first, mut others) = (None, Vec::new());
+        let mut add = |item| match &first {
+            None => first = Some(item),
+            Some(_) => others.push(item),
+        };
         let mut left = budget;
         while left > 0 && (inner.mode == Mode::Live || inner.epochs > 0) {
             match inner.items.front_mut() {
@@ -370,7 +386,7 @@ impl Outbox {
                         inner.items.pop_front();
                         inner.runs -= 1;
                     }
-                    items.push(Item::Run(front));
+                    add(Item::Run(front));
                 }
                 Some(_) => {
                     let Some(item) = inner.items.pop_front() else { break };
@@ -386,14 +402,15 @@ impl Outbox {
                     }
                     // What holds at a change of epoch is told by what still waits behind it.
                     let last = matches!(item, Item::Epoch(_));
-                    items.push(item);
+                    add(item);
                     if last {
                         break;
                     }
                 }
             }
         }
-        Taken { items, drained: inner.mode == Mode::Live && inner.items.is_empty(), mode: inner.mode }
+        let drained = inner.mode == Mode::Live && inner.items.is_empty();
+        Taken { first, others, drained, mode: inner.mode }
     }
 
     /// While the connection lags: the next messages whose place has been reached.
@@ -449,7 +466,15 @@ impl Inner {
         let run = if self.runs >= SHARED_RUNS && run.is_sparse() { run.copied() } else { run };
         self.queued_bytes += run.bytes;
         self.runs += 1;
-        self.items.push_back(Item::Run(run));
+        self.push(Item::Run(run));
+    }
+
+    /// The room of most outboxes, who keep up, is one item; it stays, so that a delivery allocates nothing.
+    fn push(&mut self, item: Item) {
+        if self.items.capacity() == 0 {
+            self.items.reserve_exact(1);
+        }
+        self.items.push_back(item);
     }
 
     /// Leaves the live path: events go, answers keep their place.

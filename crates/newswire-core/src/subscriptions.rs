@@ -106,6 +106,10 @@ impl SetList {
         let slot = (0..=u8::MAX)
             .find(|slot| self.by_slot(*slot).is_none())
             .expect("sets are bounded, and so are answers that wait");
+        if self.sets.is_empty() {
+            // Most connections have one set, and there are many connections.
+            self.sets.reserve_exact(1);
+        }
         self.sets.push(Set { slot, name: name.map(Arc::from), subs: Vec::new(), last_answer: 0 });
         slot
     }

@@ -1,10 +1,9 @@
 //! Who is connected: the limit, and how everybody is asked to leave.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Waker;
 
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -19,23 +18,22 @@ struct Shared {
     max: usize,
     open: AtomicUsize,
     leaving: AtomicBool,
-    next_id: AtomicU64,
-    bells: Mutex<HashMap<u64, Arc<Bell>>>,
+    bells: Mutex<Bells>,
     emptied: Notify,
 }
 
-/// Wakes one connection to see that it should leave.
+/// Wakers of the connections, by place; a few words a connection, because idle ones are counted in kilobytes.
 #[derive(Debug, Default)]
-struct Bell {
-    waker: AtomicWaker,
+struct Bells {
+    places: Vec<Option<Waker>>,
+    free: Vec<u32>,
 }
 
 /// A place among the open connections; leaving is dropping it.
 #[derive(Debug)]
 pub(crate) struct Place {
-    id: u64,
+    index: u32,
     shared: Arc<Shared>,
-    bell: Arc<Bell>,
 }
 
 impl Connections {
@@ -44,7 +42,6 @@ impl Connections {
             max,
             open: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
-            next_id: AtomicU64::new(1),
             bells: Mutex::default(),
             emptied: Notify::new(),
         };
@@ -59,22 +56,22 @@ impl Connections {
     pub(crate) fn enter(&self) -> Option<Place> {
         let shared = &self.shared;
         let mut bells = shared.bells.lock();
-        if bells.len() >= shared.max || shared.leaving.load(Ordering::Acquire) {
+        if bells.taken() >= shared.max || shared.leaving.load(Ordering::Acquire) {
             return None;
         }
-        let bell = Arc::new(Bell::default());
-        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
-        bells.insert(id, Arc::clone(&bell));
-        shared.open.store(bells.len(), Ordering::Relaxed);
-        Some(Place { id, shared: Arc::clone(shared), bell })
+        let index = bells.free.pop().unwrap_or_else(|| {
+            bells.places.push(None);
+            u32::try_from(bells.places.len() - 1).expect("connections are bounded far below four billion")
+        });
+        shared.open.store(bells.taken(), Ordering::Relaxed);
+        Some(Place { index, shared: Arc::clone(shared) })
     }
 
     /// Asks everybody to leave, and lets nobody in any more.
     pub(crate) fn close_all(&self) {
         self.shared.leaving.store(true, Ordering::Release);
-        for bell in self.shared.bells.lock().values() {
-            bell.waker.wake();
-        }
+        let wakers: Vec<Waker> = self.shared.bells.lock().places.iter().flatten().cloned().collect();
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Waits until nobody is left. Cancel-safe.
@@ -89,21 +86,60 @@ impl Connections {
     }
 }
 
+impl Bells {
+    fn taken(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+}
+
 impl Place {
-    /// Whether this connection should leave; if not yet, `waker` is woken when it should.
-    pub(crate) fn should_leave(&self, waker: &std::task::Waker) -> bool {
-        self.bell.waker.register(waker);
+    /// Who is to be woken when everybody should leave. To be called before [`Place::should_leave`] is asked.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.shared.bells.lock().places[self.index as usize] = Some(waker.clone());
+    }
+
+    /// Whether this connection should leave.
+    pub(crate) fn should_leave(&self) -> bool {
         self.shared.leaving.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let waker;
         let mut bells = self.shared.bells.lock();
-        bells.remove(&self.id);
-        self.shared.open.store(bells.len(), Ordering::Relaxed);
-        if bells.is_empty() {
+        waker = bells.places[self.index as usize].take();
+        bells.free.push(self.index);
+        self.shared.open.store(bells.taken(), Ordering::Relaxed);
+        if bells.taken() == 0 {
             self.shared.emptied.notify_waiters();
         }
+        drop(bells);
+        // It may be the last thing that keeps its task: not to be dropped while others wait for the lock.
+        drop(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::task::noop_waker;
+
+    #[test]
+    fn places_are_bounded_and_used_again() {
+        let connections = Connections::new(2);
+        let first = connections.enter().unwrap();
+        let second = connections.enter().unwrap();
+        assert!(connections.enter().is_none());
+        second.register(&noop_waker());
+        drop(second);
+        assert_eq!(connections.open(), 1);
+        let third = connections.enter().unwrap();
+        assert_eq!((third.index, connections.open()), (1, 2));
+        connections.close_all();
+        assert!(first.should_leave() && third.should_leave());
+        drop((first, third));
+        assert!(connections.enter().is_none(), "nobody comes in any more");
+        assert_eq!(connections.open(), 0);
     }
 }

@@ -41,7 +41,8 @@ use writer::{Writer, frame};
 /// What the shell is to do next.
 #[derive(Debug)]
 pub enum Output {
-    /// Write what was put into `out`, all of it, in order; then ask again.
+    /// Write what was put into `out`, all of it, in order; then ask again ([`Session::idle_after_write`] says when that
+    /// can wait).
     Write,
     /// Read the log and answer with [`Session::on_page`]; where that fails, close. At most one read is under way;
     /// go on asking for outputs meanwhile.
@@ -113,6 +114,8 @@ pub struct Session {
     heartbeat: Heartbeat,
     peer_ping: Option<Bytes>,
     closing: Option<(CloseCode, &'static str)>,
+    /// What [`Session::idle_after_write`] says.
+    idle_after_write: Option<Duration>,
 }
 
 /// A publish that is not answered yet.
@@ -204,6 +207,7 @@ impl Session {
             heartbeat: Heartbeat::new(config.heartbeat, jitter, now.mono),
             peer_ping: None,
             closing: None,
+            idle_after_write: None,
             config,
         }
     }
@@ -211,6 +215,11 @@ impl Session {
     /// Its name in the hub.
     pub fn id(&self) -> ConnId {
         self.id
+    }
+
+    /// On whose behalf.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
     }
 
     /// Whether another command may be handled. Ask before each [`Session::handle`]; while it says no, stop reading
@@ -314,7 +323,11 @@ impl Session {
         if let Some((code, reason)) = self.closing {
             return Output::Close(code, reason.to_owned());
         }
+        // While an answer waits no checkpoint is sent, so the time for one is no time to wake up for.
+        let due = self.answers == self.answered && self.sets.total() > 0;
+        let idle_until = if due { beat_at.min(self.checkpoint.next_at) } else { beat_at };
         if !writer.is_empty() {
+            self.idle_after_write = (!turn.more && self.is_plainly_live()).then_some(idle_until);
             return Output::Write;
         }
         if self.asked.is_none()
@@ -326,10 +339,25 @@ impl Session {
         if turn.more {
             return Output::Yield;
         }
-        // While an answer waits no checkpoint is sent, so the time for one is no time to wake up for.
-        let due = self.sets.total() > 0 && self.answers == self.answered;
-        let checkpoint_at = if due { self.checkpoint.next_at } else { Duration::MAX };
-        Output::Idle(beat_at.min(checkpoint_at))
+        Output::Idle(idle_until)
+    }
+
+    /// After [`Output::Write`], once all of it was written without waiting: that nothing more is to be asked before this
+    /// time, unless the waker rings or the shell has something for the session. The same as asking and being told
+    /// [`Output::Idle`], for deliveries, of which there are many. `None` if the session is to be asked.
+    pub fn idle_after_write(&self) -> Option<Duration> {
+        self.idle_after_write
+    }
+
+    /// Nothing goes on but live events.
+    fn is_plainly_live(&self) -> bool {
+        self.lag.is_none()
+            && self.jobs.is_empty()
+            && self.joining == 0
+            && self.answers == self.answered
+            && self.replies.is_empty()
+            && self.publishes.is_empty()
+            && self.wish.is_none()
     }
 
     /// The answer to [`Output::Read`].

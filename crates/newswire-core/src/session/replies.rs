@@ -42,6 +42,10 @@ impl Replies {
         self.ordered.len() + self.loose.len() >= MAX_REPLIES || self.bytes >= MAX_REPLY_BYTES
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ordered.is_empty() && self.loose.is_empty()
+    }
+
     /// Writes what may go once this in-stream answer is out.
     pub(crate) fn flush(&mut self, answered: u64, writer: &mut Writer<'_>) {
         while let Some(frame) = self.loose.pop_front() {

@@ -84,9 +84,9 @@ impl Session {
     fn live_turn(&mut self, writer: &mut Writer<'_>, share: usize, live_at: &mut u64) -> Step {
         let dispatched = self.dispatched.get();
         let taken = self.outbox.take(share.min(writer.room().max(1)));
-        let some = !taken.items.is_empty();
-        let same_epoch = !taken.items.iter().any(|item| matches!(item, Item::Epoch(_)));
-        for item in taken.items {
+        let some = !taken.is_empty();
+        let same_epoch = !taken.iter().any(|item| matches!(item, Item::Epoch(_)));
+        for item in taken.first.into_iter().chain(taken.others) {
             match item {
                 Item::Run(run) => self.send_live(&run, writer),
                 Item::Gap(gap) => self.send_gap(&gap, writer),

@@ -81,7 +81,8 @@ fn upgrade(
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
-/// Takes the stream out of HTTP and hands it to the session; a plain TCP stream without any wrapping.
+/// Takes the stream out of HTTP and starts its session, a plain TCP stream without any wrapping. The session is a task
+/// of its own, of its own size: this one ends and takes along what HTTP needed.
 async fn after_upgrade(
     feed: Feed,
     principal: Principal,
@@ -97,9 +98,9 @@ async fn after_upgrade(
         }
     };
     match plain_tcp(upgraded) {
-        Ok((stream, early)) => socket::serve(feed, principal, stream, early, subscribe, place).await,
+        Ok((stream, early)) => socket::start(feed, principal, stream, early, subscribe, place),
         Err(upgraded) => {
-            socket::serve(feed, principal, TokioIo::new(upgraded), Bytes::new(), subscribe, place).await;
+            socket::start(feed, principal, TokioIo::new(upgraded), Bytes::new(), subscribe, place);
         }
     }
 }
@@ -107,10 +108,15 @@ async fn after_upgrade(
 /// The bare TCP stream under an upgrade, with the bytes that were read too far; `Err` for any other transport.
 fn plain_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
     match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+        Ok(parts) => Ok((parts.io.into_inner(), own(&parts.read_buf))),
         Err(upgraded) => {
             let parts = upgraded.downcast::<TokioIo<TcpStream>>()?;
-            Ok((parts.io.into_inner(), parts.read_buf))
+            Ok((parts.io.into_inner(), own(&parts.read_buf)))
         }
     }
+}
+
+/// The same bytes by themselves: even an empty slice of hyper's read buffer keeps its 8 KiB, as long as the connection.
+fn own(early: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(early)
 }

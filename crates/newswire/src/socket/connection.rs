@@ -5,11 +5,11 @@
 //! that may be dropped.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,25 +42,51 @@ const MAX_ROUNDS: usize = 16;
 
 type Answers = Vec<(Ticket, Result<Published, Refusal>)>;
 
+/// A connection, as the future of the task that serves it: polled by that one task, so its waker never changes.
+///
+/// Idle connections are many, so what is not always there stands on the heap while it is: [`Doing`].
 pub(super) struct Connection<S> {
     stream: S,
     feed: Feed,
     place: Place,
-    principal: Principal,
     session: Session,
     decoder: FrameDecoder,
     /// Received and not yet decoded: what came while the session wanted no commands.
     input: Bytes,
-    /// A subscribe that waits until the hub has everything that was durable when it came.
-    held: Option<(String, BoxFuture<'static, ()>)>,
     outgoing: Outgoing,
-    slices: Vec<Bytes>,
+    doing: Option<Box<Doing>>,
+    timer: Pin<Box<Sleep>>,
+    /// For when the timer is set and will wake the task, on the session's clock.
+    rings_at: Duration,
+    phase: Phase,
+    began: bool,
+}
+
+/// What was asked for and awaits others.
+#[derive(Default)]
+struct Doing {
+    /// A subscribe that waits until the hub has everything that was durable when it came.
+    held: Option<(Held, BoxFuture<'static, ()>)>,
     page: Option<BoxFuture<'static, Result<Page, ReadError>>>,
     publishing: Option<BoxFuture<'static, Answers>>,
     /// Publishes that wait for those under way, so that one connection's events keep their order.
     drafts: Vec<(Ticket, Box<Draft>)>,
-    timer: Pin<Box<Sleep>>,
-    phase: Phase,
+}
+
+enum Held {
+    /// What the address of the request asked for.
+    Address(Box<Subscribe>),
+    Command(String),
+}
+
+impl Doing {
+    fn is_nothing(&self) -> bool {
+        self.held.is_none() && self.page.is_none() && self.answers_all()
+    }
+
+    fn answers_all(&self) -> bool {
+        self.publishing.is_none() && self.drafts.is_empty()
+    }
 }
 
 enum Phase {
@@ -104,45 +130,47 @@ impl fmt::Display for Ending {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(super) fn open(feed: Feed, principal: Principal, stream: S, input: Bytes, place: Place) -> Self {
+    pub(super) fn open(
+        feed: Feed,
+        principal: Principal,
+        stream: S,
+        input: Bytes,
+        subscribe: Option<Subscribe>,
+        place: Place,
+    ) -> Self {
         let jitter = 0.9 + 0.2 * fastrand::f64();
         let config = feed.inner.session_config.clone();
         let limits = config.limits;
-        let session = Session::open(&feed.inner.hub, config, principal.clone(), jitter, now(&feed));
-        Self {
+        feed.inner.metrics.connections_opened.inc();
+        feed.inner.metrics.connections.inc();
+        let mut connection = Self {
             stream,
             place,
-            principal,
-            session,
+            session: Session::open(&feed.inner.hub, config, principal, jitter, now(&feed)),
             decoder: FrameDecoder::new(MAX_FRAME_BYTES, limits.event_bytes.max(limits.command_bytes)),
             input,
-            held: None,
             outgoing: Outgoing::default(),
-            slices: Vec::new(),
-            page: None,
-            publishing: None,
-            drafts: Vec::new(),
+            doing: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            rings_at: Duration::ZERO,
             phase: Phase::Open,
+            began: false,
             feed,
-        }
-    }
-
-    pub(super) async fn run(mut self, subscribe: Option<Subscribe>) -> Ending {
+        };
         if let Some(subscribe) = subscribe {
-            self.feed.caught_up_with_log().await;
-            let now = now(&self.feed);
-            let log = self.feed.log();
-            if let Err(refusal) = self.session.subscribe(&subscribe, now, &self.feed.inner.hub, log) {
-                self.close(CloseCode::Protocol, &refusal.to_string());
-            }
+            connection.hold(Held::Address(Box::new(subscribe)));
         }
-        poll_fn(|cx| self.poll(cx)).await
+        connection
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         self.session.register(cx.waker());
-        if matches!(self.phase, Phase::Open) && self.place.should_leave(cx.waker()) {
+        if !std::mem::replace(&mut self.began, true) {
+            self.place.register(cx.waker());
+        }
+        // One reading of the clock serves a poll, which never takes long.
+        let now = now(&self.feed);
+        if matches!(self.phase, Phase::Open) && self.place.should_leave() {
             let reason = retry_reason(self.feed.inner.connections.open());
             self.leave(CloseCode::ShuttingDown, &reason);
         }
@@ -150,12 +178,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Phase::Closing { .. } = self.phase {
                 return self.poll_closing(cx);
             }
-            let answered = self.poll_answers(cx);
-            let read = match self.poll_input(cx) {
+            let answered = self.doing.is_some() && self.poll_doing(now, cx);
+            let read = match self.poll_input(now, cx) {
                 Ok(read) => read,
                 Err(ending) => return Poll::Ready(ending),
             };
-            let wrote = match self.poll_output(cx) {
+            let wrote = match self.poll_output(now, cx) {
                 Ok(wrote) => wrote,
                 Err(ending) => return Poll::Ready(ending),
             };
@@ -167,11 +195,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Pending
     }
 
+    fn doing(&mut self) -> &mut Doing {
+        self.doing.get_or_insert_default()
+    }
+
     /// Takes what others have finished for this connection. True if there was any.
-    fn poll_answers(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_doing(&mut self, now: Now, cx: &mut Context<'_>) -> bool {
+        let Some(mut doing) = self.doing.take() else { return false };
         let mut any = false;
-        if let Some(Poll::Ready(page)) = self.page.as_mut().map(|page| page.as_mut().poll(cx)) {
-            self.page = None;
+        if let Some(Poll::Ready(page)) = doing.page.as_mut().map(|page| page.as_mut().poll(cx)) {
+            doing.page = None;
             match page {
                 Ok(page) => self.session.on_page(page),
                 Err(error) => {
@@ -182,34 +215,56 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             any = true;
         }
-        if let Some(Poll::Ready(answers)) = self.publishing.as_mut().map(|answers| answers.as_mut().poll(cx))
+        if let Some(Poll::Ready(answers)) =
+            doing.publishing.as_mut().map(|answers| answers.as_mut().poll(cx))
         {
-            self.publishing = None;
+            doing.publishing = None;
             for (ticket, outcome) in answers {
                 self.session.on_published(ticket, outcome);
             }
             any = true;
         }
-        if self.publishing.is_none() && !self.drafts.is_empty() {
-            let drafts = std::mem::take(&mut self.drafts);
-            self.publishing = Some(Box::pin(publish(self.feed.clone(), self.principal.clone(), drafts)));
+        if doing.publishing.is_none() && !doing.drafts.is_empty() {
+            let drafts = std::mem::take(&mut doing.drafts);
+            let principal = self.session.principal().clone();
+            doing.publishing = Some(Box::pin(publish(self.feed.clone(), principal, drafts)));
             any = true;
         }
-        if let Some(Poll::Ready(())) = self.held.as_mut().map(|(_, settled)| settled.as_mut().poll(cx)) {
-            if let Some((frame, _)) = self.held.take() {
-                self.handle(&frame);
-            }
+        let settled = doing.held.as_mut().is_some_and(|(_, settled)| settled.as_mut().poll(cx).is_ready());
+        let held = if settled { doing.held.take() } else { None };
+        if !doing.is_nothing() {
+            self.doing = Some(doing);
+        }
+        if let Some((held, _)) = held {
+            self.handle_held(held, now);
             any = true;
         }
         any
     }
 
+    fn handle_held(&mut self, held: Held, now: Now) {
+        match held {
+            Held::Command(frame) => self.handle(&frame, now),
+            Held::Address(subscribe) => {
+                let (hub, log) = (&self.feed.inner.hub, self.feed.log());
+                if let Err(refusal) = self.session.subscribe(&subscribe, now, hub, log) {
+                    self.close(CloseCode::Protocol, &refusal.to_string());
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, held: Held) {
+        let feed = self.feed.clone();
+        self.doing().held = Some((held, Box::pin(async move { feed.caught_up_with_log().await })));
+    }
+
     /// Reads and handles what the peer sent, as far as the session wants more. True if anything came.
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+    fn poll_input(&mut self, now: Now, cx: &mut Context<'_>) -> Result<bool, Ending> {
         if !self.input.is_empty() && self.wants_input() {
             let input = std::mem::take(&mut self.input);
             let mut rest = &input[..];
-            self.take_input(&mut rest);
+            self.take_input(&mut rest, now);
             self.input = input.slice(input.len() - rest.len()..);
             return Ok(true);
         }
@@ -223,9 +278,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Poll::Ready(Err(error)) => Err(Ending::Failed(error.kind())),
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => Err(Ending::PeerLeft),
             Poll::Ready(Ok(())) => {
-                self.session.on_received(now(&self.feed));
+                self.session.on_received(now);
                 let mut received = buffer.filled();
-                self.take_input(&mut received);
+                self.take_input(&mut received, now);
                 if !received.is_empty() {
                     self.input = Bytes::copy_from_slice(received);
                 }
@@ -235,28 +290,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn wants_input(&self) -> bool {
-        matches!(self.phase, Phase::Open) && self.held.is_none() && self.session.wants_commands()
+        let holds = self.doing.as_ref().is_some_and(|doing| doing.held.is_some());
+        matches!(self.phase, Phase::Open) && !holds && self.session.wants_commands()
     }
 
     /// Decodes and handles `input` until the session wants no more; what is left stays in it.
-    fn take_input(&mut self, input: &mut &[u8]) {
+    fn take_input(&mut self, input: &mut &[u8], now: Now) {
         while !input.is_empty() && self.wants_input() {
             match self.decoder.decode(input) {
-                Ok(Some(item)) => self.take_item(item),
+                Ok(Some(item)) => self.take_item(item, now),
                 Ok(None) => {}
                 Err(violation) => self.leave(violation.close, violation.reason),
             }
         }
     }
 
-    fn take_item(&mut self, item: Item) {
+    fn take_item(&mut self, item: Item, now: Now) {
         match item {
             Item::Text(frame) => {
                 if self.must_settle(&frame) {
-                    let feed = self.feed.clone();
-                    self.held = Some((frame, Box::pin(async move { feed.caught_up_with_log().await })));
+                    self.hold(Held::Command(frame));
                 } else {
-                    self.handle(&frame);
+                    self.handle(&frame, now);
                 }
             }
             Item::TooLong { .. } => self.session.handle_too_long(),
@@ -277,17 +332,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             && *self.feed.inner.dispatched.borrow() + 1 < self.feed.log().tail()
     }
 
-    fn handle(&mut self, frame: &str) {
-        self.session.handle(frame, now(&self.feed), &self.feed.inner.hub, self.feed.log());
+    fn handle(&mut self, frame: &str, now: Now) {
+        self.session.handle(frame, now, &self.feed.inner.hub, self.feed.log());
     }
 
-    /// Writes, and asks the session for more once all is written. True if anything moved.
-    fn poll_output(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+    /// Writes, and asks the session for more once all is written. True if anything moved and there may be more.
+    fn poll_output(&mut self, now: Now, cx: &mut Context<'_>) -> Result<bool, Ending> {
         if !self.outgoing.is_empty() {
-            return self.poll_write(cx);
+            return self.poll_write(now, cx);
         }
         if let Phase::Leaving { frame, ending, answered } = &mut self.phase {
-            let waits = self.publishing.is_some() || !self.drafts.is_empty() || self.held.is_some();
+            let waits =
+                self.doing.as_ref().is_some_and(|doing| doing.held.is_some() || !doing.answers_all());
             if !waits && *answered {
                 let (frame, ending) = (std::mem::take(frame), ending.clone());
                 self.begin_close(frame, ending);
@@ -296,25 +352,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // One more turn carries the answers: they overtake events.
             *answered = !waits;
         }
-        let now = now(&self.feed);
+        let read_all = self.wants_input();
         let hub = &self.feed.inner.hub;
-        match self.session.next_output(now, hub, &mut self.slices, TURN_BYTES) {
+        match self.session.next_output(now, hub, self.outgoing.room(), TURN_BYTES) {
             Output::Write => {
-                for slice in self.slices.drain(..) {
-                    self.outgoing.push(slice);
+                let moved = self.poll_write(now, cx)?;
+                match self.session.idle_after_write() {
+                    // The usual end of a delivery: nothing came while it was written, or the waker has rung.
+                    Some(until) if read_all && self.outgoing.is_empty() => {
+                        Ok(self.poll_timer(until, now.mono, cx))
+                    }
+                    _ => Ok(moved),
                 }
-                if self.slices.capacity() > 64 {
-                    self.slices = Vec::new();
-                }
-                Ok(true)
             }
             Output::Read(request) => {
                 let reader = self.feed.inner.reader.clone();
-                self.page = Some(Box::pin(async move { reader.read(request).await }));
+                self.doing().page = Some(Box::pin(async move { reader.read(request).await }));
                 Ok(true)
             }
             Output::Publish(ticket, draft) => {
-                self.drafts.push((ticket, draft));
+                self.doing().drafts.push((ticket, draft));
                 Ok(true)
             }
             Output::Close(code, reason) => {
@@ -330,8 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        let now = now(&self.feed);
+    fn poll_write(&mut self, now: Now, cx: &mut Context<'_>) -> Result<bool, Ending> {
         match self.outgoing.poll_write(&mut self.stream, cx) {
             Poll::Ready(Ok(bytes)) => {
                 self.feed.inner.metrics.sent_bytes.inc_by(bytes as u64);
@@ -352,21 +408,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Arms the timer; true if the time has come already. A timer that rings early only costs one look.
+    /// Sets the timer; true if the time has come already. One that is set for earlier is left alone: deliveries come
+    /// far more often than it rings, and ringing early only costs one look.
     fn poll_timer(&mut self, until: Duration, now: Duration, cx: &mut Context<'_>) -> bool {
         if until <= now {
             return true;
         }
-        let wanted = self.feed.inner.started.checked_add(until).map(Instant::from_std);
-        let Some(wanted) = wanted else { return false };
-        if self.timer.is_elapsed() || wanted < self.timer.deadline() {
-            self.timer.as_mut().reset(wanted);
+        if now < self.rings_at && self.rings_at <= until {
+            return false;
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            if wanted <= Instant::now() {
-                return true;
-            }
-            self.timer.as_mut().reset(wanted);
+        let Some(wanted) = self.feed.inner.started.checked_add(until) else { return false };
+        self.timer.as_mut().reset(Instant::from_std(wanted));
+        self.rings_at = until;
+        if self.timer.as_mut().poll(cx).is_ready() {
+            // It came while it was set: asked again, with the clock read anew.
+            self.rings_at = Duration::ZERO;
+            cx.waker().wake_by_ref();
         }
         false
     }
@@ -411,10 +468,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let ending = ready!(self.get_mut().poll_ending(cx));
+        tracing::debug!(%ending, "connection ended");
+        Poll::Ready(())
+    }
+}
+
 impl<S> Drop for Connection<S> {
     /// However the task ends, the hub forgets it.
     fn drop(&mut self) {
         self.session.close(&self.feed.inner.hub);
+        self.feed.inner.metrics.connections.dec();
     }
 }
 

@@ -14,9 +14,9 @@ use crate::Feed;
 use crate::connections::Place;
 use connection::Connection;
 
-/// Serves one upgraded stream until it ends. `early` are bytes that came with the handshake; `subscribe` is what the
-/// request's address asked for. Without a place the peer is told to come back later (4029).
-pub(crate) async fn serve<S>(
+/// Starts to serve one upgraded stream, as a task of the feed. `early` are bytes that came with the handshake;
+/// `subscribe` is what the request's address asked for. Without a place the peer is told to come back later (4029).
+pub(crate) fn start<S>(
     feed: Feed,
     principal: Principal,
     stream: S,
@@ -24,17 +24,14 @@ pub(crate) async fn serve<S>(
     subscribe: Option<Subscribe>,
     place: Option<Place>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Some(place) = place else {
-        feed.inner.metrics.connections_refused.inc();
-        closing::turn_away(&feed, stream).await;
-        return;
+    let tasks = feed.inner.tasks.clone();
+    match place {
+        Some(place) => tasks.spawn(Connection::open(feed, principal, stream, early, subscribe, place)),
+        None => tasks.spawn(async move {
+            feed.inner.metrics.connections_refused.inc();
+            closing::turn_away(&feed, stream).await;
+        }),
     };
-    let metrics = feed.inner.metrics.clone();
-    metrics.connections_opened.inc();
-    metrics.connections.inc();
-    let ending = Connection::open(feed, principal, stream, early, place).run(subscribe).await;
-    metrics.connections.dec();
-    tracing::debug!(%ending, "connection ended");
 }

@@ -1,6 +1,5 @@
 //! Bytes on their way to one socket: one turn's worth, shared with everybody who gets the same.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,19 +13,26 @@ const MAX_SLICES: usize = 16;
 /// What a turn decided to write and the socket has not taken yet.
 ///
 /// Bounded by the turn: it is filled only when empty, with at most one turn's bytes. What the socket took in part
-/// stays at the front, so dropping the poll between two writes loses nothing.
+/// stays in it, so dropping the poll between two writes loses nothing. Empty, it holds nothing on the heap: idle
+/// connections are many, and a small allocation is nothing beside a write.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
-    slices: VecDeque<Bytes>,
-    bytes: usize,
+    slices: Vec<Bytes>,
+    /// How many of them are written.
+    done: usize,
 }
 
 impl Outgoing {
     pub(crate) fn push(&mut self, slice: Bytes) {
         if !slice.is_empty() {
-            self.bytes += slice.len();
-            self.slices.push_back(slice);
+            self.slices.push(slice);
         }
+    }
+
+    /// Where the next turn puts its slices, none of them empty. Only when all is written.
+    pub(crate) fn room(&mut self) -> &mut Vec<Bytes> {
+        debug_assert!(self.is_empty(), "what is not written would be lost");
+        &mut self.slices
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -42,16 +48,19 @@ impl Outgoing {
         socket: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let Some(first) = self.slices.front() else { return Poll::Ready(Ok(0)) };
-        let taken = if self.slices.len() == 1 || !socket.is_write_vectored() {
-            ready!(Pin::new(socket).poll_write(cx, first))?
-        } else {
-            let mut vector = [IoSlice::new(&[]); MAX_SLICES];
-            let count = self.slices.len().min(MAX_SLICES);
-            for (entry, slice) in vector.iter_mut().zip(&self.slices) {
-                *entry = IoSlice::new(slice);
+        let taken = match &self.slices[self.done..] {
+            [] => return Poll::Ready(Ok(0)),
+            [first, rest @ ..] if rest.is_empty() || !socket.is_write_vectored() => {
+                ready!(Pin::new(socket).poll_write(cx, first))?
             }
-            ready!(Pin::new(socket).poll_write_vectored(cx, &vector[..count]))?
+            slices => {
+                let mut vector = [IoSlice::new(&[]); MAX_SLICES];
+                let count = slices.len().min(MAX_SLICES);
+                for (entry, slice) in vector.iter_mut().zip(slices) {
+                    *entry = IoSlice::new(slice);
+                }
+                ready!(Pin::new(socket).poll_write_vectored(cx, &vector[..count]))?
+            }
         };
         if taken == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -61,19 +70,17 @@ impl Outgoing {
     }
 
     fn advance(&mut self, mut taken: usize) {
-        self.bytes -= taken;
-        while let Some(front) = self.slices.front_mut() {
-            if taken < front.len() {
-                front.advance(taken);
+        while let Some(slice) = self.slices.get_mut(self.done) {
+            if taken < slice.len() {
+                slice.advance(taken);
                 return;
             }
-            taken -= front.len();
-            self.slices.pop_front();
+            taken -= slice.len();
+            // Let go of now: the rest may wait long, and must not keep what was written alive.
+            *slice = Bytes::new();
+            self.done += 1;
         }
-        // Thousands of idle connections must not keep the room of their busiest moment.
-        if self.slices.capacity() > MAX_SLICES {
-            self.slices.shrink_to(MAX_SLICES);
-        }
+        *self = Self::default();
     }
 }
 
