@@ -298,7 +298,9 @@ impl Client {
                 self.received.extend(messages(&bytes));
                 if let Some(promised) = self.session.idle_after_write() {
                     let asked = self.session.next_output(world.now, &world.hub, &mut self.out, budget);
-                    let Output::Idle(until) = asked else { panic!("promised to be idle, and came with {asked:?}") };
+                    let Output::Idle(until) = asked else {
+                        panic!("promised to be idle, and came with {asked:?}")
+                    };
                     assert_eq!(until, promised);
                 }
                 true

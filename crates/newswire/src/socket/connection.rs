@@ -215,8 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             any = true;
         }
-        if let Some(Poll::Ready(answers)) =
-            doing.publishing.as_mut().map(|answers| answers.as_mut().poll(cx))
+        if let Some(Poll::Ready(answers)) = doing.publishing.as_mut().map(|answers| answers.as_mut().poll(cx))
         {
             doing.publishing = None;
             for (ticket, outcome) in answers {
@@ -342,8 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return self.poll_write(now, cx);
         }
         if let Phase::Leaving { frame, ending, answered } = &mut self.phase {
-            let waits =
-                self.doing.as_ref().is_some_and(|doing| doing.held.is_some() || !doing.answers_all());
+            let waits = self.doing.as_ref().is_some_and(|doing| doing.held.is_some() || !doing.answers_all());
             if !waits && *answered {
                 let (frame, ending) = (std::mem::take(frame), ending.clone());
                 self.begin_close(frame, ending);
