@@ -133,6 +133,7 @@ pub mod selector;
 pub mod session;
 mod slab;
 mod subscriptions;
+mod told;
 pub mod view;
 
 pub use channel::{ChannelPattern, ChannelPolicy};

@@ -4,19 +4,20 @@
 //! [`Backlog::max_bytes`] with the stated policy, answers by the session, which takes no more commands while
 //! [`MAX_PENDING_ANSWERS`] of them wait, the end of replays by the number of subscriptions.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use bytes::Bytes;
-use newswire_protocol::{Epoch, ErrorCode, GapReason};
+use newswire_protocol::Epoch;
 use parking_lot::Mutex;
 
 use crate::config::{Backlog, BacklogPolicy};
 use crate::event::{BatchBuilder, Run};
 use crate::seeded::seeded_bug;
 use crate::subscriptions::Change;
+pub(crate) use crate::told::{Dispatched, Told};
 
 /// In-stream answers that may wait in an outbox before the session takes no more commands.
 pub const MAX_PENDING_ANSWERS: usize = 24;
@@ -571,55 +572,5 @@ impl Inner {
             let place = if seeded_bug!(AnswerLosesPlace) { 0 } else { at };
             self.items.insert(place, Item::Gap(mark));
         }
-    }
-}
-
-/// Shared by hub and sessions without a lock: how far the hub has dispatched, and what clients were told.
-#[derive(Debug)]
-pub(crate) struct Dispatched {
-    offset: AtomicU64,
-    pub(crate) told: Told,
-}
-
-impl Dispatched {
-    pub(crate) fn new(offset: u64) -> Self {
-        Self { offset: AtomicU64::new(offset), told: Told::default() }
-    }
-
-    /// Every matching event up to the returned offset stands in its outboxes (or its connection lags).
-    pub(crate) fn get(&self) -> u64 {
-        self.offset.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set(&self, offset: u64) {
-        self.offset.store(offset, Ordering::Release);
-    }
-}
-
-/// Counts of what clients did not like to hear, over all connections.
-#[derive(Debug, Default)]
-pub(crate) struct Told {
-    gaps: [AtomicU64; GapReason::ALL.len()],
-    /// By code; rare, so a lock serves.
-    errors: Mutex<BTreeMap<&'static str, u64>>,
-}
-
-impl Told {
-    pub(crate) fn gap(&self, reason: GapReason) {
-        if let Some(at) = GapReason::ALL.iter().position(|known| *known == reason) {
-            self.gaps[at].fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn error(&self, code: ErrorCode) {
-        *self.errors.lock().entry(code.code()).or_default() += 1;
-    }
-
-    pub(crate) fn gaps(&self) -> Vec<(GapReason, u64)> {
-        GapReason::ALL.into_iter().zip(self.gaps.iter().map(|count| count.load(Ordering::Relaxed))).collect()
-    }
-
-    pub(crate) fn errors(&self) -> Vec<(&'static str, u64)> {
-        self.errors.lock().iter().map(|(code, count)| (*code, *count)).collect()
     }
 }

@@ -299,6 +299,10 @@ impl Session {
         if let Some(name) = self.sets.by_slot(slot).and_then(|set| set.name.as_ref()) {
             hub.name_set(self.id, slot, name);
         }
+        if let Some(set) = self.sets.by_slot_mut(slot).filter(|set| set.subs.is_empty()) {
+            // Mostly it stays at what is asked first, and there are many connections.
+            set.subs.reserve_exact(wanted.filters.len());
+        }
         for (pattern, filter) in &wanted.filters {
             let Some(set) = self.sets.by_slot_mut(slot) else { break };
             let before = match set.find(pattern) {
