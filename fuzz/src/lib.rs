@@ -17,19 +17,20 @@ use newswire_protocol::{
 
 const NOW: UnixMicros = UnixMicros(1_795_361_040_123_456);
 
-/// Bytes of a client mean the same however they are cut; the first byte says how.
+/// Bytes of a client mean the same however they are cut; the first byte says how, and whether some may be compressed.
 pub fn frame(data: &[u8]) {
     let Some((&cut, bytes)) = data.split_first() else {
         return;
     };
-    let whole = decode(bytes.chunks(bytes.len().max(1)));
-    let pieces = decode(bytes.chunks(usize::from(cut % 16) + 1));
+    let deflate = cut & 0x80 != 0;
+    let whole = decode(deflate, bytes.chunks(bytes.len().max(1)));
+    let pieces = decode(deflate, bytes.chunks(usize::from(cut % 16) + 1));
     assert_eq!(whole.0, pieces.0);
     assert_eq!(whole.1.map(|violation| violation.close), pieces.1.map(|violation| violation.close));
 }
 
-fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Item>, Option<Violation>) {
-    let mut decoder = FrameDecoder::new(1 << 16, 1 << 16);
+fn decode<'a>(deflate: bool, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Item>, Option<Violation>) {
+    let mut decoder = FrameDecoder::new(1 << 16, 1 << 16).with_deflate(deflate);
     let mut items = Vec::new();
     for mut piece in pieces {
         loop {

@@ -6,6 +6,7 @@
 pub mod codes;
 pub mod command;
 mod command_text;
+pub mod deflate;
 pub mod event;
 pub mod filter;
 pub mod frame;

@@ -1,5 +1,6 @@
 //! The frame decoder against a naive encoder, for every way of cutting the bytes.
 
+use flate2::{Compress, Compression, FlushCompress};
 use newswire_protocol::FrameDecoder;
 use newswire_protocol::frame::{Item, Violation};
 use proptest::collection::vec;
@@ -11,6 +12,8 @@ const MAX: usize = 1 << 17;
 enum Sent {
     /// A message in fragments.
     Text(Vec<String>),
+    /// The same, compressed.
+    Deflated(Vec<String>),
     Binary(Vec<Vec<u8>>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
@@ -20,11 +23,23 @@ fn sent() -> impl Strategy<Value = Sent> {
     let long = (0..70_000usize).prop_map(|len| "long é".repeat(len / 7));
     prop_oneof![
         6 => vec(any::<String>(), 1..4).prop_map(Sent::Text),
-        1 => vec(long, 1..2).prop_map(Sent::Text),
+        4 => vec(any::<String>(), 1..4).prop_map(Sent::Deflated),
+        1 => vec(long.clone(), 1..2).prop_map(Sent::Text),
+        1 => vec(long, 1..2).prop_map(Sent::Deflated),
         2 => vec(vec(any::<u8>(), 0..300), 1..4).prop_map(Sent::Binary),
         2 => vec(any::<u8>(), 0..=125).prop_map(Sent::Ping),
         1 => vec(any::<u8>(), 0..=125).prop_map(Sent::Pong),
     ]
+}
+
+fn deflate(text: &str) -> Vec<u8> {
+    let mut body = Vec::with_capacity(MAX);
+    let mut compress = Compress::new(Compression::default(), false);
+    compress.compress_vec(text.as_bytes(), &mut body, FlushCompress::Sync).expect("it compresses");
+    match body.strip_suffix(&[0x00, 0x00, 0xff, 0xff]) {
+        Some(body) => body.to_vec(),
+        None => vec![0x00],
+    }
 }
 
 /// A client's frame, naively.
@@ -46,13 +61,20 @@ fn frame(out: &mut Vec<u8>, first: u8, body: &[u8], mask: [u8; 4]) {
 }
 
 fn encode(sent: &Sent, mask: [u8; 4], out: &mut Vec<u8>) -> Item {
+    let deflated = match sent {
+        Sent::Deflated(parts) => deflate(&parts.concat()),
+        _ => Vec::new(),
+    };
     let fragments: Vec<&[u8]> = match sent {
         Sent::Text(parts) => parts.iter().map(String::as_bytes).collect(),
+        // As many fragments as the text has parts, wherever they end.
+        Sent::Deflated(parts) => deflated.chunks(deflated.len().div_ceil(parts.len())).collect(),
         Sent::Binary(parts) => parts.iter().map(Vec::as_slice).collect(),
         Sent::Ping(body) | Sent::Pong(body) => vec![body],
     };
     let opcode = match sent {
         Sent::Text(_) => 1,
+        Sent::Deflated(_) => 0x41,
         Sent::Binary(_) => 2,
         Sent::Ping(_) => 9,
         Sent::Pong(_) => 10,
@@ -62,7 +84,7 @@ fn encode(sent: &Sent, mask: [u8; 4], out: &mut Vec<u8>) -> Item {
         frame(out, last | if i == 0 { opcode } else { 0 }, part, mask);
     }
     match sent {
-        Sent::Text(parts) => Item::Text(parts.concat()),
+        Sent::Text(parts) | Sent::Deflated(parts) => Item::Text(parts.concat()),
         Sent::Binary(parts) => Item::Binary { bytes: parts.concat().len() },
         Sent::Ping(body) => Item::Ping(body.clone()),
         Sent::Pong(body) => Item::Pong(body.clone()),
@@ -70,7 +92,7 @@ fn encode(sent: &Sent, mask: [u8; 4], out: &mut Vec<u8>) -> Item {
 }
 
 fn decode(pieces: &[&[u8]]) -> (Vec<Item>, Option<Violation>) {
-    let mut decoder = FrameDecoder::new(MAX, MAX);
+    let mut decoder = FrameDecoder::new(MAX, MAX).with_deflate(true);
     let mut items = Vec::new();
     for mut piece in pieces.iter().copied() {
         loop {

@@ -1,6 +1,6 @@
 //! What the server sends.
 
-use super::{MAX_CONTROL_BYTES, MAX_SERVER_HEADER, Opcode};
+use super::{COMPRESSED, MAX_CONTROL_BYTES, MAX_SERVER_HEADER, Opcode};
 
 /// The header of an unfragmented text frame of this many bytes: the bytes and how many of them count.
 pub fn text_header(len: usize) -> ([u8; MAX_SERVER_HEADER], usize) {
@@ -22,6 +22,13 @@ pub fn text_header(len: usize) -> ([u8; MAX_SERVER_HEADER], usize) {
             (header, 10)
         }
     }
+}
+
+/// The same for a text frame whose body is compressed (RFC 7692).
+pub fn compressed_text_header(len: usize) -> ([u8; MAX_SERVER_HEADER], usize) {
+    let (mut header, header_len) = text_header(len);
+    header[0] |= COMPRESSED;
+    (header, header_len)
 }
 
 /// Appends a whole text frame.

@@ -2,15 +2,16 @@
 //!
 //! The decoder keeps nothing on the heap between messages, refuses what breaks the protocol as soon as a header
 //! shows it, and checks text as it arrives. What the server sends is framed by [`text_header`] and
-//! [`encode_control`].
+//! [`encode_control`]. Compressed messages (RFC 7692) are taken where that was agreed, and inflated as they arrive.
 
 mod encode;
 
 use std::str;
 
-pub use encode::{encode_close, encode_control, encode_text, text_header};
+pub use encode::{compressed_text_header, encode_close, encode_control, encode_text, text_header};
 
 use crate::codes::CloseCode;
+use crate::deflate::{Corrupt, Inflater};
 
 /// What a client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Item {
     },
     /// A binary message, which nobody here reads: only its length is kept.
     Binary {
-        /// Bytes of the message.
+        /// Bytes of the message, as they came.
         bytes: usize,
     },
     /// To be answered by a pong with the same bytes.
@@ -51,6 +52,8 @@ pub struct FrameDecoder {
     max_message: usize,
     /// Bytes of a text message beyond which it is checked but not kept.
     max_kept: usize,
+    /// Messages may be compressed.
+    deflate: bool,
     state: State,
     header: [u8; MAX_CLIENT_HEADER],
     header_len: u8,
@@ -59,6 +62,8 @@ pub struct FrameDecoder {
     data: Vec<u8>,
     /// Bytes of `data` that are known to be whole characters.
     checked: usize,
+    /// Of the compressed text message in progress.
+    inflater: Option<Box<Inflater>>,
     control: Vec<u8>,
 }
 
@@ -81,7 +86,11 @@ struct Frame {
 #[derive(Clone, Copy, Debug)]
 struct Message {
     text: bool,
+    compressed: bool,
+    /// As announced by the headers so far.
     bytes: usize,
+    /// Bytes of text so far, or announced to come.
+    text_bytes: usize,
 }
 
 /// What a frame is.
@@ -101,6 +110,8 @@ pub enum Opcode {
     Pong = 10,
 }
 
+/// The first reserved bit, which says of a message's first frame that the message is compressed.
+const COMPRESSED: u8 = 0x40;
 /// Two bytes, eight of length, four of mask.
 const MAX_CLIENT_HEADER: usize = 14;
 /// A control frame carries no more.
@@ -115,14 +126,23 @@ impl FrameDecoder {
         Self {
             max_message,
             max_kept,
+            deflate: false,
             state: State::Header,
             header: [0; MAX_CLIENT_HEADER],
             header_len: 0,
             message: None,
             data: Vec::new(),
             checked: 0,
+            inflater: None,
             control: Vec::new(),
         }
+    }
+
+    /// Whether compressed messages are taken; they are not from the start. What a message inflates to has the bounds of
+    /// one that is not compressed.
+    pub fn with_deflate(mut self, agreed: bool) -> Self {
+        self.deflate = agreed;
+        self
     }
 
     /// Takes bytes off the front of `input` until an item is complete.
@@ -134,7 +154,7 @@ impl FrameDecoder {
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Item>, Violation> {
         let outcome = self.advance(input);
         if outcome.is_err() || matches!(outcome, Ok(Some(Item::Close(_)))) {
-            *self = Self::new(self.max_message, self.max_kept);
+            *self = Self::new(self.max_message, self.max_kept).with_deflate(self.deflate);
             self.state = State::Ended;
         }
         outcome
@@ -194,7 +214,7 @@ impl FrameDecoder {
             _ => 0,
         };
         if length.saturating_add(before as u64) > self.max_message as u64 && !opcode.is_control() {
-            return Err(Violation { close: CloseCode::TooBig, reason: "message too large" });
+            return Err(TOO_LARGE);
         }
         if !self.fill_header(input, 2 + extended + 4) {
             return Ok(None);
@@ -205,9 +225,10 @@ impl FrameDecoder {
         // Not larger than the largest message or control frame, so it fits.
         let left = usize::try_from(length).unwrap_or(usize::MAX);
         match (&mut self.message, opcode) {
-            (Some(message), Opcode::Continuation) => message.bytes += left,
-            (_, Opcode::Text | Opcode::Binary) => {
-                self.message = Some(Message { text: opcode == Opcode::Text, bytes: left });
+            (Some(message), Opcode::Continuation) => message.announce(left),
+            (message, Opcode::Text | Opcode::Binary) => {
+                let (text, compressed) = (opcode == Opcode::Text, first & COMPRESSED != 0);
+                message.insert(Message { text, compressed, bytes: 0, text_bytes: 0 }).announce(left);
             }
             _ => {}
         }
@@ -224,7 +245,9 @@ impl FrameDecoder {
     }
 
     fn opcode(&self, first: u8, second: u8) -> Result<Opcode, Violation> {
-        if first & 0x70 != 0 {
+        // Text and binary, the two that begin a message.
+        let may_be_compressed = self.deflate && matches!(first & 0x0f, 1 | 2);
+        if first & 0x70 & !(if may_be_compressed { COMPRESSED } else { 0 }) != 0 {
             return Err(broken("reserved bits are set"));
         }
         let opcode = match first & 0x0f {
@@ -274,19 +297,51 @@ impl FrameDecoder {
         frame.left -= chunk.len();
         if frame.opcode.is_control() {
             append_unmasked(&mut self.control, chunk, &mut frame.mask);
-        } else if let Some(Message { text: true, bytes }) = self.message {
+        } else if let Some(Message { text: true, compressed: true, .. }) = self.message {
+            let mut body = Vec::new();
+            append_unmasked(&mut body, chunk, &mut frame.mask);
+            return self.inflate(|inflater, take| inflater.push(&body, take));
+        } else if let Some(Message { text: true, text_bytes, .. }) = self.message {
             append_unmasked(&mut self.data, chunk, &mut frame.mask);
-            let kept = bytes <= self.max_kept;
             // A whole message in one piece is checked when it becomes a string.
-            if frame.left > 0 || !frame.last || !kept {
+            if frame.left > 0 || !frame.last || text_bytes > self.max_kept {
                 self.check_text()?;
-            }
-            if !kept {
-                self.data.drain(..self.checked);
-                self.checked = 0;
+                self.drop_unkept(text_bytes);
             }
         }
         Ok(())
+    }
+
+    /// Moves the message's inflater on.
+    fn inflate(
+        &mut self,
+        work: impl FnOnce(&mut Inflater, &mut dyn FnMut(&[u8]) -> Result<(), Violation>) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        let mut inflater = self.inflater.take().unwrap_or_default();
+        let outcome = work(&mut inflater, &mut |piece| self.take_inflated(piece));
+        self.inflater = Some(inflater);
+        outcome
+    }
+
+    fn take_inflated(&mut self, piece: &[u8]) -> Result<(), Violation> {
+        let Some(message) = &mut self.message else { return Ok(()) };
+        message.text_bytes += piece.len();
+        let text_bytes = message.text_bytes;
+        if text_bytes > self.max_message {
+            return Err(TOO_LARGE);
+        }
+        self.data.extend_from_slice(piece);
+        self.check_text()?;
+        self.drop_unkept(text_bytes);
+        Ok(())
+    }
+
+    /// Lets go of what was checked, if the message is too long to be kept.
+    fn drop_unkept(&mut self, text_bytes: usize) {
+        if text_bytes > self.max_kept {
+            self.data.drain(..self.checked);
+            self.checked = 0;
+        }
     }
 
     /// Checks what has come since the last check; up to three bytes of an unfinished character wait.
@@ -307,25 +362,43 @@ impl FrameDecoder {
                 close_body(&std::mem::take(&mut self.control)).map(|body| Some(Item::Close(body)))
             }
             _ if !frame.last => Ok(None),
-            _ => {
-                let bytes = std::mem::take(&mut self.data);
-                self.checked = 0;
-                match self.message.take() {
-                    Some(Message { text: true, bytes: length }) if length > self.max_kept => {
-                        if bytes.is_empty() {
-                            Ok(Some(Item::TooLong { bytes: length }))
-                        } else {
-                            Err(NOT_UTF8)
-                        }
-                    }
-                    Some(Message { text: true, .. }) => {
-                        String::from_utf8(bytes).map(|text| Some(Item::Text(text))).map_err(|_| NOT_UTF8)
-                    }
-                    Some(Message { bytes, .. }) => Ok(Some(Item::Binary { bytes })),
-                    None => Ok(None),
-                }
-            }
+            _ => self.finish_message(),
         }
+    }
+
+    fn finish_message(&mut self) -> Result<Option<Item>, Violation> {
+        if let Some(Message { text: true, compressed: true, .. }) = self.message {
+            self.inflate(|inflater, take| inflater.finish(take))?;
+            self.inflater = None;
+        }
+        let bytes = std::mem::take(&mut self.data);
+        self.checked = 0;
+        match self.message.take() {
+            Some(Message { text: true, text_bytes, .. }) if text_bytes > self.max_kept => {
+                if bytes.is_empty() { Ok(Some(Item::TooLong { bytes: text_bytes })) } else { Err(NOT_UTF8) }
+            }
+            Some(Message { text: true, .. }) => {
+                String::from_utf8(bytes).map(|text| Some(Item::Text(text))).map_err(|_| NOT_UTF8)
+            }
+            Some(Message { bytes, .. }) => Ok(Some(Item::Binary { bytes })),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Message {
+    /// A frame's header says that so many bytes come.
+    fn announce(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.text && !self.compressed {
+            self.text_bytes += bytes;
+        }
+    }
+}
+
+impl From<Corrupt> for Violation {
+    fn from(_: Corrupt) -> Self {
+        Self { close: CloseCode::NotUtf8, reason: "not a compressed message" }
     }
 }
 
@@ -334,6 +407,8 @@ impl Opcode {
         self as u8 >= 8
     }
 }
+
+const TOO_LARGE: Violation = Violation { close: CloseCode::TooBig, reason: "message too large" };
 
 const NOT_UTF8: Violation = Violation { close: CloseCode::NotUtf8, reason: "not UTF-8" };
 
@@ -371,5 +446,7 @@ fn append_unmasked(out: &mut Vec<u8>, chunk: &[u8], mask: &mut [u8; 4]) {
     mask.rotate_left(chunk.len() % 4);
 }
 
+#[cfg(test)]
+mod compressed_tests;
 #[cfg(test)]
 mod tests;
