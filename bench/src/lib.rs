@@ -8,6 +8,7 @@
 pub mod bare;
 pub mod delivery;
 pub mod durable;
+pub mod filtered;
 pub mod log;
 pub mod machine;
 pub mod memory;

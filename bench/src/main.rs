@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use newswire_bench::report::Report;
-use newswire_bench::{delivery, durable, log, memory, peers, replay};
+use newswire_bench::{delivery, durable, filtered, log, memory, peers, replay};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -16,6 +16,8 @@ enum What {
     Delivery,
     /// Durable publishes a second over HTTP.
     Durable,
+    /// A publish with few and with many filtered subscriptions, in this process.
+    FilteredCore,
     /// The log in this process, beside a bare segment writer.
     Log,
     /// Catching up over a socket.
@@ -24,7 +26,7 @@ enum What {
     Memory,
 }
 
-const ALL: [What; 5] = [What::Log, What::Durable, What::Delivery, What::Replay, What::Memory];
+const ALL: [What; 6] = [What::Log, What::FilteredCore, What::Durable, What::Delivery, What::Replay, What::Memory];
 
 /// Measures Newswire on this machine.
 #[derive(Parser)]
@@ -82,6 +84,7 @@ async fn measure(what: What, args: &Args, report: &mut Report) -> anyhow::Result
             delivery::measure(report, args.rate, args.subscribers, time, args.event_bytes).await
         }
         What::Durable => durable::measure(report, args.publishers, time, args.rounds, args.event_bytes).await,
+        What::FilteredCore => filtered::measure(report, args.rounds.max(15), args.event_bytes),
         What::Log => log::measure(report, args.publishers, args.rounds, args.event_bytes).await,
         What::Replay => replay::measure(report, args.rounds, args.event_bytes).await,
         What::Memory => memory::measure(report).await,

@@ -115,6 +115,17 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values[(values.len() - 1) / 2]
 }
 
+/// Where the median of what was sampled lies with 95 % confidence: order statistics, without assuming a distribution.
+///
+/// # Panics
+/// When there are no values.
+pub fn interval(mut values: Vec<f64>) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let count = values.len() as f64;
+    let below = ((count - 1.96 * count.sqrt()) / 2.0).floor().max(0.0) as usize;
+    (values[below], values[values.len() - 1 - below])
+}
+
 /// The value that this part (0 to 1) of sorted samples does not exceed.
 pub fn quantile(sorted: &[u32], part: f64) -> u32 {
     let rank = (sorted.len() as f64 * part).ceil() as usize;
@@ -134,6 +145,8 @@ mod tests {
         );
         assert_eq!(quantile(&[7], 0.01), 7);
         assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        let (low, high) = interval((1..=15).map(f64::from).collect());
+        assert!((low - 4.0).abs() < f64::EPSILON && (high - 12.0).abs() < f64::EPSILON, "{low} {high}");
     }
 
     #[test]
