@@ -26,7 +26,8 @@ enum What {
     Memory,
 }
 
-const ALL: [What; 6] = [What::Log, What::FilteredCore, What::Durable, What::Delivery, What::Replay, What::Memory];
+const ALL: [What; 6] =
+    [What::Log, What::FilteredCore, What::Durable, What::Delivery, What::Replay, What::Memory];
 
 /// Measures Newswire on this machine.
 #[derive(Parser)]

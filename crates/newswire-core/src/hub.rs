@@ -12,7 +12,7 @@ use crate::channel::ChannelPattern;
 use crate::config::{Backlog, BacklogPolicy, HubConfig};
 use crate::event::{Batch, Picks, Run};
 use crate::filter::Filter;
-use crate::index::{GroupId, Index, Predicate, SubId};
+use crate::index::{GroupId, Index, MatchesId, Member, Predicate, SubId};
 use crate::outbox::{Dispatched, EpochMark, Generation, Mode, Outbox, QueuedRun, SetMask, Sets};
 use crate::principal::RowRule;
 use crate::ring::{Ring, Slice};
@@ -36,28 +36,59 @@ pub struct Hub {
     conns: Slab<Conn>,
     by_id: FxHashMap<ConnId, u32>,
     next_conn: u64,
+    /// Hubs that number their connections together.
+    shards: u64,
     subs: Slab<HubSub>,
     /// Connections that asked to be woken by the next batch.
     waiting: Vec<u32>,
     /// Counts batches, to tell a connection reached by several groups.
     clock: u64,
-    /// Connections with matches in the present batch.
-    touched: Vec<u32>,
+    reached: Reached,
     deliveries: u64,
 }
 
+/// A connection as dispatch sees it, small: with many connections, the time of a delivery is that of reaching for
+/// memory that no cache holds.
 #[derive(Debug)]
 struct Conn {
-    id: ConnId,
     outbox: Arc<Outbox>,
+    /// The last batch with matches for it.
+    seen: u64,
+    /// The last of its hits, while a batch is dispatched.
+    hits: u32,
+    /// Stands in [`Hub::waiting`].
+    waits: bool,
+    about: Box<About>,
+}
+
+/// The rest of a connection.
+#[derive(Debug)]
+struct About {
+    id: ConnId,
     principal: Arc<str>,
     subs: Vec<SubId>,
     set_names: Vec<(u8, Arc<str>)>,
-    seen: u64,
-    hits: Vec<(GroupId, u8)>,
-    /// Stands in [`Hub::waiting`].
-    waits: bool,
 }
+
+/// Who is concerned by the present batch, and by what; one room for all connections, used again for every batch.
+#[derive(Debug, Default)]
+struct Reached {
+    conns: Vec<u32>,
+    hits: Vec<Hit>,
+    /// The hits of one connection.
+    of_conn: Vec<(MatchesId, u8)>,
+}
+
+/// One of a connection's sets is concerned.
+#[derive(Clone, Copy, Debug)]
+struct Hit {
+    matches: MatchesId,
+    slot: u8,
+    /// The hit of the same connection before this one; `NO_HIT` at the first.
+    before: u32,
+}
+
+const NO_HIT: u32 = u32::MAX;
 
 /// One subscription of one set of one connection.
 #[derive(Debug)]
@@ -80,11 +111,21 @@ enum HubSubState {
 /// Those who are to be told that something came. Wakes them when dropped: let it live beyond the hub's lock.
 #[derive(Debug, Default)]
 #[must_use = "drop it behind the hub's lock"]
-pub struct Wakes(Vec<Waker>);
+pub struct Wakes {
+    wakers: Vec<Waker>,
+    reached: usize,
+}
+
+impl Wakes {
+    /// Connections that got something, those included that are awake.
+    pub fn reached(&self) -> usize {
+        self.reached
+    }
+}
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        self.0.drain(..).for_each(Waker::wake);
+        self.wakers.drain(..).for_each(Waker::wake);
     }
 }
 
@@ -105,6 +146,19 @@ pub struct HubStats {
     pub lagging: usize,
     /// Bytes of the ring.
     pub ring_bytes: usize,
+}
+
+impl HubStats {
+    /// Adds the figures of another hub of the same feed. The ring is the same for all: they share its batches.
+    pub fn add(&mut self, other: &Self) {
+        self.evaluated += other.evaluated;
+        self.deliveries += other.deliveries;
+        self.connections += other.connections;
+        self.subscriptions += other.subscriptions;
+        self.groups += other.groups;
+        self.lagging += other.lagging;
+        self.ring_bytes = self.ring_bytes.max(other.ring_bytes);
+    }
 }
 
 /// A connection as an operator sees it.
@@ -144,6 +198,13 @@ pub struct SubscriptionInfo {
 impl Hub {
     /// A hub that has been handed everything up to `dispatched`: the log's tail minus one at its start.
     pub fn new(config: HubConfig, epoch: Epoch, dispatched: u64) -> Self {
+        Self::sharded(config, epoch, dispatched, 0, 1)
+    }
+
+    /// One of several hubs that share the connections of a feed. Each is handed every batch; the numbers of their
+    /// connections never meet. `shard` counts from zero and is less than `shards`.
+    pub fn sharded(config: HubConfig, epoch: Epoch, dispatched: u64, shard: usize, shards: usize) -> Self {
+        debug_assert!(shard < shards, "shard {shard} of {shards}");
         Self {
             epoch,
             generation: Generation { number: 0, start: dispatched },
@@ -153,11 +214,12 @@ impl Hub {
             index: Index::default(),
             conns: Slab::default(),
             by_id: FxHashMap::default(),
-            next_conn: 1,
+            next_conn: shard as u64 + 1,
+            shards: shards as u64,
             subs: Slab::default(),
             waiting: Vec::new(),
             clock: 0,
-            touched: Vec::new(),
+            reached: Reached::default(),
             deliveries: 0,
         }
     }
@@ -172,18 +234,21 @@ impl Hub {
         self.index.match_batch(&batch);
         self.find_connections();
         let mut merged = FxHashMap::default();
-        let mut touched = std::mem::take(&mut self.touched);
-        for conn in touched.drain(..) {
-            wakes.0.extend(self.deliver(conn, &batch, &mut merged));
+        let mut reached = std::mem::take(&mut self.reached);
+        wakes.reached = reached.conns.len();
+        wakes.wakers.reserve(wakes.reached);
+        for &conn in &reached.conns {
+            wakes.wakers.extend(self.deliver(conn, &reached.hits, &mut reached.of_conn, &batch, &mut merged));
         }
-        self.touched = touched;
+        self.reached = reached;
+        self.index.forget_batch();
         let last = batch.last();
         self.ring.push(batch);
         self.dispatched.set(last);
         for index in self.waiting.drain(..) {
             if let Some(conn) = self.conns.get_mut(index) {
                 conn.waits = false;
-                wakes.0.extend(conn.outbox.wake_later());
+                wakes.wakers.extend(conn.outbox.wake_later());
             }
         }
         wakes
@@ -197,10 +262,10 @@ impl Hub {
         self.generation = Generation { number: self.generation.number + 1, start: dispatched };
         self.ring = Ring::new(self.config.ring_bytes, dispatched);
         let mark = EpochMark { epoch, head, dispatched, generation: self.generation };
-        let wakes = self.conns.iter().filter_map(|(_, conn)| conn.outbox.push_epoch(mark)).collect();
+        let wakers = self.conns.iter().filter_map(|(_, conn)| conn.outbox.push_epoch(mark)).collect();
         // Last: a session that sees the new offset finds the mark in its outbox.
         self.dispatched.set(dispatched);
-        Wakes(wakes)
+        Wakes { wakers, reached: self.conns.len() }
     }
 
     /// The epoch that offsets belong to.
@@ -255,7 +320,7 @@ impl Hub {
                 HubSubState::Live(group, _) => &self.index.group(*group).predicate.pattern,
                 HubSubState::Withheld(what) => &what.0,
             };
-            self.conns.get(sub.conn).map(|conn| (conn.id, pattern.clone()))
+            self.conns.get(sub.conn).map(|conn| (conn.about.id, pattern.clone()))
         };
         self.subs.iter().filter_map(|(_, sub)| interest(sub)).collect()
     }
@@ -264,7 +329,7 @@ impl Hub {
     /// when they are closed; for a shell whose session was lost.
     pub fn disconnect(&mut self, id: ConnId) {
         if let Some(conn) = self.by_id.remove(&id) {
-            while let Some(sub) = self.conns.get(conn).and_then(|conn| conn.subs.last().copied()) {
+            while let Some(sub) = self.conns.get(conn).and_then(|conn| conn.about.subs.last().copied()) {
                 self.remove_sub(sub);
             }
             self.conns.remove(conn);
@@ -273,18 +338,12 @@ impl Hub {
 
     pub(crate) fn connect(&mut self, principal: Arc<str>) -> (ConnId, Arc<Outbox>, Arc<Dispatched>) {
         let id = ConnId(self.next_conn);
-        self.next_conn += 1;
+        self.next_conn += self.shards;
         let outbox = Arc::<Outbox>::default();
-        let conn = self.conns.insert(Conn {
-            id,
-            outbox: Arc::clone(&outbox),
-            principal,
-            subs: Vec::new(),
-            set_names: Vec::new(),
-            seen: 0,
-            hits: Vec::new(),
-            waits: false,
-        });
+        let about = Box::new(About { id, principal, subs: Vec::new(), set_names: Vec::new() });
+        let outbox_here = Arc::clone(&outbox);
+        let conn =
+            self.conns.insert(Conn { outbox: outbox_here, seen: 0, hits: NO_HIT, waits: false, about });
         self.by_id.insert(id, conn);
         (id, outbox, Arc::clone(&self.dispatched))
     }
@@ -292,8 +351,8 @@ impl Hub {
     /// Remembers how a set is called, for people who look.
     pub(crate) fn name_set(&mut self, id: ConnId, slot: u8, name: &Arc<str>) {
         if let Some(conn) = self.by_id.get(&id).and_then(|conn| self.conns.get_mut(*conn)) {
-            conn.set_names.retain(|(known, _)| *known != slot);
-            conn.set_names.push((slot, Arc::clone(name)));
+            conn.about.set_names.retain(|(known, _)| *known != slot);
+            conn.about.set_names.push((slot, Arc::clone(name)));
         }
     }
 
@@ -327,10 +386,14 @@ impl Hub {
         let conn_index = *self.by_id.get(&id)?;
         let conn = self.conns.get_mut(conn_index)?;
         let place_in_conn =
-            u32::try_from(conn.subs.len()).expect("subscriptions of a connection are bounded");
+            u32::try_from(conn.about.subs.len()).expect("subscriptions of a connection are bounded");
         let state = HubSubState::Withheld(Box::new((pattern, filter)));
         let sub = self.subs.insert(HubSub { conn: conn_index, place_in_conn, slot, rule, state });
-        conn.subs.push(sub);
+        if conn.about.subs.capacity() == 0 {
+            // Most connections have one subscription and keep one.
+            conn.about.subs.reserve_exact(1);
+        }
+        conn.about.subs.push(sub);
         if live {
             self.set_live(sub);
         }
@@ -342,7 +405,8 @@ impl Hub {
         let Some(sub) = self.subs.get_mut(id) else { return };
         if let HubSubState::Withheld(what) = &sub.state {
             let (pattern, filter) = (**what).clone();
-            let (group, place) = self.index.join(Predicate { pattern, filter, rule: sub.rule }, id);
+            let member = Member { sub: id, conn: sub.conn, slot: sub.slot };
+            let (group, place) = self.index.join(Predicate { pattern, filter, rule: sub.rule }, member);
             sub.state = HubSubState::Live(group, place);
         }
     }
@@ -377,8 +441,9 @@ impl Hub {
         self.withhold(id);
         let Some(sub) = self.subs.remove(id) else { return };
         let Some(conn) = self.conns.get_mut(sub.conn) else { return };
-        conn.subs.swap_remove(sub.place_in_conn as usize);
-        if let Some(moved) = conn.subs.get(sub.place_in_conn as usize).and_then(|id| self.subs.get_mut(*id)) {
+        let subs = &mut conn.about.subs;
+        subs.swap_remove(sub.place_in_conn as usize);
+        if let Some(moved) = subs.get(sub.place_in_conn as usize).and_then(|id| self.subs.get_mut(*id)) {
             moved.place_in_conn = sub.place_in_conn;
         }
     }
@@ -386,25 +451,48 @@ impl Hub {
     /// Turns the groups that matched into the connections that are concerned, each with its groups and sets.
     fn find_connections(&mut self) {
         self.clock += 1;
-        for &group in self.index.touched() {
-            for &member in &self.index.group(group).members {
-                let Some(sub) = self.subs.get(member) else { continue };
-                let Some(conn) = self.conns.get_mut(sub.conn) else { continue };
+        self.reached.conns.clear();
+        self.reached.hits.clear();
+        for (matches, members) in self.index.found() {
+            for member in members {
+                let Some(conn) = self.conns.get_mut(member.conn) else { continue };
                 if conn.seen != self.clock {
                     conn.seen = self.clock;
-                    conn.hits.clear();
-                    self.touched.push(sub.conn);
+                    conn.hits = NO_HIT;
+                    self.reached.conns.push(member.conn);
                 }
-                conn.hits.push((group, sub.slot));
+                let hit = Hit { matches, slot: member.slot, before: conn.hits };
+                conn.hits = u32::try_from(self.reached.hits.len()).expect("fewer subscriptions than that");
+                self.reached.hits.push(hit);
             }
         }
+        self.approach_outboxes();
     }
 
-    fn deliver(&mut self, conn: u32, batch: &Arc<Batch>, merged: &mut Merged) -> Option<Waker> {
+    /// Looks at every outbox that is about to be filled, without its lock. The looks wait for nothing, so the
+    /// processor fetches many outboxes from memory at once; behind a lock each would wait for the one before it.
+    fn approach_outboxes(&self) {
+        let outboxes = self.reached.conns.iter().filter_map(|conn| self.conns.get(*conn));
+        std::hint::black_box(outboxes.map(|conn| Arc::strong_count(&conn.outbox)).sum::<usize>());
+    }
+
+    fn deliver(
+        &mut self,
+        conn: u32,
+        all_hits: &[Hit],
+        hits: &mut Vec<(MatchesId, u8)>,
+        batch: &Arc<Batch>,
+        merged: &mut Merged,
+    ) -> Option<Waker> {
         let conn = self.conns.get_mut(conn)?;
-        let hits = &conn.hits;
+        hits.clear();
+        let mut next = conn.hits;
+        while let Some(hit) = all_hits.get(next as usize) {
+            hits.push((hit.matches, hit.slot));
+            next = hit.before;
+        }
         let first = hits.first()?.0;
-        let (run, bytes) = if hits.iter().all(|(group, _)| *group == first) {
+        let (run, bytes) = if hits.iter().all(|(matches, _)| *matches == first) {
             self.index.run(first, batch)?
         } else {
             merge(&self.index, hits, batch, merged)?
@@ -430,38 +518,38 @@ impl Hub {
                 }
                 HubSubState::Withheld(what) => (what.0.clone(), Arc::clone(&what.1), true),
             };
-            let name = conn.set_names.iter().find(|(slot, _)| *slot == sub.slot);
+            let name = conn.about.set_names.iter().find(|(slot, _)| *slot == sub.slot);
             SubscriptionInfo { sub: name.map(|(_, name)| Arc::clone(name)), pattern, filter, replaying }
         };
         ConnectionInfo {
-            id: conn.id,
-            principal: Arc::clone(&conn.principal),
+            id: conn.about.id,
+            principal: Arc::clone(&conn.about.principal),
             lagging,
             last_sent: figures.last_sent.load(Ordering::Relaxed),
             lag: if lagging { self.dispatched().saturating_sub(position) } else { 0 },
             queued_bytes: conn.outbox.queued_bytes(),
             dropped: figures.dropped.load(Ordering::Relaxed),
-            subscriptions: conn.subs.iter().filter_map(|id| self.subs.get(*id)).map(describe).collect(),
+            subscriptions: conn.about.subs.iter().filter_map(|id| self.subs.get(*id)).map(describe).collect(),
         }
     }
 }
 
 /// Unions of groups, made once for all connections that have the same.
-type Merged = FxHashMap<Box<[GroupId]>, (Run, usize)>;
+type Merged = FxHashMap<Box<[MatchesId]>, (Run, usize)>;
 
 fn merge(
     index: &Index,
-    hits: &[(GroupId, u8)],
+    hits: &[(MatchesId, u8)],
     batch: &Arc<Batch>,
     merged: &mut Merged,
 ) -> Option<(Run, usize)> {
-    let mut groups: Vec<GroupId> = hits.iter().map(|(group, _)| *group).collect();
+    let mut groups: Vec<MatchesId> = hits.iter().map(|(matches, _)| *matches).collect();
     groups.sort_unstable();
     groups.dedup();
     if let Some(known) = merged.get(&*groups) {
         return Some(known.clone());
     }
-    let mut picks: Vec<u32> = groups.iter().flat_map(|group| &index.group(*group).picks).copied().collect();
+    let mut picks: Vec<u32> = groups.iter().flat_map(|matches| index.picks(*matches)).copied().collect();
     picks.sort_unstable();
     picks.dedup();
     let run = Run::of_indexes(batch, &picks)?;
@@ -471,7 +559,7 @@ fn merge(
 }
 
 /// Which sets matched which events; only policies that drop ever ask.
-fn sets_of(index: &Index, hits: &[(GroupId, u8)], run: &Run, backlog: Backlog) -> Sets {
+fn sets_of(index: &Index, hits: &[(MatchesId, u8)], run: &Run, backlog: Backlog) -> Sets {
     if matches!(backlog.policy, BacklogPolicy::CatchUp | BacklogPolicy::Disconnect) {
         return Sets::Same(0);
     }
@@ -483,7 +571,7 @@ fn sets_of(index: &Index, hits: &[(GroupId, u8)], run: &Run, backlog: Backlog) -
     }
     let mut by_index: FxHashMap<u32, SetMask> = FxHashMap::default();
     for (group, slot) in hits {
-        for pick in &index.group(*group).picks {
+        for pick in index.picks(*group) {
             *by_index.entry(*pick).or_default() |= bit(*slot);
         }
     }

@@ -27,17 +27,75 @@ pub(crate) struct Predicate {
     pub(crate) rule: RowRule,
 }
 
+/// Subscriptions that ask for the same. There may be as many groups as subscriptions, so what only a group with
+/// matches needs stands in [`Matches`].
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) predicate: Predicate,
-    /// Subscriptions, in no order; each knows its place.
-    pub(crate) members: Vec<SubId>,
+    /// In no order; each subscription knows its place.
+    members: Vec<Member>,
     /// The last event that was compared, so that one reached by two values is compared once.
     seen: u64,
-    /// Indexes of the events of the present batch that match.
+    /// Where its matches stand, if it has any in the present batch: [`Index::matches`] tells.
+    matches: u32,
+}
+
+/// A subscription, with what dispatch has to know of it: whom it concerns is found without looking at it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    pub(crate) sub: SubId,
+    /// The connection's place in the hub.
+    pub(crate) conn: u32,
+    /// The set's slot.
+    pub(crate) slot: u8,
+}
+
+/// What a group matches in the present batch.
+#[derive(Debug, Default)]
+pub(crate) struct Matches {
+    group: GroupId,
+    /// Indexes of the events, ascending.
     pub(crate) picks: Vec<u32>,
-    /// The same as a run, made when first asked for; and its bytes.
+    /// The same as a run, and its bytes; made when first asked for.
     run: Option<(Run, usize)>,
+}
+
+/// Names the matches of one group in the present batch.
+pub(crate) type MatchesId = u32;
+
+/// The groups with matches in the present batch. Those behind `count` are kept for the room they have.
+#[derive(Debug, Default)]
+struct Found {
+    matches: Vec<Matches>,
+    count: usize,
+}
+
+impl Found {
+    fn clear(&mut self) {
+        for matches in &mut self.matches[..self.count] {
+            // A run keeps its batch alive; and one large batch must not take memory for ever.
+            matches.run = None;
+            if matches.picks.capacity() > 1024 { matches.picks = Vec::new() } else { matches.picks.clear() }
+        }
+        self.matches.truncate(1024);
+        self.count = 0;
+    }
+
+    fn of(&self, group: &Group, id: GroupId) -> Option<&Matches> {
+        self.matches[..self.count].get(group.matches as usize).filter(|matches| matches.group == id)
+    }
+
+    fn add(&mut self, group: &mut Group, id: GroupId, event: u32) {
+        if self.of(group, id).is_none() {
+            group.matches = u32::try_from(self.count).expect("there are fewer groups than that");
+            if self.count == self.matches.len() {
+                self.matches.push(Matches::default());
+            }
+            self.matches[self.count].group = id;
+            self.count += 1;
+        }
+        self.matches[group.matches as usize].picks.push(event);
+    }
 }
 
 /// The groups, and the ways to find them.
@@ -47,8 +105,7 @@ pub(crate) struct Index {
     by_predicate: BTreeMap<Predicate, GroupId>,
     exact: BTreeMap<Arc<str>, Node>,
     prefixes: PrefixMap<Node>,
-    /// Groups with picks in the present batch.
-    touched: Vec<GroupId>,
+    found: Found,
     /// Counts events, to tell a group reached twice.
     clock: u64,
     /// Predicates compared with events since the start.
@@ -57,7 +114,7 @@ pub(crate) struct Index {
 
 impl Index {
     /// Adds a member to the group of this predicate; returns the group and the member's place in it.
-    pub(crate) fn join(&mut self, predicate: Predicate, member: SubId) -> (GroupId, u32) {
+    pub(crate) fn join(&mut self, predicate: Predicate, member: Member) -> (GroupId, u32) {
         let id = match self.by_predicate.get(&predicate) {
             Some(&id) => id,
             None => self.add_group(predicate),
@@ -71,7 +128,7 @@ impl Index {
     pub(crate) fn leave(&mut self, id: GroupId, place: u32) -> Option<SubId> {
         let group = self.groups.get_mut(id)?;
         group.members.swap_remove(place as usize);
-        let moved = group.members.get(place as usize).copied();
+        let moved = group.members.get(place as usize).map(|member| member.sub);
         if group.members.is_empty() {
             self.remove_group(id);
         }
@@ -92,12 +149,7 @@ impl Index {
 
     /// Finds the groups that each event of the batch matches; they are told by [`Index::touched`] and their picks.
     pub(crate) fn match_batch(&mut self, batch: &Batch) {
-        for id in self.touched.drain(..) {
-            if let Some(group) = self.groups.get_mut(id) {
-                group.picks.clear();
-                group.run = None;
-            }
-        }
+        self.found.clear();
         for (index, event) in (0..).zip(batch.iter()) {
             self.clock += 1;
             let fields = PayloadFields::of(&event);
@@ -107,7 +159,7 @@ impl Index {
                 index,
                 clock: self.clock,
                 groups: &mut self.groups,
-                touched: &mut self.touched,
+                found: &mut self.found,
                 evaluated: &mut self.evaluated,
             };
             if let Some(node) = self.exact.get(event.channel) {
@@ -117,30 +169,39 @@ impl Index {
         }
     }
 
-    /// The groups that matched events of the last batch.
-    pub(crate) fn touched(&self) -> &[GroupId] {
-        &self.touched
+    /// What matched in the last batch, and whom it concerns.
+    pub(crate) fn found(&self) -> impl Iterator<Item = (MatchesId, &[Member])> {
+        (0..).zip(&self.found.matches[..self.found.count]).map(|(id, matches)| {
+            let members = self.groups.get(matches.group).map_or(&[][..], |group| &group.members);
+            (id, members)
+        })
+    }
+
+    /// Indexes of the events of the last batch.
+    pub(crate) fn picks(&self, id: MatchesId) -> &[u32] {
+        &self.found.matches[id as usize].picks
     }
 
     /// The matches of a group as a run of the last batch, and its bytes; made once and shared.
-    pub(crate) fn run(&mut self, id: GroupId, batch: &Arc<Batch>) -> Option<(Run, usize)> {
-        let group = self.groups.get_mut(id)?;
-        if group.run.is_none() {
-            let run = Run::of_indexes(batch, &group.picks)?;
+    pub(crate) fn run(&mut self, id: MatchesId, batch: &Arc<Batch>) -> Option<(Run, usize)> {
+        let matches = self.found.matches.get_mut(id as usize)?;
+        if matches.run.is_none() {
+            let run = Run::of_indexes(batch, &matches.picks)?;
             let bytes = run.bytes();
-            group.run = Some((run, bytes));
+            matches.run = Some((run, bytes));
         }
-        group.run.clone()
+        matches.run.clone()
+    }
+
+    /// Lets go of the last batch.
+    pub(crate) fn forget_batch(&mut self) {
+        self.found.clear();
     }
 
     fn add_group(&mut self, predicate: Predicate) -> GroupId {
-        let group = Group {
-            predicate: predicate.clone(),
-            members: Vec::new(),
-            seen: 0,
-            picks: Vec::new(),
-            run: None,
-        };
+        // Most groups of filtered subscribers have one member and keep one.
+        let group =
+            Group { predicate: predicate.clone(), members: Vec::with_capacity(1), seen: 0, matches: 0 };
         let id = self.groups.insert(group);
         let node = match &predicate.pattern {
             ChannelPattern::Exact(name) => self.exact.entry(Arc::clone(name)).or_default(),
@@ -174,7 +235,7 @@ struct Scan<'a> {
     index: u32,
     clock: u64,
     groups: &'a mut Slab<Group>,
-    touched: &'a mut Vec<GroupId>,
+    found: &'a mut Found,
     evaluated: &'a mut u64,
 }
 
@@ -187,10 +248,7 @@ impl Scan<'_> {
             }
             *self.evaluated += 1;
             if admits(group.predicate.rule, &group.predicate.filter, &self.event, self.fields) {
-                if group.picks.is_empty() {
-                    self.touched.push(id);
-                }
-                group.picks.push(self.index);
+                self.found.add(group, id, self.index);
             }
         }
     }

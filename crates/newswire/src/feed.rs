@@ -1,19 +1,21 @@
 //! The feed: log, hub and everything that runs between them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use newswire_core::{Backlog, ChannelPolicy, HeartbeatConfig, Hub, HubConfig, SessionConfig};
+use newswire_core::{Backlog, ChannelPolicy, HeartbeatConfig, Hub, HubConfig, HubStats, SessionConfig};
 use newswire_log::{EventLog, LogHealth};
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::channels::Channels;
 use crate::connections::Connections;
+use crate::fanout::Shard;
 use crate::health::{FeedState, Health, LogState, Progress};
 use crate::http::publish::BODY_GRAIN;
 use crate::metrics::{Counters, Metrics, Reason, raise};
@@ -35,7 +37,12 @@ pub struct Feed {
 
 pub(crate) struct Inner {
     pub(crate) log: Arc<dyn EventLog>,
-    pub(crate) hub: Mutex<Hub>,
+    /// The hubs; each connection belongs to one. At least one.
+    pub(crate) shards: Box<[Arc<Shard>]>,
+    /// Counts connections, to give each its shard.
+    next_shard: AtomicUsize,
+    /// Somebody waits for what fan-out holds back.
+    pub(crate) flush: Notify,
     pub(crate) channels: Channels,
     pub(crate) settings: Settings,
     pub(crate) session_config: Arc<SessionConfig>,
@@ -45,8 +52,6 @@ pub(crate) struct Inner {
     pub(crate) connections: Connections,
     /// Room for bodies, in grains of [`BODY_GRAIN`]; never less than one request may have.
     pub(crate) body_room: Arc<Semaphore>,
-    /// Last offset handed to the hub; a subscribe waits for what was durable before it.
-    pub(crate) dispatched: watch::Sender<u64>,
     /// The zero of the session's clock.
     pub(crate) started: Instant,
     progress: Progress,
@@ -115,7 +120,11 @@ impl FeedBuilder {
         let metrics = self.metrics.counters.clone();
         let commits = log.follow();
         let dispatched = commits.start() - 1;
-        let hub = Hub::new(hub_config(&settings), log.epoch(), dispatched);
+        let hub = |shard| {
+            Hub::sharded(hub_config(&settings), log.epoch(), dispatched, shard, settings.fanout_shards.get())
+        };
+        let shards =
+            (0..settings.fanout_shards.get()).map(|shard| Arc::new(Shard::new(hub(shard)))).collect();
         let feed = Feed {
             inner: Arc::new(Inner {
                 reader: LogReader::new(Arc::clone(&log), settings.max_log_readers, metrics.clone()),
@@ -124,11 +133,12 @@ impl FeedBuilder {
                     BODIES_BYTES.max(settings.request_max_bytes).div_ceil(BODY_GRAIN),
                 )),
                 log,
-                hub: Mutex::new(hub),
+                shards,
+                next_shard: AtomicUsize::new(0),
+                flush: Notify::new(),
                 session_config: Arc::new(session_config(&settings, channels.readable())),
                 channels,
                 metrics,
-                dispatched: watch::Sender::new(dispatched),
                 started: Instant::now(),
                 all_metrics: self.metrics,
                 progress: Progress::default(),
@@ -137,7 +147,7 @@ impl FeedBuilder {
                 settings,
             }),
         };
-        feed.inner.tasks.spawn(fanout::run(feed.clone(), commits));
+        fanout::start(&feed, commits);
         Ok(feed)
     }
 }
@@ -185,8 +195,15 @@ impl Feed {
         &*self.inner.log
     }
 
-    pub(crate) fn hub(&self) -> MutexGuard<'_, Hub> {
-        self.inner.hub.lock()
+    /// The hub for one more connection: each has as many as any other, give or take those that left.
+    pub(crate) fn shard_for_connection(&self) -> Arc<Shard> {
+        let shards = &self.inner.shards;
+        Arc::clone(&shards[self.inner.next_shard.fetch_add(1, Ordering::Relaxed) % shards.len()])
+    }
+
+    /// Last offset handed to every hub.
+    fn dispatched(&self) -> u64 {
+        self.inner.shards.iter().map(|shard| *shard.dispatched.borrow()).min().unwrap_or(0)
     }
 
     /// Time since the feed started; what sessions take for now.
@@ -194,14 +211,18 @@ impl Feed {
         self.inner.started.elapsed()
     }
 
-    /// Waits until everything that is durable now was handed to the hub.
+    /// Waits until everything that is durable now was handed to the shard's hub; what fan-out holds back to gather more
+    /// is handed over at once.
     ///
     /// So a publisher that was answered and subscribes then finds its event behind the answer's offset. Gives up
     /// after [`SETTLE_PATIENCE`]: a hub that stands still is for health to tell, not for subscribers to hang on.
     /// Cancel-safe.
-    pub(crate) async fn caught_up_with_log(&self) {
+    pub(crate) async fn caught_up_with_log(&self, shard: &Shard) {
         let durable = self.inner.log.tail() - 1;
-        let mut dispatched = self.inner.dispatched.subscribe();
+        let mut dispatched = shard.dispatched.subscribe();
+        if *dispatched.borrow() < durable {
+            self.inner.flush.notify_one();
+        }
         let settled = dispatched.wait_for(|&dispatched| dispatched >= durable);
         let _ = tokio::time::timeout(SETTLE_PATIENCE, settled).await;
     }
@@ -211,7 +232,7 @@ impl Feed {
     pub fn health(&self) -> Health {
         let inner = &self.inner;
         let (head, durable) = (inner.log.head(), inner.log.tail() - 1);
-        let dispatched = *inner.dispatched.borrow();
+        let dispatched = self.dispatched();
         let state = inner.log.health();
         let log = LogState {
             status: state_name(&state),
@@ -237,10 +258,17 @@ impl Feed {
     fn sample(&self) {
         let health = self.health();
         let log = self.inner.log.stats();
-        let (hub, connections, gaps, errors) = {
-            let hub = self.hub();
-            (hub.stats(), hub.connections(), hub.gaps_told(), hub.errors_told())
-        };
+        let (mut hubs, mut connections) = (HubStats::default(), Vec::new());
+        let (mut gaps, mut errors) = (BTreeMap::new(), BTreeMap::new());
+        for shard in &self.inner.shards {
+            let hub = shard.hub.lock();
+            hubs.add(&hub.stats());
+            connections.extend(hub.connections());
+            hub.gaps_told()
+                .into_iter()
+                .for_each(|(reason, told)| *gaps.entry(reason.text()).or_default() += told);
+            hub.errors_told().into_iter().for_each(|(code, told)| *errors.entry(code).or_default() += told);
+        }
         for connection in &connections {
             self.inner.metrics.lag_events.observe(connection.lag as f64);
         }
@@ -250,19 +278,19 @@ impl Feed {
         sampled.dispatched.set(health.feed.dispatched);
         sampled.moving.set(u64::from(health.feed.moving));
         sampled.disk_bytes.set(log.bytes);
-        sampled.ring_bytes.set(hub.ring_bytes as u64);
-        sampled.cursors_on_ring.set((hub.connections - hub.lagging) as u64);
-        sampled.cursors_on_log.set(hub.lagging as u64);
+        sampled.ring_bytes.set(hubs.ring_bytes as u64);
+        sampled.cursors_on_ring.set((hubs.connections - hubs.lagging) as u64);
+        sampled.cursors_on_log.set(hubs.lagging as u64);
         sampled.backlog_bytes.set(connections.iter().map(|connection| connection.queued_bytes as u64).sum());
         sampled.dropped_events.set(connections.iter().map(|connection| connection.dropped).sum());
-        raise(&sampled.deliveries, hub.deliveries);
+        raise(&sampled.deliveries, hubs.deliveries);
         for (reason, total) in gaps {
-            raise(&sampled.gaps.get_or_create(&Reason::new(reason.text())), total);
+            raise(&sampled.gaps.get_or_create(&Reason::new(reason)), total);
         }
         for (code, total) in errors {
             raise(&sampled.command_errors.get_or_create(&Reason::new(code)), total);
         }
-        sampled.subscriptions.set(hub.subscriptions as u64);
+        sampled.subscriptions.set(hubs.subscriptions as u64);
         sampled.channels.set(self.inner.channels.count() as u64);
     }
 

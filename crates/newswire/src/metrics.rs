@@ -89,6 +89,7 @@ pub(crate) struct Counters {
     pub(crate) commit_bytes: Counter,
     pub(crate) sync_seconds: Histogram,
     pub(crate) dispatch_seconds: Histogram,
+    pub(crate) dispatch_commits: Histogram,
     pub(crate) sent_bytes: Counter,
     pub(crate) writes: Counter,
     pub(crate) lag_events: Histogram,
@@ -142,6 +143,14 @@ impl Counters {
             commit_bytes: counter(registry, "commit_bytes", "Bytes written by commits"),
             sync_seconds: seconds(registry, "log_sync", "Time of one log sync"),
             dispatch_seconds: seconds(registry, "dispatch", "Time to match one batch and queue it"),
+            dispatch_commits: histogram(
+                registry,
+                "dispatch_batch_commits",
+                "Commits gathered into one dispatch",
+                1.0,
+                2.0,
+                10,
+            ),
             sent_bytes: counter(registry, "sent_bytes", "Bytes written to subscribers"),
             writes: counter(registry, "socket_writes", "Write calls on subscriber sockets"),
             lag_events: histogram(

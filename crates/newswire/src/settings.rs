@@ -1,5 +1,6 @@
 //! What a feed can be told, with its defaults.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use newswire_core::BacklogPolicy;
@@ -24,6 +25,12 @@ pub struct Settings {
     pub backlog_max_bytes: usize,
     /// Recent committed frames kept in memory for subscribers that keep up, in bytes.
     pub ring_max_bytes: usize,
+    /// How long committed events may be held back to be written together with later ones, while writing keeps the
+    /// machine busy; publishers do not wait for it. Zero for never. The timer ticks once a millisecond, which may come on
+    /// top when commits cease.
+    pub fanout_max_linger: Duration,
+    /// Hubs that share the connections, each with a task of its own.
+    pub fanout_shards: NonZeroUsize,
     /// How often the server pings a connection.
     pub heartbeat_interval: Duration,
     /// How long a peer may show no sign of life after a ping.
@@ -50,6 +57,8 @@ impl Default for Settings {
             backlog_policy: BacklogPolicy::CatchUp,
             backlog_max_bytes: 1 << 20,
             ring_max_bytes: 16 << 20,
+            fanout_max_linger: Duration::from_millis(2),
+            fanout_shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             heartbeat_interval: Duration::from_secs(25),
             heartbeat_timeout: Duration::from_secs(10),
             write_stall_timeout: Duration::from_secs(60),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use newswire_core::{Output, Principal, Published, ReadRequest, Session};
+use newswire_core::{Hub, Output, Principal, Published, ReadRequest, Session};
 use newswire_protocol::Epoch;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::world::{AGENTS, CHANNELS, Event, TYPES, World};
@@ -123,6 +124,8 @@ pub const SUBS: [Option<&str>; 4] = [None, Some("s1"), Some("s2"), None];
 
 pub struct Client {
     pub session: Session,
+    /// The hub it belongs to.
+    pub shard: usize,
     pub commands: Vec<Command>,
     pub received: Vec<Value>,
     /// The epoch when it connected.
@@ -145,9 +148,11 @@ impl Command {
 
 impl Client {
     pub fn connect(world: &World) -> Self {
+        let shard = world.next_shard();
         Self {
+            shard,
             session: Session::open(
-                &world.hub,
+                &world.hubs[shard],
                 Arc::clone(&world.config),
                 Principal::anonymous(),
                 1.0,
@@ -161,6 +166,14 @@ impl Client {
             out: Vec::new(),
             next_id: 1,
         }
+    }
+
+    pub fn hub<'w>(&self, world: &'w World) -> &'w Mutex<Hub> {
+        &world.hubs[self.shard]
+    }
+
+    pub fn close(&mut self, world: &World) {
+        self.session.close(&world.hubs[self.shard]);
     }
 
     pub fn command(&mut self, seed: CommandSeed, world: &World) {
@@ -195,7 +208,7 @@ impl Client {
     ) {
         let filter = (!seed.filter.is_multiple_of(3)).then(|| Filter::of(seed.filter / 3));
         let era = world.era();
-        let dispatched = world.hub.lock().dispatched();
+        let dispatched = self.hub(world).lock().dispatched();
         let tail = newswire_core::LogView::tail(world);
         let epoch_given = seed.start / 16;
         let start = match seed.start % 8 {
@@ -278,13 +291,13 @@ impl Client {
             text["sub"] = json!(sub);
         }
         let (at, epoch) = {
-            let hub = world.hub.lock();
+            let hub = self.hub(world).lock();
             (hub.dispatched(), hub.epoch())
         };
         let era = world.eras.iter().position(|era| era.id == epoch).unwrap();
         let received = self.received.len();
         self.commands.push(Command { id, sub, what, at, era, received });
-        self.session.handle(&text.to_string(), world.now, &world.hub, world);
+        self.session.handle(&text.to_string(), world.now, &world.hubs[self.shard], world);
     }
 
     /// Lets the session write once into a socket with this much room. `false` if it has nothing to write.
@@ -292,7 +305,7 @@ impl Client {
         if self.closed.is_some() {
             return false;
         }
-        match self.session.next_output(world.now, &world.hub, &mut self.out, budget) {
+        match self.session.next_output(world.now, &world.hubs[self.shard], &mut self.out, budget) {
             Output::Write => {
                 let bytes: Vec<u8> = self.out.iter().flat_map(|slice| slice.iter().copied()).collect();
                 self.received.extend(messages(&bytes));

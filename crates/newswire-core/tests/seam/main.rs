@@ -15,16 +15,16 @@ use std::time::Duration;
 use client::{Client, CommandSeed};
 use fastrand::Rng;
 use model::Verdict;
-use newswire_core::BacklogPolicy;
 use newswire_core::seeded::{SeededBug, switch};
+use newswire_core::{BacklogPolicy, HubStats};
 use world::{CHANNELS, Seed, World};
 
 #[derive(Clone, Debug)]
 enum Op {
     /// Events become durable.
     Append(Vec<Seed>),
-    /// What is durable reaches the hub.
-    Dispatch,
+    /// What is durable reaches every hub, or one; so many commits at a time.
+    Dispatch(Option<u8>, u8),
     Command(u8, CommandSeed),
     /// A client's socket takes so many bytes, so many times.
     Pump(u8, u16, u8),
@@ -78,7 +78,7 @@ impl Case {
         let client = rng.u8(..);
         match rng.u8(..100) {
             0..30 => Op::Append(seeds(rng, 6)),
-            30..45 => Op::Dispatch,
+            30..45 => Op::Dispatch(rng.bool().then(|| rng.u8(..2)), rng.u8(1..5)),
             45..62 => {
                 let mut channels = if rng.u8(..20) == 0 { 0 } else { 1 << rng.u8(..8) };
                 if rng.bool() {
@@ -108,7 +108,12 @@ impl Case {
             let of = |client: &u8| usize::from(*client) % usize::from(self.clients);
             match op {
                 Op::Append(seeds) => world.append(seeds),
-                Op::Dispatch => world.dispatch(),
+                Op::Dispatch(Some(shard), gathered) => {
+                    world.dispatch_to(usize::from(*shard), usize::from(*gathered));
+                }
+                Op::Dispatch(None, gathered) => {
+                    (0..world.hubs.len()).for_each(|shard| world.dispatch_to(shard, usize::from(*gathered)));
+                }
                 Op::Command(client, seed) => clients[of(client)].command(*seed, &world),
                 Op::Pump(client, budget, times) => {
                     for _ in 0..*times {
@@ -132,7 +137,7 @@ impl Case {
                 Op::Reconnect(client) => {
                     let client = &mut clients[of(client)];
                     model::check(client, &world, false).inspect_err(|_| client.show())?;
-                    client.session.close(&world.hub);
+                    client.close(&world);
                     *client = Client::connect(&world);
                 }
             }
@@ -143,9 +148,10 @@ impl Case {
             world.advance(Duration::from_secs(11));
             client.settle(&world);
             model::check(client, &world, true).inspect_err(|_| client.show())?;
-            client.session.close(&world.hub);
+            client.close(&world);
         }
-        let stats = world.hub.lock().stats();
+        let mut stats = HubStats::default();
+        world.hubs.iter().for_each(|hub| stats.add(&hub.lock().stats()));
         if (stats.connections, stats.subscriptions, stats.groups) != (0, 0, 0) {
             return Err(format!("the hub keeps {stats:?}"));
         }

@@ -116,7 +116,7 @@ pub fn check(client: &Client, world: &World, settled: bool) -> Verdict {
         ensure!(walk.era + 1 == world.eras.len(), "a new epoch was not told");
         let open = walk.chapter.replays.iter().find(|replay| replay.is_open());
         ensure!(open.is_none(), "a replay never caught up: {open:?}");
-        walk.chapter.until = Some(world.hub.lock().dispatched());
+        walk.chapter.until = Some(client.hub(world).lock().dispatched());
     }
     // Commands whose answers are still to come hold from their places on all the same.
     for command in client.commands[walk.answers..].iter().filter(|command| command.era == walk.era) {

@@ -1,5 +1,6 @@
-//! The world around the sessions: events, a log in memory that can trim and begin anew, and the hub.
+//! The world around the sessions: events, a log in memory that can trim and begin anew, and the hubs.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,13 +71,17 @@ impl Era {
     }
 }
 
+/// Hubs that share the connections.
+const SHARDS: usize = 2;
+
 pub struct World {
     pub eras: Vec<Era>,
-    pub hub: Mutex<Hub>,
+    pub hubs: [Mutex<Hub>; SHARDS],
     pub config: Arc<SessionConfig>,
     pub now: Now,
-    /// Batches that are durable and not yet handed to the hub.
-    pending: Vec<Arc<Batch>>,
+    /// Batches that are durable and not yet handed to each hub.
+    pending: [Vec<Arc<Batch>>; SHARDS],
+    connected: Cell<usize>,
 }
 
 impl World {
@@ -98,12 +103,18 @@ impl World {
             ..SessionConfig::default()
         };
         Self {
-            hub: Mutex::new(Hub::new(config, era.id, 0)),
+            hubs: std::array::from_fn(|shard| Mutex::new(Hub::sharded(config, era.id, 0, shard, SHARDS))),
             eras: vec![era],
             config: Arc::new(session),
             now: Now { mono: Duration::ZERO, wall: UnixMicros(1_000_000_000) },
-            pending: Vec::new(),
+            pending: Default::default(),
+            connected: Cell::new(0),
         }
+    }
+
+    /// The shard of the next connection.
+    pub fn next_shard(&self) -> usize {
+        self.connected.replace(self.connected.get() + 1) % SHARDS
     }
 
     pub fn era(&self) -> &Era {
@@ -145,14 +156,28 @@ impl World {
         }
         let batch = Arc::new(builder.finish());
         era.batches.push(Arc::clone(&batch));
-        self.pending.push(batch);
+        self.pending.iter_mut().for_each(|pending| pending.push(Arc::clone(&batch)));
     }
 
-    /// Hands what is durable to the hub.
+    /// Hands what is durable to every hub, commit by commit.
     pub fn dispatch(&mut self) {
-        for batch in self.pending.drain(..) {
-            drop(self.hub.lock().publish(batch));
+        (0..SHARDS).for_each(|shard| self.dispatch_to(shard, 1));
+    }
+
+    /// Hands what is durable to one hub, so many commits gathered into one batch.
+    pub fn dispatch_to(&mut self, shard: usize, gathered: usize) {
+        for commits in std::mem::take(&mut self.pending[shard]).chunks(gathered) {
+            let mut builder = BatchBuilder::new();
+            for commit in commits {
+                (0..commit.len()).for_each(|index| builder.push_event(commit, index));
+            }
+            drop(self.hubs[shard].lock().publish(Arc::new(builder.finish())));
         }
+    }
+
+    /// The last offset that every hub has.
+    pub fn dispatched(&self) -> u64 {
+        self.hubs.iter().map(|hub| hub.lock().dispatched()).min().unwrap()
     }
 
     pub fn advance(&mut self, duration: Duration) {
@@ -162,7 +187,7 @@ impl World {
 
     /// Trims all channels, or one, up to a share of what there is. Only what was dispatched is ever trimmed.
     pub fn trim(&mut self, channel: Option<&'static str>, share: u8) {
-        let dispatched = self.hub.lock().dispatched();
+        let dispatched = self.dispatched();
         let era = self.era_mut();
         let up_to = dispatched * u64::from(share) / 255;
         for event in era.events.iter().filter(|event| event.offset <= up_to) {
@@ -175,16 +200,18 @@ impl World {
 
     /// The log loses everything and begins anew at some other offset, with a few events that nobody is pushed.
     pub fn begin_epoch(&mut self, seeds: &[Seed], at: u8) {
-        self.pending.clear();
+        self.pending = Default::default();
         let number = u8::try_from(self.eras.len() + 1).unwrap();
         self.eras.push(Era::new(number, u64::from(at) + 1));
         if !seeds.is_empty() {
             self.append(seeds);
-            self.pending.clear();
+            self.pending = Default::default();
         }
         let (head, tail) = (self.head(), self.era().tail);
         self.era_mut().began = (head, tail - 1);
-        drop(self.hub.lock().epoch_changed(self.era().id, head, tail));
+        for hub in &self.hubs {
+            drop(hub.lock().epoch_changed(self.era().id, head, tail));
+        }
     }
 
     pub fn read(&self, request: &ReadRequest) -> Page {

@@ -38,6 +38,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ),
     ("backlog", "What happens to a subscriber that reads more slowly than its events arrive."),
     ("ring", "The recent events that subscribers who keep up are served from."),
+    ("fanout", "How committed events are brought to the subscribers."),
     ("heartbeat", "How a dead connection is noticed."),
     ("checkpoint", "How a quiet subscriber learns its position."),
     ("write", "What happens to a peer that reads nothing."),
@@ -197,6 +198,20 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Size(MIB, 16 * GIB),
         default: Some("16MiB"),
         help: "Memory for recent events, shared by all subscribers. Whoever falls further behind reads from the log.",
+    },
+    Key {
+        path: "fanout.max_linger",
+        kind: Kind::Duration(Duration::ZERO, Duration::from_millis(100)),
+        default: Some("2ms"),
+        help: "How long a committed event may be held back so that several go out in one write, while writing keeps the \
+               machine busy. An idle server writes at once, and publishers are never held back. `0ms` for never.",
+    },
+    Key {
+        path: "fanout.shards",
+        kind: Kind::OrNone(&Kind::Count(1, 256)),
+        default: Some("none"),
+        help: "Into how many parts the connections are divided, each served by a task of its own. `none` for as many as \
+               there are processors.",
     },
     Key {
         path: "heartbeat.interval",

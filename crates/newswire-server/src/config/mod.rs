@@ -10,6 +10,7 @@ mod listen;
 mod problem;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub struct Config {
     pub retention: RetentionConfig,
     pub backlog: BacklogConfig,
     pub ring: RingConfig,
+    pub fanout: FanoutConfig,
     pub heartbeat: HeartbeatConfig,
     pub checkpoint: CheckpointConfig,
     pub write: WriteConfig,
@@ -133,6 +135,17 @@ pub enum Policy {
 #[expect(missing_docs, reason = "the table of keys describes each field, once")]
 pub struct RingConfig {
     pub max_bytes: usize,
+}
+
+/// The way from the log to the subscribers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct FanoutConfig {
+    #[serde(deserialize_with = "millis")]
+    pub max_linger: Duration,
+    #[serde(default)]
+    pub shards: Option<NonZeroUsize>,
 }
 
 /// Liveness of connections.

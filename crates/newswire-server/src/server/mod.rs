@@ -116,6 +116,8 @@ fn settings(config: &Config) -> newswire::Settings {
         },
         backlog_max_bytes: config.backlog.max_bytes,
         ring_max_bytes: config.ring.max_bytes,
+        fanout_max_linger: config.fanout.max_linger,
+        fanout_shards: config.fanout.shards.unwrap_or(newswire::Settings::default().fanout_shards),
         heartbeat_interval: config.heartbeat.interval,
         heartbeat_timeout: config.heartbeat.timeout,
         write_stall_timeout: config.write.stall_timeout,

@@ -25,7 +25,8 @@ fn list(feed: &Feed) -> Vec<Value> {
     for declared in &feed.settings().channels {
         stored.entry(declared.clone()).or_insert(None);
     }
-    let interests = Interests::of(feed.hub().interests());
+    let interests = feed.inner.shards.iter().map(|shard| shard.hub.lock().interests());
+    let interests = Interests::of(interests.flatten().collect());
     let describe = |(name, stats): (String, Option<newswire_log::ChannelStats>)| {
         let stats = stats.filter(|stats| stats.events > 0);
         json!({

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use tokio::time::{Instant, Sleep};
 use super::closing::{CLOSE_PATIENCE, close_frame, echoed_close, poll_farewell, retry_reason};
 use super::outgoing::Outgoing;
 use crate::connections::Place;
+use crate::fanout::Shard;
 use crate::metrics::Reason;
 use crate::{Feed, ingest};
 
@@ -48,6 +50,7 @@ type Answers = Vec<(Ticket, Result<Published, Refusal>)>;
 pub(super) struct Connection<S> {
     stream: S,
     feed: Feed,
+    shard: Arc<Shard>,
     place: Place,
     session: Session,
     decoder: FrameDecoder,
@@ -138,6 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         subscribe: Option<Subscribe>,
         place: Place,
     ) -> Self {
+        let shard = feed.shard_for_connection();
         let jitter = 0.9 + 0.2 * fastrand::f64();
         let config = feed.inner.session_config.clone();
         let limits = config.limits;
@@ -146,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut connection = Self {
             stream,
             place,
-            session: Session::open(&feed.inner.hub, config, principal, jitter, now(&feed)),
+            session: Session::open(&shard.hub, config, principal, jitter, now(&feed)),
             decoder: FrameDecoder::new(MAX_FRAME_BYTES, limits.event_bytes.max(limits.command_bytes)),
             input,
             outgoing: Outgoing::default(),
@@ -156,6 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             phase: Phase::Open,
             began: false,
             feed,
+            shard,
         };
         if let Some(subscribe) = subscribe {
             connection.hold(Held::Address(Box::new(subscribe)));
@@ -245,7 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match held {
             Held::Command(frame) => self.handle(&frame, now),
             Held::Address(subscribe) => {
-                let (hub, log) = (&self.feed.inner.hub, self.feed.log());
+                let (hub, log) = (&self.shard.hub, self.feed.log());
                 if let Err(refusal) = self.session.subscribe(&subscribe, now, hub, log) {
                     self.close(CloseCode::Protocol, &refusal.to_string());
                 }
@@ -254,8 +259,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn hold(&mut self, held: Held) {
-        let feed = self.feed.clone();
-        self.doing().held = Some((held, Box::pin(async move { feed.caught_up_with_log().await })));
+        let (feed, shard) = (self.feed.clone(), Arc::clone(&self.shard));
+        self.doing().held = Some((held, Box::pin(async move { feed.caught_up_with_log(&shard).await })));
     }
 
     /// Reads and handles what the peer sent, as far as the session wants more. True if anything came.
@@ -328,11 +333,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn must_settle(&self, frame: &str) -> bool {
         frame.len() <= self.feed.settings().limits.command_bytes
             && frame.contains("subscribe")
-            && *self.feed.inner.dispatched.borrow() + 1 < self.feed.log().tail()
+            && *self.shard.dispatched.borrow() + 1 < self.feed.log().tail()
     }
 
     fn handle(&mut self, frame: &str, now: Now) {
-        self.session.handle(frame, now, &self.feed.inner.hub, self.feed.log());
+        self.session.handle(frame, now, &self.shard.hub, self.feed.log());
     }
 
     /// Writes, and asks the session for more once all is written. True if anything moved and there may be more.
@@ -351,7 +356,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             *answered = !waits;
         }
         let read_all = self.wants_input();
-        let hub = &self.feed.inner.hub;
+        let hub = &self.shard.hub;
         match self.session.next_output(now, hub, self.outgoing.room(), TURN_BYTES) {
             Output::Write => {
                 let moved = self.poll_write(now, cx)?;
@@ -452,7 +457,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn begin_close(&mut self, frame: Vec<u8>, ending: Ending) {
-        self.session.close(&self.feed.inner.hub);
+        self.session.close(&self.shard.hub);
         self.outgoing.push(frame.into());
         self.phase = Phase::Closing { until: Instant::now() + CLOSE_PATIENCE, shut: false, ending };
     }
@@ -479,7 +484,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
 impl<S> Drop for Connection<S> {
     /// However the task ends, the hub forgets it.
     fn drop(&mut self) {
-        self.session.close(&self.feed.inner.hub);
+        self.session.close(&self.shard.hub);
         self.feed.inner.metrics.connections.dec();
     }
 }

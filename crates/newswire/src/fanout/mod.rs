@@ -1,0 +1,157 @@
+//! From the log to the hubs: every committed batch, once, in order.
+//!
+//! One task follows the log. It gathers commits into larger batches when the machine is busy ([`pace`]), and hands each
+//! to every shard. A shard is a hub for a part of the connections, with a task of its own, so that many connections are
+//! served by as many processors as there are.
+
+mod pace;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use newswire_core::{Batch, BatchBuilder, Hub};
+use newswire_log::CommitReceiver;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
+
+use crate::Feed;
+use pace::Pace;
+
+/// Gathered batches that may wait for a shard; the next one makes the follower wait, which gathers meanwhile. One, as
+/// what waits in the log's queue can still be gathered, and what waits here no more.
+const SHARD_QUEUE: usize = 1;
+
+/// Bytes of frames that are gathered into one batch: what one connection writes in one turn. A commit that is larger
+/// goes alone.
+const GATHER_BYTES: usize = 64 << 10;
+
+/// A part of the connections, and the hub that knows them.
+pub(crate) struct Shard {
+    pub(crate) hub: Mutex<Hub>,
+    /// Last offset handed to the hub; a subscribe waits for what was durable before it.
+    pub(crate) dispatched: watch::Sender<u64>,
+    /// Connections that the last batch concerned.
+    reached: AtomicUsize,
+}
+
+impl Shard {
+    pub(crate) fn new(hub: Hub) -> Self {
+        Self {
+            dispatched: watch::Sender::new(hub.dispatched()),
+            hub: Mutex::new(hub),
+            reached: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// Starts the tasks: the follower and one for each shard. They end when the log closes.
+pub(crate) fn start(feed: &Feed, commits: CommitReceiver) {
+    let mut queues = Vec::new();
+    for shard in &feed.inner.shards {
+        let (queue, batches) = mpsc::channel(SHARD_QUEUE);
+        queues.push(queue);
+        feed.inner.tasks.spawn(dispatch(feed.clone(), Arc::clone(shard), batches));
+    }
+    feed.inner.tasks.spawn(follow(feed.clone(), commits, queues));
+}
+
+/// Follows the log until it closes.
+///
+/// The log waits for this task when it lags (the receiver is bounded), and publishers wait for the log: so a
+/// fan-out that cannot keep up slows publishing down and loses nothing.
+async fn follow(feed: Feed, mut commits: CommitReceiver, queues: Vec<mpsc::Sender<Arc<Batch>>>) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut pace = Pace::new(feed.inner.settings.fanout_max_linger, cores);
+    let room = GATHER_BYTES.min(feed.inner.settings.backlog_max_bytes / 4);
+    while let Some(first) = commits.recv().await {
+        pace.committed(Instant::now());
+        let mut gathered = Gathered { bytes: first.frames().len(), batches: vec![first], room };
+        let held = gather(&feed, &mut commits, &mut pace, &mut gathered).await;
+        feed.inner.metrics.commits.inc_by(gathered.batches.len() as u64);
+        feed.inner.metrics.dispatch_commits.observe(gathered.batches.len() as f64);
+        for batch in std::iter::once(gathered.finish()).chain(held) {
+            for queue in &queues {
+                // A shard ends after this task only.
+                let _ = queue.send(Arc::clone(&batch)).await;
+            }
+        }
+        let reached = |shard: &Arc<Shard>| shard.reached.load(Ordering::Relaxed);
+        pace.dispatched(feed.inner.shards.iter().map(reached).sum());
+    }
+    tracing::debug!("the log closed; fan-out ends");
+}
+
+/// Adds the commits that are there, and while the machine is busy those that come within the linger. Ends at once when
+/// somebody waits for what is held back. Gives the commit that found no room.
+async fn gather(
+    feed: &Feed,
+    commits: &mut CommitReceiver,
+    pace: &mut Pace,
+    gathered: &mut Gathered,
+) -> Option<Arc<Batch>> {
+    let until = tokio::time::Instant::now() + pace.linger();
+    loop {
+        let next = match commits.try_recv() {
+            Some(batch) => batch,
+            None if until <= tokio::time::Instant::now() => return None,
+            None => tokio::select! {
+                biased;
+                batch = commits.recv() => batch?,
+                () = feed.inner.flush.notified() => return None,
+                () = sleep_until(until) => return None,
+            },
+        };
+        pace.committed(Instant::now());
+        if let Some(held) = gathered.add(next) {
+            feed.inner.metrics.commits.inc();
+            return Some(held);
+        }
+    }
+}
+
+/// Commits that are dispatched together.
+struct Gathered {
+    batches: Vec<Arc<Batch>>,
+    bytes: usize,
+    room: usize,
+}
+
+impl Gathered {
+    /// Gives the batch back if there is no room for it.
+    fn add(&mut self, batch: Arc<Batch>) -> Option<Arc<Batch>> {
+        if self.bytes + batch.frames().len() > self.room {
+            return Some(batch);
+        }
+        self.bytes += batch.frames().len();
+        self.batches.push(batch);
+        None
+    }
+
+    /// One batch of one contiguous buffer: copied once, it is one reference in each outbox and one piece in each write.
+    fn finish(mut self) -> Arc<Batch> {
+        if self.batches.len() == 1 {
+            return self.batches.remove(0);
+        }
+        let events = self.batches.iter().map(|batch| batch.len()).sum();
+        let mut builder = BatchBuilder::with_capacity(events, self.bytes);
+        for batch in &self.batches {
+            (0..batch.len()).for_each(|index| builder.push_event(batch, index));
+        }
+        Arc::new(builder.finish())
+    }
+}
+
+/// Hands batches to the hub of one shard.
+async fn dispatch(feed: Feed, shard: Arc<Shard>, mut batches: mpsc::Receiver<Arc<Batch>>) {
+    while let Some(batch) = batches.recv().await {
+        let last = batch.last();
+        let begun = Instant::now();
+        let wakes = shard.hub.lock().publish(batch);
+        shard.reached.store(wakes.reached(), Ordering::Relaxed);
+        drop(wakes);
+        feed.inner.metrics.dispatch_seconds.observe(begun.elapsed().as_secs_f64());
+        shard.dispatched.send_replace(last);
+    }
+}
