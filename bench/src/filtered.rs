@@ -26,7 +26,7 @@ const PUBLISHES: usize = 2_000;
 const FEW: usize = 1_000;
 const MANY: usize = 100_000;
 
-const NOW: Now = Now { mono: Duration::ZERO, wall: UnixMicros(1) };
+pub(crate) const NOW: Now = Now { mono: Duration::ZERO, wall: UnixMicros(1) };
 
 /// Measures and reports.
 ///
@@ -107,7 +107,7 @@ impl Registry {
 }
 
 /// Takes what waits, as a connection's task does. Gives the bytes.
-fn drain(session: &mut Session, hub: &Mutex<Hub>) -> usize {
+pub(crate) fn drain(session: &mut Session, hub: &Mutex<Hub>) -> usize {
     let (mut out, mut bytes) = (Vec::new(), 0);
     session.register(Waker::noop());
     while let Output::Write = session.next_output(NOW, hub, &mut out, 64 << 10) {
@@ -116,12 +116,16 @@ fn drain(session: &mut Session, hub: &Mutex<Hub>) -> usize {
     bytes
 }
 
-fn event(offset: u64, agent: usize, event_bytes: usize) -> Arc<Batch> {
-    let text = format!(
+pub(crate) fn event_text(agent: usize, event_bytes: usize) -> String {
+    format!(
         r#"{{"channel":"tasks","event_type":"task.status_changed","payload":{{"agent_id":"agent_{agent}","text":"{}"}}}}"#,
         "x".repeat(event_bytes.saturating_sub(200))
-    );
-    let draft = Draft::parse(&text, &Limits::default()).expect("the event follows the rules");
+    )
+}
+
+pub(crate) fn event(offset: u64, agent: usize, event_bytes: usize) -> Arc<Batch> {
+    let draft = Draft::parse(&event_text(agent, event_bytes), &Limits::default())
+        .expect("the event follows the rules");
     let encoded = draft.encode("id-1", NOW.wall);
     let mut builder = BatchBuilder::new();
     builder.push_encoded(offset, NOW.wall, &EventHead::of(&draft, &encoded), &encoded);
@@ -133,7 +137,7 @@ fn allocated() -> usize {
 }
 
 /// Stands for the log: live subscriptions never read it.
-struct Empty;
+pub(crate) struct Empty;
 
 impl LogView for Empty {
     fn epoch(&self) -> Epoch {

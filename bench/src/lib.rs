@@ -15,4 +15,5 @@ pub mod memory;
 pub mod peers;
 pub mod replay;
 pub mod report;
+pub mod scaling;
 pub mod wire;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use newswire_bench::report::Report;
-use newswire_bench::{delivery, durable, filtered, log, memory, peers, replay};
+use newswire_bench::{delivery, durable, filtered, log, memory, peers, replay, scaling};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,6 +18,8 @@ enum What {
     Durable,
     /// A publish with few and with many filtered subscriptions, in this process.
     FilteredCore,
+    /// From one core to two, in this process.
+    Scaling,
     /// The log in this process, beside a bare segment writer.
     Log,
     /// Catching up over a socket.
@@ -26,8 +28,8 @@ enum What {
     Memory,
 }
 
-const ALL: [What; 6] =
-    [What::Log, What::FilteredCore, What::Durable, What::Delivery, What::Replay, What::Memory];
+const ALL: [What; 7] =
+    [What::Log, What::FilteredCore, What::Scaling, What::Durable, What::Delivery, What::Replay, What::Memory];
 
 /// Measures Newswire on this machine.
 #[derive(Parser)]
@@ -86,6 +88,10 @@ async fn measure(what: What, args: &Args, report: &mut Report) -> anyhow::Result
         }
         What::Durable => durable::measure(report, args.publishers, time, args.rounds, args.event_bytes).await,
         What::FilteredCore => filtered::measure(report, args.rounds.max(15), args.event_bytes),
+        What::Scaling => {
+            scaling::measure(report, args.rounds.max(15), args.event_bytes);
+            Ok(())
+        }
         What::Log => log::measure(report, args.publishers, args.rounds, args.event_bytes).await,
         What::Replay => replay::measure(report, args.rounds, args.event_bytes).await,
         What::Memory => memory::measure(report).await,

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without has failed it")]
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
 use axum::routing::get;
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -19,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
+use tower::ServiceExt;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -116,6 +120,47 @@ async fn an_answered_publish_lies_before_a_later_subscription() {
             }
         };
         assert!(answer["offset"].as_u64().unwrap() >= offset, "{answer} does not cover {offset}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_of_every_hub_get_everything_in_order() {
+    let feed = feed(Settings {
+        fanout_shards: NonZeroUsize::new(3).unwrap(),
+        fanout_max_linger: Duration::from_millis(20),
+        ..Settings::default()
+    });
+    let address = serve(&feed).await;
+    let mut sockets = Vec::new();
+    for _ in 0..7 {
+        let mut socket = connect(address, "/ws").await;
+        send(&mut socket, json!({"action": "subscribe", "channels": ["tasks"]})).await;
+        assert_eq!(receive(&mut socket).await["action"], "subscribed");
+        sockets.push(socket);
+    }
+    let request = Request::get("/channels").body(Body::empty()).unwrap();
+    let answer = feed.router().oneshot(request).await.unwrap();
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    let channels: Value = serde_json::from_slice(&body).unwrap();
+    let tasks = channels["data"].as_array().unwrap().iter().find(|channel| channel["channel"] == "tasks");
+    assert_eq!(tasks.unwrap()["subscribers"], 7);
+    let mut publishing = tokio::task::JoinSet::new();
+    for publisher in 0..10 {
+        let feed = feed.clone();
+        publishing.spawn(async move {
+            for n in 0..50 {
+                feed.publish(&Principal::anonymous(), vec![draft(publisher * 50 + n)])
+                    .await
+                    .remove(0)
+                    .unwrap();
+            }
+        });
+    }
+    publishing.join_all().await;
+    for socket in &mut sockets {
+        for offset in 1..=500 {
+            assert_eq!(receive(socket).await["offset"], offset);
+        }
     }
 }
 

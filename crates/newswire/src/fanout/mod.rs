@@ -155,3 +155,68 @@ async fn dispatch(feed: Feed, shard: Arc<Shard>, mut batches: mpsc::Receiver<Arc
         shard.dispatched.send_replace(last);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use newswire_core::Principal;
+    use newswire_log::{MemoryLog, MemoryOptions};
+    use newswire_protocol::{Draft, Limits};
+
+    use super::*;
+
+    async fn publish(feed: &Feed, events: usize) {
+        let text = r#"{"channel":"tasks","event_type":"task.created"}"#;
+        for _ in 0..events {
+            let draft = Draft::parse(text, &Limits::default()).unwrap();
+            feed.publish(&Principal::anonymous(), vec![draft]).await.remove(0).unwrap();
+        }
+    }
+
+    /// A pace that would wait for a minute, for who sees hundreds of connections and a commit every few microseconds.
+    fn patient() -> Pace {
+        let (mut pace, now) = (Pace::new(Duration::from_secs(60), 1), Instant::now());
+        for commit in 0..1_000 {
+            pace.committed(now + Duration::from_micros(commit));
+            pace.dispatched(10_000_000);
+        }
+        assert!(pace.linger() > Duration::from_secs(30));
+        pace
+    }
+
+    fn feed() -> Feed {
+        Feed::builder().log(Arc::new(MemoryLog::new(MemoryOptions::default()).unwrap())).start().unwrap()
+    }
+
+    #[tokio::test]
+    async fn commits_that_are_there_make_one_batch_and_who_waits_for_them_ends_the_gathering() {
+        let feed = feed();
+        let mut commits = feed.inner.log.follow();
+        publish(&feed, 5).await;
+        let first = commits.recv().await.unwrap();
+        let mut gathered = Gathered { bytes: first.frames().len(), batches: vec![first], room: GATHER_BYTES };
+        feed.inner.flush.notify_one();
+        let gathering = gather(&feed, &mut commits, &mut patient(), &mut gathered);
+        let held = tokio::time::timeout(Duration::from_secs(20), gathering).await.expect("it was asked for");
+        assert!(held.is_none());
+        let alone: Vec<u8> =
+            gathered.batches.iter().flat_map(|batch| batch.frames().iter().copied()).collect();
+        let batch = gathered.finish();
+        assert_eq!((batch.first(), batch.last(), batch.len()), (1, 5, 5));
+        assert_eq!(batch.frames()[..], alone[..]);
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_is_given_back() {
+        let feed = feed();
+        let mut commits = feed.inner.log.follow();
+        publish(&feed, 3).await;
+        let first = commits.recv().await.unwrap();
+        let bytes = first.frames().len();
+        let mut gathered = Gathered { bytes, batches: vec![first], room: 2 * bytes + bytes / 2 };
+        let held = gather(&feed, &mut commits, &mut patient(), &mut gathered).await;
+        assert_eq!(held.map(|batch| batch.first()), Some(3));
+        assert_eq!(gathered.finish().last(), 2);
+    }
+}
