@@ -197,7 +197,8 @@ mod tests {
         let first = commits.recv().await.unwrap();
         let mut gathered = Gathered { bytes: first.frames().len(), batches: vec![first], room: GATHER_BYTES };
         feed.inner.flush.notify_one();
-        let gathering = gather(&feed, &mut commits, &mut patient(), &mut gathered);
+        let mut pace = patient();
+        let gathering = gather(&feed, &mut commits, &mut pace, &mut gathered);
         let held = tokio::time::timeout(Duration::from_secs(20), gathering).await.expect("it was asked for");
         assert!(held.is_none());
         let alone: Vec<u8> =
