@@ -285,12 +285,6 @@ impl Taken {
 }
 
 impl Outbox {
-    /// Reads a bit of every part without the lock, so that all of it is in the cache when [`Outbox::push_run`] comes.
-    /// What it gives means nothing.
-    pub(crate) fn glance(&self) -> usize {
-        usize::from(self.inner.is_locked()) ^ self.figures.last_sent.load(Ordering::Relaxed) as usize
-    }
-
     /// Who is to be woken when something comes.
     pub(crate) fn register(&self, waker: &Waker) {
         let mut inner = self.inner.lock();

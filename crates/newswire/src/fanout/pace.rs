@@ -2,7 +2,7 @@
 //!
 //! A write costs its system call, whether it carries one event or sixty: [`WRITE_COST`] a connection. So when writing
 //! would take more than [`BUSY_SHARE`] of the machine, events are held back just as long as it takes to bring it down to
-//! that share, and never longer than the bound. Where no further commit is to be expected within that time, waiting
+//! that share, and never longer than the bound. Where hardly a further commit is to be expected within that time, waiting
 //! would gain nothing and there is none: an idle system writes at once, however many connections it has.
 
 use std::time::{Duration, Instant};
@@ -13,6 +13,9 @@ const WRITE_COST: Duration = Duration::from_micros(5);
 
 /// The share of all processors that writing may take before events are held back.
 const BUSY_SHARE: f64 = 0.25;
+
+/// Further commits that must be expected within the linger: for less, waiting costs more than the writes it saves.
+const WORTHWHILE: f64 = 2.0;
 
 /// The weight of a new observation in its average.
 const WEIGHT: f64 = 0.125;
@@ -59,7 +62,7 @@ impl Pace {
     pub(super) fn linger(&self) -> Duration {
         let writing = WRITE_COST.as_secs_f64() * self.reached;
         let linger = (writing / (BUSY_SHARE * self.cores)).min(self.max.as_secs_f64());
-        if linger > self.interval { Duration::from_secs_f64(linger) } else { Duration::ZERO }
+        if linger >= WORTHWHILE * self.interval { Duration::from_secs_f64(linger) } else { Duration::ZERO }
     }
 }
 
@@ -96,7 +99,7 @@ mod tests {
         assert_eq!(linger(500, 2), MAX);
         assert!(linger(100, 2).abs_diff(Duration::from_millis(1)) < Duration::from_micros(1));
         assert!(linger(100, 4).abs_diff(Duration::from_micros(500)) < Duration::from_micros(1));
-        assert_eq!(linger(5, 2), Duration::ZERO, "writing to five is nothing");
+        assert_eq!(linger(15, 2), Duration::ZERO, "writing to fifteen is little");
     }
 
     #[test]
@@ -111,7 +114,7 @@ mod tests {
             pace.committed(now);
             commits += 1;
         }
-        assert!(commits < 10, "{commits} commits until the load was noticed again");
+        assert!(commits < 20, "{commits} commits until the load was noticed again");
     }
 
     #[test]
