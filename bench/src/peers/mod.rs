@@ -31,7 +31,7 @@ pub fn try_out(words: &[String]) -> anyhow::Result<()> {
             Err(why) => println!("{name}: not installed: {why}"),
             Ok(version) => match trial::run(&*peer) {
                 Ok(()) => {
-                    println!("{name} {version}: works ({:?}; {})", peer.abilities(), peer.configuration())
+                    println!("{name} {version}: works ({:?}; {})", peer.abilities(), peer.configuration());
                 }
                 Err(error) => {
                     println!("{name} {version}: {error:#}");

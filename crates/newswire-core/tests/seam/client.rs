@@ -310,7 +310,8 @@ impl Client {
                 let bytes: Vec<u8> = self.out.iter().flat_map(|slice| slice.iter().copied()).collect();
                 self.received.extend(messages(&bytes));
                 if let Some(promised) = self.session.idle_after_write() {
-                    let asked = self.session.next_output(world.now, &world.hub, &mut self.out, budget);
+                    let asked =
+                        self.session.next_output(world.now, &world.hubs[self.shard], &mut self.out, budget);
                     let Output::Idle(until) = asked else {
                         panic!("promised to be idle, and came with {asked:?}")
                     };
