@@ -4,11 +4,11 @@ ROUNDS ?= 1000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz crash guard bench audit
+.PHONY: help run test fuzz crash guard bench bench-peers audit
 
 help: ## list the tasks
 	@echo "make TASK, where TASK is one of:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 run: ## build, start a server on 127.0.0.1:8080, play the demo company, show the feed (LISTEN=host:port, DATA_DIR=dir)
 	@scripts/run.sh
@@ -27,6 +27,9 @@ guard: ## count the instructions of the hot paths, fail where one takes more tha
 
 bench: ## measure the log, the fan-out and the whole street on this machine
 	@scripts/bench.sh
+
+bench-peers: ## bring what the benchmark measures beside Newswire (Python, npm and Debian packages, crates)
+	@scripts/bench-peers.sh
 
 audit: ## ask the advisory database about every dependency (needs the network)
 	@scripts/audit.sh
