@@ -5,14 +5,42 @@
 //! not installed is listed as such with what to do about it; its goals are then unmet. `newswire-bench --peers` lists
 //! everybody and tries what each says it can do; `newswire-bench --peers NAME…` tries only these.
 
+mod installed;
+mod litestar;
+mod nats;
+mod nchan;
+mod redis;
+mod resp;
+mod socketio;
+mod sockudo;
+
 use newswire_load::newswire::Newswire;
 use newswire_load::peer::Peer;
 use newswire_load::trial;
 use newswire_street_tests::binary;
 
+use litestar::Litestar;
+use nats::Nats;
+use nchan::Nchan;
+use redis::Redis;
+use socketio::{SocketIo, Socketioxide};
+use sockudo::Sockudo;
+
 /// Everybody, Newswire first.
 pub fn all() -> Vec<Box<dyn Peer>> {
-    vec![Box::new(Newswire::new(binary::newswire()))]
+    vec![
+        Box::new(Newswire::new(binary::newswire())),
+        Box::new(Litestar::channels()),
+        Box::new(Litestar::joining()),
+        Box::new(SocketIo),
+        Box::new(Socketioxide),
+        Box::new(Sockudo),
+        Box::new(Nats::synced()),
+        Box::new(Nats::by_default()),
+        Box::new(Redis::synced()),
+        Box::new(Redis::by_default()),
+        Box::new(Nchan),
+    ]
 }
 
 /// Lists all peers (or those whose names hold one of `words`), and tries those that are installed.

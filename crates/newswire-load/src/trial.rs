@@ -1,6 +1,6 @@
 //! A moment of everything a system says it can do, to see that it does it, before anything is measured.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use crate::event::{EventText, Mark, agent_id};
 use crate::peer::{Interest, Launch, Peer, Purpose, Running};
@@ -31,7 +31,7 @@ pub fn run(peer: &dyn Peer) -> anyhow::Result<()> {
         let dir = tempfile::tempdir()?;
         let cores = crate::machine::cores();
         let running = peer.start(&Launch { cores: &cores, dir: dir.path(), purpose })?;
-        part(&*running)?;
+        part(&*running).with_context(|| format!("started for {purpose:?}"))?;
     }
     Ok(())
 }

@@ -32,7 +32,9 @@ async fn serve(port: u16) -> Result<(), Box<dyn std::error::Error>> {
         .max_buffer_size(PACKETS_WAITING)
         .build_layer();
     let everybody = io.clone();
-    io.ns("/", async move |socket: SocketRef| {
+    // As below: an asynchronous handler would listen only after the client was told that it is connected.
+    io.ns("/", move |socket: SocketRef| {
+        let everybody = everybody.clone();
         socket.on("subscribe", async |socket: SocketRef, Data(channel): Data<String>, ack: AckSender| {
             socket.join(channel);
             ack.send(&()).ok();
@@ -44,6 +46,7 @@ async fn serve(port: u16) -> Result<(), Box<dyn std::error::Error>> {
             ack.send(&()).ok();
             std::future::ready(())
         });
+        std::future::ready(())
     });
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, Router::new().layer(layer)).await?;

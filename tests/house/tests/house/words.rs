@@ -19,7 +19,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
 ];
 
 /// Written by cargo, which names the registry in every line; and texts that are not ours.
-const NOT_OURS: &[&str] = &["Cargo.lock", "fuzz/Cargo.lock", "bench/peers/socketioxide/Cargo.lock", "LICENSE-APACHE"];
+const NOT_OURS: &[&str] =
+    &["Cargo.lock", "fuzz/Cargo.lock", "bench/peers/socketioxide/Cargo.lock", "LICENSE-APACHE"];
 
 fn forbidden(path: &str, text: &str) -> Vec<String> {
     let mut findings = Vec::new();
