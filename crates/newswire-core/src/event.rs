@@ -16,6 +16,7 @@ use crate::meta::{DamagedMeta, EventHead, MetaView, Scalars};
 #[derive(Clone, Debug)]
 pub struct Batch {
     frames: Bytes,
+    /// The heads, wherever each stands in it.
     metas: Bytes,
     entries: Box<[Entry]>,
 }
@@ -25,6 +26,7 @@ struct Entry {
     offset: u64,
     stored_at: UnixMicros,
     frame_end: u32,
+    meta_start: u32,
     meta_end: u32,
     /// Bytes of the frame before its JSON.
     header: u8,
@@ -63,9 +65,7 @@ impl Batch {
     pub fn get(&self, index: usize) -> EventView<'_> {
         let entry = &self.entries[index];
         let frame = &self.frames[self.frame_range(index)];
-        let meta_start = index.checked_sub(1).map_or(0, |before| self.entries[before].meta_end as usize);
-        let meta = MetaView::checked_before(&self.metas[meta_start..entry.meta_end as usize])
-            .expect("heads were checked when the batch was built");
+        let meta = self.meta(index);
         EventView {
             offset: entry.offset,
             stored_at: entry.stored_at,
@@ -75,6 +75,19 @@ impl Batch {
             json: &frame[usize::from(entry.header)..],
             meta,
         }
+    }
+
+    /// The stored head of the event at this index.
+    ///
+    /// # Panics
+    /// If there is no such event.
+    pub fn meta(&self, index: usize) -> MetaView<'_> {
+        MetaView::checked_before(self.meta_bytes(index)).expect("heads were checked when the batch was built")
+    }
+
+    fn meta_bytes(&self, index: usize) -> &[u8] {
+        let entry = &self.entries[index];
+        &self.metas[entry.meta_start as usize..entry.meta_end as usize]
     }
 
     /// The events in order.
@@ -192,15 +205,10 @@ impl BatchBuilder {
         encoded: &Encoded,
     ) -> (Range<usize>, Range<usize>) {
         let starts = (self.frames.len(), self.metas.len());
-        let mut digits = [0; 20];
-        let digits = decimal(offset, &mut digits);
-        let (before, behind) = encoded.json.split_at(encoded.offset_at);
-        let (header, header_len) = text_header(encoded.json.len() + digits.len());
-        for part in [&header[..header_len], before, digits, behind] {
-            self.frames.extend_from_slice(part);
-        }
+        encode_frame(&mut self.frames, offset, encoded);
         head.encode_meta(&mut self.metas);
-        self.end_event(offset, stored_at, header_len);
+        let header_len = header_len(&self.frames[starts.0..]).expect("the frame was made a moment ago");
+        self.end_event(offset, stored_at, header_len, starts.1);
         (starts.0..self.frames.len(), starts.1..self.metas.len())
     }
 
@@ -217,28 +225,21 @@ impl BatchBuilder {
         frame: &[u8],
     ) -> Result<(), DamagedMeta> {
         MetaView::decode(meta)?;
-        let header_len = match frame.get(1) {
-            Some(0..=125) => 2,
-            Some(126) => 4,
-            Some(127) => 10,
-            _ => return Err(DamagedMeta),
-        };
-        if frame.len() < header_len {
-            return Err(DamagedMeta);
-        }
+        let header_len = header_len(frame).ok_or(DamagedMeta)?;
+        let meta_start = self.metas.len();
         self.frames.extend_from_slice(frame);
         self.metas.extend_from_slice(meta);
-        self.end_event(offset, stored_at, header_len);
+        self.end_event(offset, stored_at, header_len, meta_start);
         Ok(())
     }
 
     /// Adds an event of another batch.
     pub fn push_event(&mut self, batch: &Batch, index: usize) {
         let entry = batch.entries[index];
-        let meta_start = index.checked_sub(1).map_or(0, |before| batch.entries[before].meta_end as usize);
+        let meta_start = self.metas.len();
         self.frames.extend_from_slice(&batch.frames[batch.frame_range(index)]);
-        self.metas.extend_from_slice(&batch.metas[meta_start..entry.meta_end as usize]);
-        self.end_event(entry.offset, entry.stored_at, entry.header.into());
+        self.metas.extend_from_slice(batch.meta_bytes(index));
+        self.end_event(entry.offset, entry.stored_at, entry.header, meta_start);
     }
 
     /// Events so far.
@@ -266,17 +267,102 @@ impl BatchBuilder {
         Batch { frames: self.frames.into(), metas: self.metas.into(), entries: self.entries.into() }
     }
 
-    fn end_event(&mut self, offset: u64, stored_at: UnixMicros, header_len: usize) {
-        debug_assert!(self.entries.last().is_none_or(|before| before.offset < offset), "offsets must ascend");
-        let end =
-            |length: usize| u32::try_from(length).expect("whoever builds batches keeps them far below 4 GiB");
-        self.entries.push(Entry {
-            offset,
-            stored_at,
-            frame_end: end(self.frames.len()),
-            meta_end: end(self.metas.len()),
-            header: u8::try_from(header_len).expect("a frame header has at most 10 bytes"),
-        });
+    fn end_event(&mut self, offset: u64, stored_at: UnixMicros, header: u8, meta_start: usize) {
+        let (frame_end, meta) = (self.frames.len(), meta_start..self.metas.len());
+        add_entry(&mut self.entries, offset, stored_at, header, frame_end, meta);
+    }
+}
+
+/// A batch whose bytes already lie where they stay, so that nothing is copied: frames without anything between them, and
+/// heads anywhere in a second piece, in any distance. Events must come in ascending offset order.
+#[derive(Debug, Default)]
+pub struct PlacedBatch {
+    entries: Vec<Entry>,
+    frames_len: usize,
+}
+
+impl PlacedBatch {
+    /// An empty one with room for so many events.
+    pub fn with_capacity(events: usize) -> Self {
+        Self { entries: Vec::with_capacity(events), frames_len: 0 }
+    }
+
+    /// Adds an event whose frame follows the last one's directly, and whose head, `meta`, begins at `meta_start` of the
+    /// piece that holds the heads.
+    ///
+    /// # Errors
+    /// [`DamagedMeta`] as [`BatchBuilder::push_stored`]; then nothing is added.
+    pub fn push(
+        &mut self,
+        offset: u64,
+        stored_at: UnixMicros,
+        (meta_start, meta): (usize, &[u8]),
+        frame: &[u8],
+    ) -> Result<(), DamagedMeta> {
+        MetaView::decode(meta)?;
+        let header = header_len(frame).ok_or(DamagedMeta)?;
+        self.frames_len += frame.len();
+        let meta = meta_start..meta_start + meta.len();
+        add_entry(&mut self.entries, offset, stored_at, header, self.frames_len, meta);
+        Ok(())
+    }
+
+    /// Events so far.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no event yet.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The batch over the bytes that [`PlacedBatch::push`] was shown.
+    ///
+    /// # Panics
+    /// If the pieces are not as long as what was pushed.
+    pub fn finish(self, frames: Bytes, metas: Bytes) -> Batch {
+        assert_eq!(frames.len(), self.frames_len, "the frames that were pushed");
+        let metas_end = self.entries.iter().map(|entry| entry.meta_end as usize).max().unwrap_or(0);
+        assert!(metas_end <= metas.len(), "the heads that were pushed");
+        Batch { frames, metas, entries: self.entries.into() }
+    }
+}
+
+fn add_entry(
+    entries: &mut Vec<Entry>,
+    offset: u64,
+    stored_at: UnixMicros,
+    header: u8,
+    frame_end: usize,
+    meta: Range<usize>,
+) {
+    debug_assert!(entries.last().is_none_or(|before| before.offset < offset), "offsets must ascend");
+    let narrow =
+        |length: usize| u32::try_from(length).expect("whoever builds batches keeps them far below 4 GiB");
+    let (frame_end, meta_start, meta_end) = (narrow(frame_end), narrow(meta.start), narrow(meta.end));
+    entries.push(Entry { offset, stored_at, frame_end, meta_start, meta_end, header });
+}
+
+/// Bytes before the JSON of a frame that can be one of [`encode_frame`].
+fn header_len(frame: &[u8]) -> Option<u8> {
+    let len = match frame.get(1)? {
+        0..=125 => 2,
+        126 => 4,
+        127 => 10,
+        _ => return None,
+    };
+    (frame.len() >= usize::from(len)).then_some(len)
+}
+
+/// Appends the WebSocket frame of an event that is being stored: its JSON with its offset filled in.
+pub fn encode_frame(out: &mut Vec<u8>, offset: u64, encoded: &Encoded) {
+    let mut digits = [0; 20];
+    let digits = decimal(offset, &mut digits);
+    let (before, behind) = encoded.json.split_at(encoded.offset_at);
+    let (header, header_len) = text_header(encoded.json.len() + digits.len());
+    for part in [&header[..header_len], before, digits, behind] {
+        out.extend_from_slice(part);
     }
 }
 

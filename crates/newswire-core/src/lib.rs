@@ -138,7 +138,7 @@ pub mod view;
 
 pub use channel::{ChannelPattern, ChannelPolicy};
 pub use config::{Backlog, BacklogPolicy, HubConfig, Now, SessionConfig};
-pub use event::{Batch, BatchBuilder, EventView, Picks, Run};
+pub use event::{Batch, BatchBuilder, EventView, Picks, PlacedBatch, Run, encode_frame};
 pub use filter::{Clause, Filter, Key};
 pub use heartbeat::{Beat, Heartbeat, HeartbeatConfig};
 pub use hub::{ConnId, ConnectionInfo, Hub, HubStats, SubscriptionInfo, Wakes};

@@ -5,6 +5,7 @@
 //!
 //! [`Meta`] is the shared state, in [`MemoryMeta`] or [`EmbeddedMeta`].
 
+mod buffers;
 pub mod check;
 mod clock;
 mod dedup;

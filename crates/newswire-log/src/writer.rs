@@ -2,26 +2,29 @@
 //! batch durable, and only then shows it and answers. One batch serves all who wait, so concurrent publishers share
 //! one sync.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use newswire_core::{Batch, BatchBuilder};
+use newswire_core::Batch;
 use newswire_protocol::limits::MAX_OFFSET;
 use newswire_protocol::{Epoch, UnixMicros};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use crate::buffers::BufferPool;
 use crate::clock::Clock;
-use crate::dedup::{BatchIds, Dedup, DedupOptions, DedupWindow, Seen, StoredId};
+use crate::dedup::{BatchIds, DedupOptions, DedupWindow, Seen, StoredId};
+use crate::embedded::batch_buffer::{BatchBuffer, StoredRecord};
 use crate::event_log::{AppendError, Appended, Commit, LogHealth, LogStats, NewEvent, Observer};
 use crate::follow::Followers;
 
 /// Appends that may wait for the writer; further callers wait for a place.
 const QUEUE: usize = 4096;
+/// Bytes of a stored head beyond those that [`size_of_events`] counts, about.
+const ROOM_FOR_HEAD: usize = 64;
 /// KiB of events that may wait or be under way; further callers wait for room.
 const QUEUE_KIB: usize = 64 << 10;
 
@@ -44,18 +47,16 @@ impl Default for BatchOptions {
 
 /// A batch ready to be stored.
 pub(crate) struct Prepared {
-    pub(crate) batch: Arc<Batch>,
-    pub(crate) metas: Vec<u8>,
-    pub(crate) events: Vec<PreparedEvent>,
+    pub(crate) buffer: BatchBuffer,
     pub(crate) now: UnixMicros,
 }
 
-/// Where one event's parts stand, and its idempotency key.
-pub(crate) struct PreparedEvent {
-    pub(crate) offset: u64,
-    pub(crate) meta: Range<usize>,
-    pub(crate) frame: Range<usize>,
-    pub(crate) dedup: Option<Dedup>,
+/// A batch that was stored.
+pub(crate) struct Stored {
+    pub(crate) batch: Arc<Batch>,
+    /// One for each event.
+    pub(crate) records: Vec<StoredRecord>,
+    pub(crate) now: UnixMicros,
 }
 
 /// How a batch was stored.
@@ -74,9 +75,9 @@ pub(crate) enum PersistError {
 /// Where batches go. Called by the writer alone.
 pub(crate) trait Engine: Send + 'static {
     /// Makes a batch durable, or leaves the log as it was.
-    fn persist(&mut self, prepared: &Prepared) -> Result<Persisted, PersistError>;
+    fn persist(&mut self, prepared: &mut Prepared) -> Result<Persisted, PersistError>;
     /// Makes the batch just persisted visible to readers.
-    fn publish(&mut self, prepared: &Prepared);
+    fn publish(&mut self, stored: &Stored);
     /// How long nothing must come for [`Self::idle`] to be called; `None` if there is nothing to do.
     fn idle_after(&self) -> Option<Duration>;
     /// Nothing has come for that long. Called again and again while nothing comes.
@@ -184,7 +185,8 @@ impl WriterHandle {
         let (closing, closed) = watch::channel(false);
         // A clock of its own for the idle timer: publishers may live in any runtime, or in several.
         let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let writer = Writer { engine, shared, last_time, options, appends, closed, timer, deferred: None };
+        let (deferred, buffers) = (None, Arc::default());
+        let writer = Writer { engine, shared, last_time, options, appends, closed, timer, deferred, buffers };
         let thread = std::thread::Builder::new().name("newswire-log".into()).spawn(move || writer.run())?;
         let room = Arc::new(Semaphore::new(QUEUE_KIB));
         Ok(Self { queue, room, closing, thread: Mutex::new(Some(thread)), options })
@@ -236,6 +238,8 @@ struct Writer<E> {
     timer: tokio::runtime::Runtime,
     /// Taken from the queue, but for the next batch.
     deferred: Option<Append>,
+    /// For batches.
+    buffers: Arc<BufferPool>,
 }
 
 enum Next {
@@ -314,13 +318,13 @@ impl<E: Engine> Writer<E> {
         let now = self.shared.clock.now().max(self.last_time);
         let assembled = {
             let window = self.shared.dedup.lock();
-            assemble(group, &window, self.shared.tail(), now)
+            assemble(group, &window, self.shared.tail(), now, self.buffers.take())
         };
         // Freeing the events' many small pieces waits until nobody waits for us.
-        let Assembled { prepared, ids, answers, spent: _spent } = assembled;
-        if !prepared.events.is_empty() {
-            match self.engine.persist(&prepared) {
-                Ok(persisted) => self.show(&prepared, ids, &persisted, answers.len()),
+        let Assembled { mut prepared, ids, answers, spent: _spent } = assembled;
+        if !prepared.buffer.is_empty() {
+            match self.engine.persist(&mut prepared) {
+                Ok(persisted) => self.show(prepared, ids, &persisted, answers.len()),
                 Err(error) => return self.fail(&error, answers),
             }
         }
@@ -331,21 +335,24 @@ impl<E: Engine> Writer<E> {
     }
 
     /// The batch is durable: readers, followers and metrics learn of it, in this order.
-    fn show(&mut self, prepared: &Prepared, ids: Vec<StoredId>, persisted: &Persisted, appends: usize) {
-        self.last_time = prepared.now;
+    fn show(&mut self, prepared: Prepared, ids: Vec<StoredId>, persisted: &Persisted, appends: usize) {
+        let Prepared { buffer, now } = prepared;
+        let (batch, records) = buffer.finish(&self.buffers);
+        let stored = Stored { batch, records, now };
+        self.last_time = now;
         {
             let mut window = self.shared.dedup.lock();
             ids.into_iter().for_each(|id| window.insert(id));
         }
-        self.engine.publish(prepared);
-        self.shared.tail.store(prepared.batch.last() + 1, Ordering::Release);
-        self.timer.block_on(self.shared.followers.hand_over(&prepared.batch));
+        self.engine.publish(&stored);
+        self.shared.tail.store(stored.batch.last() + 1, Ordering::Release);
+        self.timer.block_on(self.shared.followers.hand_over(&stored.batch));
         *self.shared.health.lock() = LogHealth::Ok;
-        let events = prepared.events.len();
+        let events = stored.batch.len();
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.shared.committed_events.fetch_add(events as u64, Ordering::Relaxed);
         self.shared.committed_bytes.fetch_add(persisted.bytes as u64, Ordering::Relaxed);
-        self.shared.last_commit_at.store(prepared.now.0, Ordering::Relaxed);
+        self.shared.last_commit_at.store(now.0, Ordering::Relaxed);
         if let Some(observer) = &self.shared.observer {
             let Persisted { bytes, write, sync } = *persisted;
             observer.on_commit(&Commit { events, appends, bytes, write, sync });
@@ -422,49 +429,50 @@ struct Assembled {
     spent: Vec<(Vec<NewEvent>, OwnedSemaphorePermit)>,
 }
 
-/// Gives offsets, recognises repeats, and encodes the frames, each once, into one buffer.
-fn assemble(group: Vec<Append>, window: &DedupWindow, tail: u64, now: UnixMicros) -> Assembled {
+/// Gives offsets, recognises repeats, and encodes the events, each once, into one buffer.
+fn assemble(
+    group: Vec<Append>,
+    window: &DedupWindow,
+    tail: u64,
+    now: UnixMicros,
+    buffer: Vec<u8>,
+) -> Assembled {
     let count = group.iter().map(|append| append.events.len()).sum();
-    let bytes = group.iter().map(Append::bytes).sum();
-    let mut batch = Assembly {
-        builder: BatchBuilder::with_capacity(count, bytes),
-        events: Vec::with_capacity(count),
-        ids: BatchIds::new(window, now),
-        tail,
-        next: tail,
-        now,
-    };
+    let bytes: usize = group.iter().map(Append::bytes).sum();
+    let mut batch =
+        Assembly { events: Vec::with_capacity(count), ids: BatchIds::new(window, now), tail, next: tail };
+    let results: Vec<_> =
+        group.iter().map(|append| batch.add_append(&append.events, append.offsets.as_deref())).collect();
+    let Assembly { events, ids, .. } = batch;
+    let buffer = BatchBuffer::build(buffer, bytes + count * ROOM_FOR_HEAD, now, &events);
+    let ids = ids.into_new();
     let mut answers = Vec::with_capacity(group.len());
     let mut spent = Vec::with_capacity(group.len());
-    for Append { events, offsets, answer, room } in group {
-        answers.push(batch.add_append(&events, offsets.as_deref(), answer));
+    for (Append { events, answer: to, room, .. }, (result, rests_on_batch)) in group.into_iter().zip(results)
+    {
+        answers.push(Answer { to, result, rests_on_batch });
         spent.push((events, room));
     }
-    let Assembly { builder, events, ids, .. } = batch;
-    let ids = ids.into_new();
-    let metas = builder.metas().to_vec();
-    let prepared = Prepared { metas, batch: Arc::new(builder.finish()), events, now };
-    Assembled { prepared, ids, answers, spent }
+    Assembled { prepared: Prepared { buffer, now }, ids, answers, spent }
 }
 
 struct Assembly<'a> {
-    builder: BatchBuilder,
-    events: Vec<PreparedEvent>,
+    /// Those that are stored, with their offsets.
+    events: Vec<(u64, &'a NewEvent)>,
     ids: BatchIds<'a>,
     tail: u64,
     next: u64,
-    now: UnixMicros,
 }
 
-impl Assembly<'_> {
+impl<'a> Assembly<'a> {
+    /// The result of an append, and whether it speaks of events of this batch.
     fn add_append(
         &mut self,
-        events: &[NewEvent],
+        events: &'a [NewEvent],
         offsets: Option<&[u64]>,
-        to: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
-    ) -> Answer {
+    ) -> (Result<Vec<Appended>, AppendError>, bool) {
         if let Err(error) = self.check_offsets(events.len(), offsets) {
-            return Answer { to, result: Err(error), rests_on_batch: false };
+            return (Err(error), false);
         }
         let mut results = Vec::with_capacity(events.len());
         let mut rests_on_batch = false;
@@ -476,7 +484,7 @@ impl Assembly<'_> {
             rests_on_batch |= offset >= self.tail;
             results.push(appended);
         }
-        Answer { to, result: Ok(results), rests_on_batch }
+        (Ok(results), rests_on_batch)
     }
 
     fn check_offsets(&self, events: usize, offsets: Option<&[u64]>) -> Result<(), AppendError> {
@@ -497,7 +505,7 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn add_event(&mut self, event: &NewEvent, given: Option<u64>) -> Appended {
+    fn add_event(&mut self, event: &'a NewEvent, given: Option<u64>) -> Appended {
         let offset = given.unwrap_or(self.next);
         if let Some(dedup) = &event.dedup {
             match self.ids.look_up(dedup) {
@@ -506,8 +514,7 @@ impl Assembly<'_> {
                 Seen::New => self.ids.insert(*dedup, offset),
             }
         }
-        let (frame, meta) = self.builder.push_encoded(offset, self.now, &event.head, &event.encoded);
-        self.events.push(PreparedEvent { offset, meta, frame, dedup: event.dedup });
+        self.events.push((offset, event));
         self.next = offset + 1;
         Appended::Stored { offset }
     }

@@ -5,19 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use newswire_core::MetaView;
 use newswire_protocol::UnixMicros;
 
-use super::batch::{self, BATCH_HEADER_BYTES, BatchFacts, Position};
+use super::batch::{self, BatchFacts, Position};
 use super::disk::replace_file;
 use super::index::{ActiveIndex, Indexed};
 use super::keeper::KeeperHandle;
 use super::options::SyncMode;
-use super::record;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment_file::Segment;
 use super::store::{ChannelState, Store};
-use crate::writer::{Engine, PersistError, Persisted, Prepared};
+use crate::writer::{Engine, PersistError, Persisted, Prepared, Stored};
 
 /// Batches beyond this are not written into zeroed space: zeroing would double their bytes to save one small write.
 const ZERO_AHEAD_BATCH_BYTES: usize = 64 << 10;
@@ -34,9 +32,8 @@ pub(crate) struct FileEngine {
     zeroed_to: u64,
     next_offset: u64,
     last_time: UnixMicros,
-    buffer: Vec<u8>,
-    /// Where the records of the last batch begin in the segment.
-    records_at: u64,
+    /// Where the last batch begins in the segment.
+    batch_at: u64,
     /// Something was written since the last mark.
     mark_due: bool,
     last_sync: Instant,
@@ -71,8 +68,7 @@ impl FileEngine {
             zeroed_to: start.position,
             next_offset: start.next_offset,
             last_time: start.last_time,
-            buffer: Vec::new(),
-            records_at: 0,
+            batch_at: 0,
             mark_due: start.mark_due,
             last_sync: Instant::now(),
             roll_wanted,
@@ -91,36 +87,19 @@ impl FileEngine {
         PersistError::Broken(format!("{doing} {}: {error}", self.active.name()))
     }
 
-    fn encode(&mut self, prepared: &Prepared) {
-        let salt = self.active.salt();
+    fn seal(&self, prepared: &mut Prepared) {
         let facts = BatchFacts {
-            first_offset: prepared.batch.first(),
+            first_offset: prepared.buffer.first_offset(),
             appended_at: prepared.now,
             durable: self.durable,
         };
-        let frames = prepared.batch.frames();
-        self.buffer.clear();
-        batch::encode(&mut self.buffer, salt, &facts, |out, note| {
-            for event in &prepared.events {
-                let (meta, frame) = (&prepared.metas[event.meta.clone()], &frames[event.frame.clone()]);
-                note(record::encode(
-                    out,
-                    salt,
-                    event.offset,
-                    prepared.now,
-                    event.dedup.as_ref(),
-                    meta,
-                    frame,
-                ));
-            }
-        });
+        prepared.buffer.seal(self.active.salt(), &facts);
     }
 
-    /// Writes the buffer at the position, which stays where it is.
-    fn write(&mut self) -> Result<(), PersistError> {
-        let end = self.position + self.buffer.len() as u64;
-        self.zero_ahead(end);
-        let written = self.active.file.write_at(&self.buffer, self.position);
+    /// Writes a batch at the position, which stays where it is.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PersistError> {
+        self.zero_ahead(bytes.len());
+        let written = self.active.file.write_at(bytes, self.position);
         written.map_err(|error| self.undo("writing", &error))
     }
 
@@ -141,10 +120,11 @@ impl FileEngine {
     }
 
     /// Makes room of zeros for small batches, so that their syncs need not change the file's length.
-    fn zero_ahead(&mut self, end: u64) {
+    fn zero_ahead(&mut self, batch: usize) {
+        let end = self.position + batch as u64;
         let piece = self.store.options.zero_ahead_bytes;
         let limit = self.store.options.effective_segment_bytes();
-        let is_wanted = piece > 0 && self.buffer.len() <= ZERO_AHEAD_BATCH_BYTES && end < limit;
+        let is_wanted = piece > 0 && batch <= ZERO_AHEAD_BATCH_BYTES && end < limit;
         if !is_wanted || end <= self.zeroed_to {
             return;
         }
@@ -172,8 +152,8 @@ impl FileEngine {
         }
     }
 
-    fn advance(&mut self, synced: bool) {
-        self.position += self.buffer.len() as u64;
+    fn advance(&mut self, bytes: usize, synced: bool) {
+        self.position += bytes as u64;
         if synced {
             self.durable = Position { sequence: self.active.header.sequence, byte: self.position };
         }
@@ -233,27 +213,21 @@ impl FileEngine {
         self.mark_due = false;
         if !self.is_synced() {
             self.sync()?;
-            self.advance_nothing();
+            self.advance(0, true);
         }
         let facts =
             BatchFacts { first_offset: self.next_offset, appended_at: self.last_time, durable: self.durable };
-        self.buffer.clear();
-        batch::encode(&mut self.buffer, self.active.salt(), &facts, |_, _| {});
-        match self.write() {
+        let mark = batch::mark(self.active.salt(), &facts);
+        match self.write(&mark) {
             Ok(()) => {}
             // A mark proves; without it nothing is lost.
             Err(PersistError::Full) => return Ok(()),
             Err(broken) => return Err(broken),
         }
         self.sync()?;
-        self.advance(true);
+        self.advance(mark.len(), true);
         self.active.commit(self.position, std::iter::empty());
         Ok(())
-    }
-
-    fn advance_nothing(&mut self) {
-        self.buffer.clear();
-        self.advance(true);
     }
 }
 
@@ -283,42 +257,38 @@ pub(crate) fn create_segment(store: &Store, header: SegmentHeader) -> io::Result
 }
 
 impl Engine for FileEngine {
-    fn persist(&mut self, prepared: &Prepared) -> Result<Persisted, PersistError> {
-        self.encode(prepared);
-        let end = self.position + self.buffer.len() as u64;
+    fn persist(&mut self, prepared: &mut Prepared) -> Result<Persisted, PersistError> {
+        let end = self.position + prepared.buffer.bytes().len() as u64;
         let is_full = end > self.store.options.effective_segment_bytes();
         if (is_full || self.roll_wanted.swap(false, Ordering::Relaxed)) && self.has_events() {
             self.roll()?;
-            self.encode(prepared);
         }
+        self.seal(prepared);
+        let bytes = prepared.buffer.bytes();
         let began = Instant::now();
-        self.write()?;
+        self.write(bytes)?;
         let write = began.elapsed();
         let is_synced = self.is_sync_due();
         let sync = if is_synced { self.sync()? } else { Duration::ZERO };
-        self.records_at = self.position + BATCH_HEADER_BYTES as u64;
-        self.advance(is_synced);
+        self.batch_at = self.position;
+        self.advance(bytes.len(), is_synced);
         self.mark_due = true;
-        self.next_offset = prepared.batch.last() + 1;
         self.last_time = prepared.now;
-        Ok(Persisted { bytes: self.buffer.len(), write, sync })
+        Ok(Persisted { bytes: bytes.len(), write, sync })
     }
 
-    fn publish(&mut self, prepared: &Prepared) {
-        let mut position = self.records_at;
+    fn publish(&mut self, stored: &Stored) {
+        let Stored { batch, records, now } = stored;
         let mut channels = ChannelRuns::default();
-        let indexed = prepared.events.iter().map(|event| {
-            let dedup = if event.dedup.is_some() { 32 } else { 0 };
-            let bytes = record::RECORD_HEAD_BYTES + dedup + event.meta.len() + event.frame.len();
-            let meta = MetaView::decode(&prepared.metas[event.meta.clone()])
-                .expect("the batch was built from this head a moment ago");
-            channels.add(meta.channel(), event.offset, bytes as u64);
-            let (offset, stored_at, has_id, at) =
-                (event.offset, prepared.now, event.dedup.is_some(), position);
-            position += bytes as u64;
-            Indexed { offset, stored_at, position: at, bytes, has_id, meta }
+        let indexed = records.iter().enumerate().map(|(index, record)| {
+            let (offset, meta, bytes) = (batch.offset(index), batch.meta(index), record.bytes);
+            channels.add(meta.channel(), offset, bytes as u64);
+            let position = self.batch_at + record.head_at as u64;
+            let (stored_at, has_id) = (*now, record.has_id);
+            Indexed { offset, stored_at, batch: self.batch_at, position, bytes, has_id, meta }
         });
         self.active.commit(self.position, indexed);
+        self.next_offset = batch.last() + 1;
         self.store.change_catalog(|catalog| {
             channels.0.iter().for_each(|(channel, new)| catalog.add(channel, *new));
         });

@@ -6,19 +6,22 @@ use std::path::{Path, PathBuf};
 use newswire_protocol::Epoch;
 
 /// The version in every file. A reader refuses others; it is raised when a shape changes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"NWSEGMNT";
 pub(crate) const INDEX_MAGIC: [u8; 8] = *b"NWINDEX\0";
 pub(crate) const IDS_MAGIC: [u8; 8] = *b"NWIDS\0\0\0";
 pub(crate) const MANIFEST_MAGIC: [u8; 8] = *b"NWMANIF\0";
 
-/// Starts a batch. Its top bit is set, which no record length has, so a reader in the middle of a segment can tell a
-/// batch header from a record by the first four bytes.
+/// Starts a batch. No text holds these bytes: the last of them would have to continue a character that the one before
+/// does not begin.
 pub(crate) const BATCH_MAGIC: u32 = 0xB47C_4E57;
 
 /// The largest record, and so the largest event with its keys: what is longer is damage, not data.
 pub(crate) const MAX_RECORD_BYTES: usize = 32 << 20;
+
+/// The largest batch behind its header.
+pub(crate) const MAX_BATCH_BYTES: usize = 4 * MAX_RECORD_BYTES;
 
 pub(crate) const LOCK_FILE: &str = "LOCK";
 pub(crate) const MANIFEST_FILE: &str = "manifest";
@@ -51,7 +54,7 @@ impl Salt {
         crc32c::crc32c_append(self.0, bytes)
     }
 
-    /// Continues a checksum begun with [`Self::checksum`] of nothing.
+    /// What tells one salt from another in files that do not use it.
     pub(crate) fn start(self) -> u32 {
         self.0
     }

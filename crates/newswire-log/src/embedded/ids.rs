@@ -11,8 +11,8 @@ use newswire_protocol::UnixMicros;
 
 use super::batch::{self, BATCH_HEADER_BYTES};
 use super::disk::{read_file, replace_file};
-use super::format::{BATCH_MAGIC, FORMAT_VERSION, Fields, IDS_EXTENSION, IDS_MAGIC, put_checksum, verified};
-use super::record::{self, Record};
+use super::format::{FORMAT_VERSION, Fields, IDS_EXTENSION, IDS_MAGIC, put_checksum, verified};
+use super::record::Record;
 use super::scan::Window;
 use super::segment_file::Segment;
 use super::store::Store;
@@ -105,7 +105,7 @@ pub(crate) fn rebuild(
         })?;
         let Some(start) = start else { continue };
         walk_records(segment, start, segment.end(), &mut |record| {
-            if let Some(dedup) = record.dedup {
+            if let Some(dedup) = record.dedup() {
                 ids.push(StoredId { dedup, offset: record.offset, stored_at: record.stored_at });
             }
         })?;
@@ -130,7 +130,7 @@ fn load(store: &Store, path: &Path) -> Result<Vec<StoredId>, ReadError> {
     Ok(ids)
 }
 
-/// Hands every record from `start`, where one begins, to `end` to `visit`.
+/// Hands every record from `start`, where a batch begins, to `end`, where one ends, to `visit`.
 pub(crate) fn walk_records(
     segment: &Segment,
     start: u64,
@@ -140,19 +140,16 @@ pub(crate) fn walk_records(
     let mut window = Window::new(segment.file.as_ref(), end);
     let mut position = start;
     while position < end {
+        let damaged = || segment.damaged(position);
         let io = |error: io::Error| segment.io(&error);
-        let head = window.get(position, BATCH_HEADER_BYTES.min((end - position) as usize)).map_err(io)?;
-        let first = Fields(head).u32().ok_or_else(|| segment.damaged(position))?;
-        if first == BATCH_MAGIC {
-            batch::decode_header(head, segment.salt()).ok_or_else(|| segment.damaged(position))?;
-            position += BATCH_HEADER_BYTES as u64;
-            continue;
+        let header = window.get(position, BATCH_HEADER_BYTES).map_err(io)?;
+        let header = batch::decode_header(header, segment.salt()).ok_or_else(damaged)?;
+        let body_at = position + BATCH_HEADER_BYTES as u64;
+        let body = window.get(body_at, header.body_len()).map_err(io)?;
+        if !batch::verify_body(&header, body, segment.salt(), |_, record| visit(&record)) {
+            return Err(damaged());
         }
-        let len = record::claimed_len(first).ok_or_else(|| segment.damaged(position))?;
-        let bytes = window.get(position, len).map_err(io)?;
-        let record = segment.decode_record(position, bytes)?;
-        visit(&record);
-        position += record.len as u64;
+        position = body_at + header.body_len() as u64;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The index of one segment: in memory while it is written to, in an `.idx` file once it is sealed.
 //!
-//! A *sparse* table gives a record's place every 16 KiB by offset and time; *postings* give the positions of all
+//! A *sparse* table gives a batch's place every 16 KiB, or more where batches are larger, by offset and time; *postings* give the positions of all
 //! records that carry a key (a channel, an event type, an agent, a project); a *summary* tells of each channel what
 //! retention and readers must know without looking into the segment.
 
@@ -24,7 +24,7 @@ pub(crate) const TAG_TYPE: u8 = b't';
 pub(crate) const TAG_AGENT: u8 = b'a';
 pub(crate) const TAG_PROJECT: u8 = b'p';
 
-/// A record's place.
+/// The place of a batch that has events, and its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SparseEntry {
     pub(crate) offset: u64,
@@ -61,7 +61,9 @@ pub(crate) struct Summary {
 pub(crate) struct Indexed<'a> {
     pub(crate) offset: u64,
     pub(crate) stored_at: UnixMicros,
-    /// Of its record in the segment.
+    /// Of its batch in the segment.
+    pub(crate) batch: u64,
+    /// Of its record's head in the segment.
     pub(crate) position: u64,
     /// Of its record.
     pub(crate) bytes: usize,
@@ -85,10 +87,10 @@ impl ActiveIndex {
 
     /// Adds an event; they come in the order of their positions.
     pub(crate) fn add(&mut self, event: &Indexed<'_>) {
-        let due = self.sparse.last().is_none_or(|last| event.position >= last.position + SPARSE_BYTES);
+        let due = self.sparse.last().is_none_or(|last| event.batch >= last.position + SPARSE_BYTES);
         if due {
-            let Indexed { offset, position, stored_at, .. } = *event;
-            self.sparse.push(SparseEntry { offset, position, stored_at });
+            let Indexed { offset, batch, stored_at, .. } = *event;
+            self.sparse.push(SparseEntry { offset, position: batch, stored_at });
         }
         self.summary.add(event);
         self.add_key(TAG_CHANNEL, event.meta.channel().as_bytes(), event.position);

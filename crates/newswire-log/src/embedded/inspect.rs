@@ -308,11 +308,7 @@ pub(crate) fn read_anything(bytes: &[u8]) {
     }
     let _ = SegmentHeader::decode(bytes);
     let _ = super::postings::decode(bytes, bytes.len() as u32);
-    let mut record = Vec::new();
-    super::record::encode(&mut record, salt, 1, UnixMicros(1), None, bytes, bytes);
-    if let Some(record) = super::record::decode(&record, salt) {
-        let _ = newswire_core::MetaView::decode(record.meta);
-    }
+    read_record(bytes, salt);
     let disk = crate::testing::FaultDisk::new();
     let header =
         SegmentHeader { epoch, sequence, base_offset: 1, created_at: UnixMicros(0), previous_len: 0 };
@@ -325,4 +321,24 @@ pub(crate) fn read_anything(bytes: &[u8]) {
         let _ = file.write_at(bytes, 0);
         let _ = index_file::verify(file.as_ref(), &header);
     }
+}
+
+/// A record whose head and frame are these bytes, with a checksum that fits.
+#[cfg(any(test, feature = "testing"))]
+fn read_record(bytes: &[u8], salt: super::format::Salt) {
+    use super::record;
+
+    let mut made = Vec::new();
+    record::put_head(&mut made, 1, newswire_protocol::UnixMicros(1), None, |out| {
+        out.extend_from_slice(bytes)
+    });
+    let frame_at = made.len();
+    made.extend_from_slice(bytes);
+    record::place_frame(&mut made, 0, frame_at..frame_at + bytes.len());
+    record::seal(&mut made, salt);
+    if let Some(record) = record::decode(&made, salt) {
+        let _ = newswire_core::MetaView::decode(record.meta);
+    }
+    let _ = record::Head::read(bytes);
+    let _ = record::decode(bytes, salt);
 }

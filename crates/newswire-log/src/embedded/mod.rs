@@ -5,6 +5,7 @@
 //! writes; `planner`, `chunk_cache` and `reader` read; `trim` and `keeper` let old events go.
 
 mod batch;
+pub(crate) mod batch_buffer;
 mod chunk_cache;
 pub mod disk;
 mod engine;

@@ -102,8 +102,12 @@ impl Reader<'_, '_> {
     }
 
     fn read_chunk(&mut self, segment: &Segment, chunk: Chunk) -> Result<bool, ReadError> {
-        let batch = self.store.chunks.get(segment, chunk)?;
-        Ok(self.page.examine(&batch) && self.page.scan(chunk.end - chunk.start))
+        let batches = self.store.chunks.get(segment, chunk)?;
+        let goes_on = match self.request.direction {
+            Direction::Forward => batches.iter().all(|batch| self.page.examine(batch)),
+            Direction::Backward => batches.iter().rev().all(|batch| self.page.examine(batch)),
+        };
+        Ok(goes_on && self.page.scan(chunk.end - chunk.start))
     }
 
     fn read_candidates(
@@ -146,8 +150,8 @@ fn read_records(segment: &Segment, positions: &[u64], read: &mut u64) -> Result<
     let mut builder = BatchBuilder::new();
     for position in positions {
         let bytes = segment.read_record(*position)?;
-        *read += bytes.len() as u64;
-        let record = segment.decode_record(*position, &bytes)?;
+        *read += bytes.read;
+        let record = segment.decode_record(&bytes)?;
         let pushed = builder.push_stored(record.offset, record.stored_at, record.meta, record.frame);
         pushed.map_err(|_| segment.damaged(*position))?;
     }

@@ -281,9 +281,9 @@ fn recover_tail(
     let io = |error| OpenError::io("recovering", path)(error);
     let mut index = ActiveIndex::new();
     let mut unreadable = None;
-    let scanned = scan(file.as_ref(), header, *len, &mut |position, record| {
-        if !add_to_index(&mut index, position, record) {
-            unreadable.get_or_insert(position);
+    let scanned = scan(file.as_ref(), header, *len, &mut |place, record| {
+        if !add_to_index(&mut index, place, record) {
+            unreadable.get_or_insert(place.head);
         }
     })
     .map_err(io)?;

@@ -7,7 +7,7 @@ use newswire_protocol::UnixMicros;
 
 use super::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use super::disk::DiskFile;
-use super::format::{BATCH_MAGIC, MAX_RECORD_BYTES};
+use super::format::BATCH_MAGIC;
 use super::record::{RECORD_HEAD_BYTES, Record};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 
@@ -72,12 +72,19 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Walks the batches below `limit` and hands each record of each whole batch, with its position, to `visit`.
+/// Where a record stands: its batch, and its head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) batch: u64,
+    pub(crate) head: u64,
+}
+
+/// Walks the batches below `limit` and hands each record of each whole batch, with its place, to `visit`.
 pub(crate) fn scan(
     file: &dyn DiskFile,
     header: &SegmentHeader,
     limit: u64,
-    visit: &mut dyn FnMut(u64, &Record<'_>),
+    visit: &mut dyn FnMut(Place, &Record<'_>),
 ) -> io::Result<Scanned> {
     let mut window = Window::new(file, limit);
     let mut scanned = Scanned {
@@ -95,19 +102,20 @@ pub(crate) fn scan(
             break;
         }
         let body_at = scanned.end + BATCH_HEADER_BYTES as u64;
-        let body = window.get(body_at, batch.body_len)?;
+        let body = window.get(body_at, batch.body_len())?;
         // The count is not verified yet; the body is what there is.
         let mut records = Vec::with_capacity((batch.count as usize).min(body.len() / RECORD_HEAD_BYTES));
-        let whole = body.len() == batch.body_len
-            && batch::verify_body(&batch, body, header.salt(), |at, record| {
-                records.push((at as u64, record));
-            });
-        if !whole {
+        let mut sound = true;
+        let whole = batch::verify_body(&batch, body, header.salt(), |at, record| {
+            sound &= record.is_sound(header.salt());
+            records.push((at as u64, record));
+        });
+        if !whole || !sound {
             break;
         }
         for (at, record) in records {
             scanned.next_offset = record.offset + 1;
-            visit(body_at + at, &record);
+            visit(Place { batch: scanned.end, head: body_at + at }, &record);
         }
         if batch.durable.sequence == header.sequence {
             scanned.proven = scanned.proven.max(batch.durable.byte);
@@ -116,7 +124,7 @@ pub(crate) fn scan(
         scanned.last_time = scanned.last_time.max(batch.appended_at);
         scanned.batches += 1;
         scanned.events += u64::from(batch.count);
-        scanned.end = body_at + batch.body_len as u64;
+        scanned.end = body_at + batch.body_len() as u64;
     }
     scanned.stop = classify(&mut window, header, scanned.end, limit)?;
     Ok(scanned)
@@ -131,8 +139,7 @@ fn read_batch_header(
     let bytes = window.get(position, BATCH_HEADER_BYTES)?;
     let Some(batch) = batch::decode_header(bytes, header.salt()) else { return Ok(None) };
     let durable = (batch.durable.sequence, batch.durable.byte);
-    let is_possible = durable <= (header.sequence, position) && batch.body_len <= 4 * MAX_RECORD_BYTES;
-    Ok(is_possible.then_some(batch))
+    Ok((durable <= (header.sequence, position)).then_some(batch))
 }
 
 /// What stands at `end`, where no whole batch does.

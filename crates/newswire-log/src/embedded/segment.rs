@@ -113,9 +113,9 @@ mod tests {
             previous_len: 0,
         };
         let mut bytes = header.encode();
-        bytes[8] = 2;
+        bytes[8] = 9;
         let checksum = crc32c::crc32c(&bytes[..CHECKED_BYTES]);
         bytes[CHECKED_BYTES..CHECKED_BYTES + 4].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Version(2)));
+        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Version(9)));
     }
 }

@@ -11,14 +11,14 @@ use super::format::{INDEX_EXTENSION, Salt};
 use super::index::{ActiveIndex, Indexed, SparseEntry, Summary};
 use super::index_file::{self, Footer, FoundKey, KeyList, Tables};
 use super::postings;
-use super::record::{self, RECORD_HEAD_BYTES, Record};
-use super::scan::scan;
+use super::record::{self, Head, Record};
+use super::scan::{Place, scan};
 use super::segment::SegmentHeader;
 use crate::event_log::ReadError;
 use crate::lru::Lru;
 
-/// Sparse entries to a chunk: the unit in which readers share decoded log, about 256 KiB.
-const CHUNK_ENTRIES: usize = 16;
+/// The unit in which readers share the log begins with the first batch of the sparse table in each so many bytes.
+const CHUNK_BYTES: u64 = 256 << 10;
 /// How much is read at first where the length of a single record is not known.
 const FIRST_READ_BYTES: usize = 1024;
 
@@ -48,12 +48,24 @@ enum Index {
     File { file: Arc<dyn DiskFile>, footer: Footer, summary: Arc<Summary>, len: u64 },
 }
 
-/// A piece of a segment between two sparse entries.
+/// A piece of a segment, of whole batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Chunk {
     pub(crate) sequence: u64,
     pub(crate) start: u64,
     pub(crate) end: u64,
+}
+
+/// Bytes of a single record: its head, and its frame behind it.
+pub(crate) struct ReadRecord {
+    pub(crate) position: u64,
+    bytes: Vec<u8>,
+    /// Bytes read for it, at most.
+    pub(crate) read: u64,
+}
+
+fn chunk_of(entry: &SparseEntry) -> u64 {
+    entry.position / CHUNK_BYTES
 }
 
 impl Segment {
@@ -257,45 +269,53 @@ impl Segment {
         self.sparse(|sparse| {
             // Entries of commits after `end` was read are none of our business.
             let sparse = &sparse[..sparse.partition_point(|entry| entry.position < end)];
-            let starts: Vec<_> = sparse.iter().step_by(CHUNK_ENTRIES).collect();
+            let before = sparse.partition_point(|entry| entry.offset <= first).saturating_sub(1);
+            let begins = |at: &usize| *at == 0 || chunk_of(&sparse[*at]) != chunk_of(&sparse[*at - 1]);
+            let from = (0..=before).rev().find(begins).unwrap_or(0);
+            let mut starts = (from..sparse.len()).filter(begins).map(|at| &sparse[at]).peekable();
             let mut chunks = Vec::new();
-            for (at, start) in starts.iter().enumerate() {
-                let next = starts.get(at + 1);
-                let is_before = next.is_some_and(|next| next.offset <= first);
-                if is_before || start.offset > last {
-                    continue;
-                }
-                let end = next.map_or(end, |next| next.position);
+            while let Some(start) = starts.next().filter(|start| start.offset <= last) {
+                let end = starts.peek().map_or(end, |next| next.position);
                 chunks.push(Chunk { sequence: self.header.sequence, start: start.position, end });
             }
             chunks
         })
     }
 
-    /// Reads the single record at a position; returns it with the bytes read.
-    pub(crate) fn read_record(&self, position: u64) -> Result<Vec<u8>, ReadError> {
+    /// Reads the single record whose head stands at a position.
+    pub(crate) fn read_record(&self, position: u64) -> Result<ReadRecord, ReadError> {
         let mut bytes = vec![0; FIRST_READ_BYTES];
         let got = self.file.read_at(&mut bytes, position).map_err(|error| self.io(&error))?;
         bytes.truncate(got);
-        let len = bytes
-            .first_chunk()
-            .and_then(|first| record::claimed_len(u32::from_le_bytes(*first)))
-            .filter(|len| *len >= RECORD_HEAD_BYTES)
-            .ok_or_else(|| self.damaged(position))?;
-        if len > bytes.len() {
-            let have = bytes.len();
+        let head = Head::read(&bytes).ok_or_else(|| self.damaged(position))?;
+        let frame = head.frame();
+        let frame = bytes
+            .get(frame.clone())
+            .map(<[u8]>::to_vec)
+            .map_or_else(|| self.read_more(Vec::new(), frame.len(), position + frame.start as u64), Ok)?;
+        bytes.truncate(head.len());
+        let mut bytes = self.read_more(bytes, head.len(), position)?;
+        bytes.extend_from_slice(&frame);
+        let read = (got + bytes.len()) as u64;
+        Ok(ReadRecord { position, bytes, read })
+    }
+
+    /// Fills `bytes`, the first of those that stand at `position`, up to a length.
+    fn read_more(&self, mut bytes: Vec<u8>, len: usize, position: u64) -> Result<Vec<u8>, ReadError> {
+        let have = bytes.len();
+        if have < len {
             bytes.resize(len, 0);
-            let more = self.file.read_at(&mut bytes[have..], position + have as u64);
-            if more.map_err(|error| self.io(&error))? < len - have {
+            let got = self.file.read_at(&mut bytes[have..], position + have as u64);
+            if got.map_err(|error| self.io(&error))? < len - have {
                 return Err(self.damaged(position));
             }
         }
         Ok(bytes)
     }
 
-    /// Decodes what [`Self::read_record`] returned.
-    pub(crate) fn decode_record<'a>(&self, position: u64, bytes: &'a [u8]) -> Result<Record<'a>, ReadError> {
-        record::decode(bytes, self.salt).ok_or_else(|| self.damaged(position))
+    /// Verifies what [`Self::read_record`] returned.
+    pub(crate) fn decode_record<'a>(&self, read: &'a ReadRecord) -> Result<Record<'a>, ReadError> {
+        record::decode(&read.bytes, self.salt).ok_or_else(|| self.damaged(read.position))
     }
 
     pub(crate) fn damaged(&self, byte: u64) -> ReadError {
@@ -315,9 +335,9 @@ pub(crate) fn build_index(
 ) -> io::Result<Result<ActiveIndex, u64>> {
     let mut index = ActiveIndex::new();
     let mut unreadable = None;
-    let scanned = scan(file, header, end, &mut |position, record| {
-        if !add_to_index(&mut index, position, record) {
-            unreadable.get_or_insert(position);
+    let scanned = scan(file, header, end, &mut |place, record| {
+        if !add_to_index(&mut index, place, record) {
+            unreadable.get_or_insert(place.head);
         }
     })?;
     Ok(match unreadable {
@@ -328,9 +348,10 @@ pub(crate) fn build_index(
 }
 
 /// `false` if the record's head cannot be read.
-pub(crate) fn add_to_index(index: &mut ActiveIndex, position: u64, record: &Record<'_>) -> bool {
+pub(crate) fn add_to_index(index: &mut ActiveIndex, place: Place, record: &Record<'_>) -> bool {
     let Ok(meta) = newswire_core::MetaView::decode(record.meta) else { return false };
-    let Record { offset, stored_at, len, .. } = *record;
-    index.add(&Indexed { offset, stored_at, position, bytes: len, has_id: record.dedup.is_some(), meta });
+    let Record { offset, stored_at, .. } = *record;
+    let (bytes, has_id) = (record.len(), record.dedup().is_some());
+    index.add(&Indexed { offset, stored_at, batch: place.batch, position: place.head, bytes, has_id, meta });
     true
 }

@@ -177,8 +177,8 @@ fn offset_at(segment: &Segment, position: u64) -> Result<u64, ReadError> {
 }
 
 fn floor_at(segment: &Segment, position: u64) -> Result<Floor, ReadError> {
-    let bytes = segment.read_record(position)?;
-    let record = segment.decode_record(position, &bytes)?;
+    let read = segment.read_record(position)?;
+    let record = segment.decode_record(&read)?;
     Ok(Floor { to: record.offset, stored_at: record.stored_at })
 }
 

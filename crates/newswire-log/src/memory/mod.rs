@@ -19,7 +19,7 @@ use crate::floors::{Floor, Floors};
 use crate::follow::CommitReceiver;
 use crate::page::{Bounds, PageBuilder};
 use crate::retention::RetentionOptions;
-use crate::writer::{BatchOptions, Engine, PersistError, Persisted, Prepared, Shared, WriterHandle};
+use crate::writer::{BatchOptions, Engine, PersistError, Persisted, Prepared, Shared, Stored, WriterHandle};
 
 /// How a [`MemoryLog`] behaves.
 #[derive(Clone)]
@@ -346,16 +346,16 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
-    fn persist(&mut self, prepared: &Prepared) -> Result<Persisted, PersistError> {
-        let bytes = prepared.batch.frames().len();
+    fn persist(&mut self, prepared: &mut Prepared) -> Result<Persisted, PersistError> {
+        let bytes = prepared.buffer.frames_len();
         Ok(Persisted { bytes, write: Duration::ZERO, sync: Duration::ZERO })
     }
 
-    fn publish(&mut self, prepared: &Prepared) {
-        self.store.kept.write().add(&prepared.batch);
+    fn publish(&mut self, stored: &Stored) {
+        self.store.kept.write().add(&stored.batch);
         let due = self.retained_at.saturating_add(self.store.retention.interval);
-        if prepared.now >= due || self.store.is_over_size() {
-            self.retain(prepared.now);
+        if stored.now >= due || self.store.is_over_size() {
+            self.retain(stored.now);
         }
     }
 

@@ -1,0 +1,107 @@
+//! A batch being put together in the buffer that is written to disk and then shared with subscribers: each event's frame
+//! is encoded once, in the place where it stays.
+
+use std::sync::Arc;
+
+use newswire_core::{Batch, PlacedBatch, encode_frame};
+use newswire_protocol::UnixMicros;
+
+use super::batch::{self, BATCH_HEADER_BYTES, BatchFacts};
+use super::format::Salt;
+use super::record;
+use crate::buffers::BufferPool;
+use crate::event_log::NewEvent;
+
+/// Header, heads and frames of a batch.
+pub(crate) struct BatchBuffer {
+    bytes: Vec<u8>,
+    /// Where the frames begin.
+    frames_at: usize,
+    records: Vec<StoredRecord>,
+    placed: PlacedBatch,
+    first_offset: u64,
+}
+
+/// Where a record stands in its batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredRecord {
+    /// From the batch's first byte to its head.
+    pub(crate) head_at: usize,
+    /// Of head and frame.
+    pub(crate) bytes: usize,
+    pub(crate) has_id: bool,
+}
+
+impl BatchBuffer {
+    /// Encodes events under these ascending offsets into `bytes`, whose content goes. `expected`: about how many bytes.
+    pub(crate) fn build(
+        mut bytes: Vec<u8>,
+        expected: usize,
+        now: UnixMicros,
+        events: &[(u64, &NewEvent)],
+    ) -> Self {
+        bytes.clear();
+        bytes.reserve(expected);
+        bytes.resize(BATCH_HEADER_BYTES, 0);
+        let mut records = Vec::with_capacity(events.len());
+        let mut metas = Vec::with_capacity(events.len());
+        for (offset, event) in events {
+            let head_at = bytes.len();
+            record::put_head(&mut bytes, *offset, now, event.dedup.as_ref(), |out| {
+                metas.push(out.len());
+                event.head.encode_meta(out);
+            });
+            let has_id = event.dedup.is_some();
+            records.push(StoredRecord { head_at, bytes: bytes.len() - head_at, has_id });
+        }
+        let frames_at = bytes.len();
+        let mut placed = PlacedBatch::with_capacity(events.len());
+        for (((offset, event), record), meta_at) in events.iter().zip(&mut records).zip(metas) {
+            let frame_at = bytes.len();
+            encode_frame(&mut bytes, *offset, &event.encoded);
+            let frame = frame_at..bytes.len();
+            record::place_frame(&mut bytes, record.head_at, frame.clone());
+            let meta = (meta_at - BATCH_HEADER_BYTES, &bytes[meta_at..record.head_at + record.bytes]);
+            let pushed = placed.push(*offset, now, meta, &bytes[frame.clone()]);
+            pushed.expect("head and frame were encoded a moment ago");
+            record.bytes += frame.len();
+        }
+        let first_offset = events.first().map_or(0, |(offset, _)| *offset);
+        Self { bytes, frames_at, records, placed, first_offset }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(crate) fn frames_len(&self) -> usize {
+        self.bytes.len() - self.frames_at
+    }
+
+    pub(crate) fn first_offset(&self) -> u64 {
+        self.first_offset
+    }
+
+    /// Gives batch and records their checksums; before, they are not ready to be written. Can be repeated, for another
+    /// segment.
+    pub(crate) fn seal(&mut self, salt: Salt, facts: &BatchFacts) {
+        for stored in &self.records {
+            record::seal(&mut self.bytes[stored.head_at..], salt);
+        }
+        let heads_len = self.frames_at - BATCH_HEADER_BYTES;
+        batch::seal(&mut self.bytes, salt, facts, self.records.len() as u32, heads_len);
+    }
+
+    /// What is written to disk.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The batch for subscribers, and where its records stand. The buffer goes back to `pool` once nobody looks at it.
+    pub(crate) fn finish(self, pool: &Arc<BufferPool>) -> (Arc<Batch>, Vec<StoredRecord>) {
+        let bytes = pool.share(self.bytes);
+        let (heads, frames) =
+            (bytes.slice(BATCH_HEADER_BYTES..self.frames_at), bytes.slice(self.frames_at..));
+        (Arc::new(self.placed.finish(frames, heads)), self.records)
+    }
+}
