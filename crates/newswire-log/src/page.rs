@@ -52,6 +52,20 @@ fn wants_everything(request: &ReadRequest) -> bool {
         && request.selector.entries().iter().any(is_open)
 }
 
+/// How many indexes at the start of a range a condition holds for that holds for none behind the first it fails.
+fn count_while(range: &Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if holds(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low - range.start
+}
+
 /// Collects matching events in the direction of the read until a budget is used up.
 pub(crate) struct PageBuilder<'a> {
     request: &'a ReadRequest,
@@ -89,8 +103,8 @@ impl<'a> PageBuilder<'a> {
     pub(crate) fn examine(&mut self, batch: &Arc<Batch>) -> bool {
         let range =
             batch.index_after(self.bounds.first.saturating_sub(1))..batch.index_after(self.bounds.last);
-        if self.takes_whole(batch, &range) {
-            return true;
+        if self.is_unfiltered && batch.first() > self.floors.highest() && !range.is_empty() {
+            return self.take(batch, range);
         }
         let mut picked = Vec::new();
         match self.request.direction {
@@ -107,20 +121,26 @@ impl<'a> PageBuilder<'a> {
         !self.full
     }
 
-    /// Takes a whole batch at once where nothing about its events decides: a replay of everything.
-    fn takes_whole(&mut self, batch: &Arc<Batch>, range: &Range<usize>) -> bool {
-        let (events, bytes) = (self.events + batch.len(), self.bytes + batch.frames().len());
-        let fits = self.is_unfiltered
-            && *range == (0..batch.len())
-            && !batch.is_empty()
-            && batch.first() > self.floors.highest()
-            && bytes <= self.request.max_bytes
-            && events < self.request.max_events;
-        if fits {
-            (self.events, self.bytes, self.reached) = (events, bytes, Some(batch.last()));
-            self.runs.push(Run::all(batch.clone()));
-        }
-        fits
+    /// Takes as many events as there is room for, where nothing about them decides: a replay of everything.
+    fn take(&mut self, batch: &Arc<Batch>, range: Range<usize>) -> bool {
+        let start = batch.frame_range(range.start).start;
+        let room = self.request.max_bytes.saturating_sub(self.bytes);
+        // As many as end within the room; the first of a page is taken however large it is.
+        let fits = |index: usize| batch.frame_range(index).end - start <= room;
+        let by_bytes = if fits(range.end - 1) { range.len() } else { count_while(&range, fits) };
+        let by_events = self.request.max_events.max(1) - self.events;
+        let taken = by_bytes.max(usize::from(self.events == 0)).min(by_events);
+        self.full = taken < range.len() || taken == by_events;
+        let Some(last) = taken.checked_sub(1).map(|before| range.start + before) else { return false };
+        self.bytes += batch.frame_range(last).end - start;
+        self.events += taken;
+        self.reached = Some(batch.offset(last));
+        let picks = match taken == batch.len() {
+            true => Picks::All,
+            false => Picks::Some((range.start..=last).map(|index| index as u32).collect()),
+        };
+        self.runs.push(Run { batch: batch.clone(), picks });
+        !self.full
     }
 
     fn pick(&mut self, batch: &Batch, indexes: impl Iterator<Item = usize>, picked: &mut Vec<u32>) {

@@ -162,7 +162,7 @@ mod tests {
         for (offset, dedup, meta, _) in events {
             heads.push(out.len());
             record::put_head(&mut out, *offset, UnixMicros(9), dedup.as_ref(), |out| {
-                out.extend_from_slice(meta)
+                out.extend_from_slice(meta);
             });
         }
         let heads_len = out.len() - BATCH_HEADER_BYTES;

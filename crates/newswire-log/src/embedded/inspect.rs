@@ -330,7 +330,7 @@ fn read_record(bytes: &[u8], salt: super::format::Salt) {
 
     let mut made = Vec::new();
     record::put_head(&mut made, 1, newswire_protocol::UnixMicros(1), None, |out| {
-        out.extend_from_slice(bytes)
+        out.extend_from_slice(bytes);
     });
     let frame_at = made.len();
     made.extend_from_slice(bytes);
