@@ -1,6 +1,7 @@
 //! Newswire itself, as a peer: its own binary, its defaults, full sessions and heartbeats.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command as Program;
 
@@ -11,6 +12,7 @@ use newswire_protocol::{Draft, FilterSpec, Limits, Scalar, ServerMessage, parse_
 use crate::event::{CHANNEL, EventText};
 use crate::peer::{
     Abilities, Interest, Launch, Outgoing, Peer, Progress, Publisher, Running, State, Subscriber, Transport,
+    Writes,
 };
 use crate::process::Process;
 
@@ -124,6 +126,26 @@ impl Running for Instance {
     fn publisher(&self) -> Box<dyn Publisher> {
         Box::new(NewswirePublisher { before: None })
     }
+
+    fn writes(&self) -> anyhow::Result<Option<Writes>> {
+        let metrics = get(self.addr, "/metrics").context("reading the metrics")?;
+        let count = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().parse::<f64>().ok().map(|count| count as u64)
+        };
+        let events = count("newswire_deliveries_total ");
+        let writes = count("newswire_socket_writes_total ");
+        Ok(events.zip(writes).map(|(events, writes)| Writes { events, writes }))
+    }
+}
+
+/// The answer to a plain request, head and body.
+fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(addr)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn of_agent(agent: &str) -> FilterSpec {

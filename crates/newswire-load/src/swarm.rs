@@ -126,18 +126,32 @@ impl Swarm {
         joining: Joining,
         subscribers: impl Iterator<Item = Box<dyn Subscriber>>,
     ) -> anyhow::Result<Range<usize>> {
-        let (first, ready_before) = (self.slots.len(), self.counts.ready);
+        let first = self.slots.len();
         for subscriber in subscribers {
-            self.wait(|swarm| {
-                let opened = swarm.slots.len() - first;
-                opened - (swarm.counts.ready - ready_before) < OPENING
-            })?;
-            let scanner = Scanner::new(joining.next, joining.every);
-            self.open(addr, joining.group, joining.every, Connection::subscriber(subscriber, scanner))?;
+            self.wait(|swarm| swarm.opening() < OPENING)?;
+            self.join(addr, joining, subscriber)?;
         }
-        let ids = first..self.slots.len();
-        self.wait(|swarm| swarm.counts.ready - ready_before >= ids.len()).context("subscribing")?;
-        Ok(ids)
+        self.wait(|swarm| swarm.opening() == 0).context("subscribing")?;
+        Ok(first..self.slots.len())
+    }
+
+    /// Begins to connect one subscriber and gives its id.
+    ///
+    /// # Errors
+    /// When there is no socket for it.
+    pub fn join(
+        &mut self,
+        addr: SocketAddr,
+        joining: Joining,
+        subscriber: Box<dyn Subscriber>,
+    ) -> anyhow::Result<usize> {
+        let scanner = Scanner::new(joining.next, joining.every);
+        self.open(addr, joining.group, joining.every, Connection::subscriber(subscriber, scanner))
+    }
+
+    /// Connections that are not ready yet.
+    pub fn opening(&self) -> usize {
+        self.slots.len() - self.counts.ready
     }
 
     /// Connects a publisher and waits until it may publish; gives its id.
@@ -145,9 +159,8 @@ impl Swarm {
     /// # Errors
     /// When it is refused, or nothing happens for half a minute.
     pub fn publisher(&mut self, addr: SocketAddr, publisher: Box<dyn Publisher>) -> anyhow::Result<usize> {
-        let ready = self.counts.ready;
         let id = self.open(addr, Group::Aside, false, Connection::publisher(publisher))?;
-        self.wait(|swarm| swarm.counts.ready > ready).context("connecting a publisher")?;
+        self.wait(|swarm| swarm.opening() == 0).context("connecting a publisher")?;
         Ok(id)
     }
 
@@ -231,6 +244,11 @@ impl Swarm {
         self.ticks = 0;
         self.timer = Some(Timer::start(interval, self.poll.registry(), TIMER)?);
         Ok(())
+    }
+
+    /// Ends the ticks.
+    pub fn stop_ticking(&mut self) {
+        self.timer = None;
     }
 
     /// Ticks since [`Swarm::tick_every`].

@@ -138,7 +138,7 @@ impl Deframer {
 }
 
 /// First byte, length of the body and length of the header itself.
-fn parse_header(bytes: &[u8]) -> Option<(u8, u64, usize)> {
+pub(crate) fn parse_header(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     Some(match second & 0x7f {
         126 => (first, u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)), 4),
