@@ -133,7 +133,7 @@ pub(crate) fn event(offset: u64, agent: usize, event_bytes: usize) -> Arc<Batch>
 }
 
 fn allocated() -> usize {
-    crate::machine::resident_bytes(std::process::id()) as usize
+    newswire_load::machine::rss_bytes(&[std::process::id()]) as usize
 }
 
 /// Stands for the log: live subscriptions never read it.

@@ -1,19 +1,17 @@
-//! Measurements of Newswire, each beside a physical limit or a plain figure of the same run.
+//! Measurements of Newswire beside others, and beside a physical limit of the same run.
 //!
-//! Everything runs against loopback and a temporary directory, bounded in count and time. The server is the release
-//! binary in a process of its own; the log is also measured in this process, beside a bare segment writer.
+//! Everything runs against loopback and temporary directories, bounded in count and time. Systems are processes of their
+//! own, driven by `newswire-load`; the log and the core are also measured in this process.
 
 #![allow(clippy::print_stdout, reason = "figures are this program's output")]
 
 pub mod bare;
-pub mod delivery;
-pub mod durable;
+pub mod contest;
 pub mod filtered;
+pub mod goals;
 pub mod log;
-pub mod machine;
-pub mod memory;
 pub mod peers;
-pub mod replay;
 pub mod report;
 pub mod scaling;
+pub mod segment;
 pub mod wire;

@@ -1,99 +1,138 @@
-//! `newswire-bench`: measures, prints a table, and writes the same figures as JSON.
+//! `newswire-bench`: measures everybody side by side, prints tables, and writes them as Markdown, JSON and SVG.
 
-#![allow(clippy::print_stdout, reason = "figures are this program's output")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures are this program's output")]
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use newswire_bench::contest::{self, Field};
 use newswire_bench::report::Report;
-use newswire_bench::{delivery, durable, filtered, log, memory, peers, replay, scaling};
+use newswire_bench::{filtered, goals, log, peers, scaling};
+use newswire_load::compare::interleave;
+use newswire_load::machine;
+use newswire_load::scenario::{Settings, Site};
+use newswire_load::{bare, chart};
 
-/// What to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
-    /// Publish to receive, at a steady rate with many subscribers.
-    Delivery,
-    /// Durable publishes a second over HTTP.
-    Durable,
-    /// A publish with few and with many filtered subscriptions, in this process.
-    FilteredCore,
-    /// From one core to two, in this process.
-    Scaling,
-    /// The log in this process, beside a bare segment writer.
-    Log,
-    /// Catching up over a socket.
-    Replay,
-    /// Resident memory of an idle connection.
-    Memory,
-}
+/// Measured in this process, without a server.
+const IN_PROCESS: [&str; 3] = ["log", "filtered-core", "scaling"];
 
-const ALL: [What; 7] =
-    [What::Log, What::FilteredCore, What::Scaling, What::Durable, What::Delivery, What::Replay, What::Memory];
+/// What the plot shows.
+const PLOTTED: &[(&str, &str)] = &[
+    ("flood", "deliveries"),
+    ("paced", "deliveries a CPU second"),
+    ("latency", "p99"),
+    ("memory", "user memory a connection"),
+    ("durable", "acknowledged"),
+    ("connect", "connections"),
+    ("reconnect", "all caught up"),
+];
 
-/// Measures Newswire on this machine.
+/// Measures Newswire and others on this machine.
 #[derive(Parser)]
 struct Args {
-    /// What to measure; everything if nothing is named
-    what: Vec<What>,
-    /// Measures nothing; lists all peers and tries those that are installed, or only those named
-    #[arg(long, value_name = "NAME", num_args = 0..)]
-    peers: Option<Vec<String>>,
-    /// Where the results go
-    #[arg(long, value_name = "DIR", default_value = "bench/results")]
-    out: PathBuf,
-    /// Events a second, for `delivery`
-    #[arg(long, default_value_t = 1000)]
-    rate: u32,
-    /// Subscribers, for `delivery`
-    #[arg(long, default_value_t = 100)]
-    subscribers: usize,
-    /// Publishers, for `durable` and `log`
-    #[arg(long, default_value_t = 64)]
-    publishers: usize,
-    /// Seconds of each measurement that is bounded by time
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// Interleaved rounds of each pair; the median counts
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    /// What to measure: paced, flood, latency, filtered, durable, connect, memory, reconnect, stall, replay, log,
+    /// filtered-core, scaling;
+    /// everything if nothing is named
+    what: Vec<String>,
+    /// Interleaved rounds of each scenario; ratios are taken round by round, and their median counts
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pairs: usize,
+    /// As the published figures are taken: longer, with more connections
+    #[arg(long)]
+    full: bool,
+    /// Only systems whose name holds this word, beside Newswire; may be repeated
+    #[arg(long, value_name = "WORD")]
+    only: Vec<String>,
     /// Bytes of an event
     #[arg(long, default_value_t = 400)]
     event_bytes: usize,
+    /// Where the results go
+    #[arg(long, value_name = "DIR", default_value = "bench/results")]
+    out: PathBuf,
+    /// Measures nothing; lists all peers and tries those that are installed, or only those named
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    peers: Option<Vec<String>>,
+    /// Becomes the bare writer, which gathers this many frames a write
+    #[arg(long, value_name = "FRAMES", hide = true)]
+    bare_writer: Option<usize>,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if let Some(frames) = args.bare_writer {
+        return bare::run(frames, |subscribers, publishers| {
+            println!("{subscribers} {publishers}");
+            let _ = std::io::stdout().flush();
+        });
+    }
     if let Some(names) = &args.peers {
         return peers::try_out(names);
     }
-    let what = if args.what.is_empty() { ALL.to_vec() } else { args.what.clone() };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut report = Report::new();
-    for what in what {
-        println!("measuring {what:?} …");
-        runtime.block_on(measure(what, &args, &mut report))?;
+    let mut report = Report::begin(command());
+    let (in_process, scenarios): (Vec<String>, Vec<String>) =
+        args.what.iter().cloned().partition(|what| IN_PROCESS.contains(&what.as_str()));
+    let everything = args.what.is_empty();
+    for what in IN_PROCESS.iter().filter(|what| everything || in_process.iter().any(|named| named == **what)) {
+        eprintln!("{what} …");
+        measure_in_process(what, &args, &mut report)?;
+        write(&report, &args.out)?;
     }
-    println!("\n{}", report.table());
-    let path = report.write(&args.out)?;
-    println!("written to {}", path.display());
+    if everything || !in_process.is_empty() {
+        println!("\n{}", report.plain_table());
+    }
+    if args.what.is_empty() || !scenarios.is_empty() {
+        measure_systems(&args, &scenarios, &mut report)?;
+    }
+    write(&report, &args.out)
+}
+
+fn measure_systems(args: &Args, names: &[String], report: &mut Report) -> anyhow::Result<()> {
+    machine::pin(&Site::here().generator)?;
+    let usual = if args.full { Settings::full() } else { Settings::quick() };
+    let settings = Settings { event_bytes: args.event_bytes, ..usual };
+    let field = Field::new(args.only.clone())?;
+    report.systems = field.systems();
+    for scenario in contest::chosen(names)? {
+        let contestants = field.contestants(scenario, &settings);
+        let series = interleave(scenario.name, &contestants, args.pairs, |round, system| {
+            eprintln!("{} {}/{}: {system}", scenario.name, round + 1, args.pairs);
+        });
+        report.series.extend(series);
+        println!("\n{}", report.scenario_table(scenario.name));
+        report.outcomes = goals::judge(report);
+        // After each scenario, because a run is long and whatever comes next may fail.
+        write(report, &args.out)?;
+    }
     Ok(())
 }
 
-async fn measure(what: What, args: &Args, report: &mut Report) -> anyhow::Result<()> {
-    let time = Duration::from_secs(args.seconds);
+fn measure_in_process(what: &str, args: &Args, report: &mut Report) -> anyhow::Result<()> {
     match what {
-        What::Delivery => {
-            delivery::measure(report, args.rate, args.subscribers, time, args.event_bytes).await
+        "filtered-core" => filtered::measure(report, args.pairs.max(15), args.event_bytes),
+        "scaling" => scaling::measure(report, args.pairs.max(15), args.event_bytes),
+        _ => {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            return runtime.block_on(log::measure(report, 64, args.pairs, args.event_bytes));
         }
-        What::Durable => durable::measure(report, args.publishers, time, args.rounds, args.event_bytes).await,
-        What::FilteredCore => filtered::measure(report, args.rounds.max(15), args.event_bytes),
-        What::Scaling => {
-            scaling::measure(report, args.rounds.max(15), args.event_bytes);
-            Ok(())
-        }
-        What::Log => log::measure(report, args.publishers, args.rounds, args.event_bytes).await,
-        What::Replay => replay::measure(report, args.rounds, args.event_bytes).await,
-        What::Memory => memory::measure(report).await,
     }
+    Ok(())
+}
+
+fn write(report: &Report, dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    std::fs::write(dir.join("latest.md"), report.markdown())?;
+    std::fs::write(dir.join("latest.json"), format!("{:#}\n", report.json()))?;
+    std::fs::write(dir.join("latest.svg"), chart::svg(report, PLOTTED))?;
+    eprintln!("written to {}", dir.display());
+    Ok(())
+}
+
+/// How to repeat this run.
+fn command() -> String {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    format!("cargo run --release -p newswire-bench -- {}", arguments.join(" "))
+        .trim_end_matches(" -- ")
+        .to_owned()
 }

@@ -4,9 +4,11 @@
 //! same events, and is looked at from outside. [`peer`] says how a system takes part.
 
 pub mod bare;
+pub mod chart;
 pub mod compare;
 mod connection;
 pub mod event;
+pub mod http;
 pub mod machine;
 pub mod newswire;
 pub mod peer;

@@ -5,11 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command as Program;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use newswire_protocol::command::{Command, CommandFrame, FilterChange, Start, Subscribe};
 use newswire_protocol::{Draft, FilterSpec, Limits, Scalar, ServerMessage, parse_server_message};
 
 use crate::event::{CHANNEL, EventText};
+use crate::http::Answers;
 use crate::peer::{
     Abilities, Interest, Launch, Outgoing, Peer, Progress, Publisher, Running, State, Subscriber, Transport,
     Writes,
@@ -24,12 +25,21 @@ pub struct Newswire {
     /// `--set key=value` beyond the defaults.
     settings: Vec<String>,
     name: String,
+    over_http: bool,
 }
 
 impl Newswire {
     /// With the defaults: embedded log, every commit synced.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        Self { binary: binary.into(), settings: Vec::new(), name: "Newswire".to_owned() }
+        Self { binary: binary.into(), settings: Vec::new(), name: "Newswire".to_owned(), over_http: false }
+    }
+
+    /// Publishing over HTTP, one event a request, instead of a WebSocket.
+    #[must_use]
+    pub fn over_http(mut self) -> Self {
+        self.name.push_str(" over HTTP");
+        self.over_http = true;
+        self
     }
 
     /// Under another name with settings, each `key=value`.
@@ -81,7 +91,41 @@ impl Peer for Newswire {
         command.current_dir(launch.dir);
         let mut process = Process::start(command, launch.cores, launch.dir)?;
         let addr = process.wait_for_output(listening_on)?;
-        Ok(Box::new(Instance { process: Some(process), addr }))
+        Ok(Box::new(Instance { process: Some(process), addr, over_http: self.over_http }))
+    }
+}
+
+/// A Newswire that somebody else runs.
+pub struct Remote {
+    addr: SocketAddr,
+}
+
+impl Remote {
+    /// At this address.
+    pub fn new(addr: SocketAddr) -> Self {
+        Self { addr }
+    }
+}
+
+impl Peer for Remote {
+    fn name(&self) -> String {
+        format!("Newswire at {}", self.addr)
+    }
+
+    fn version(&self) -> Result<String, String> {
+        Ok("unknown".to_owned())
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { fan_out: true, filters: true, durable: true, resume: true }
+    }
+
+    fn configuration(&self) -> String {
+        "its own".to_owned()
+    }
+
+    fn start(&self, _: &Launch<'_>) -> anyhow::Result<Box<dyn Running>> {
+        Ok(Box::new(Instance { process: None, addr: self.addr, over_http: false }))
     }
 }
 
@@ -93,16 +137,10 @@ fn listening_on(output: &str) -> Option<SocketAddr> {
 }
 
 /// A server that runs: our own child, or one that somebody else started.
-pub struct Instance {
+struct Instance {
     process: Option<Process>,
     addr: SocketAddr,
-}
-
-impl Instance {
-    /// A server that already runs; its processor time and memory stay unknown.
-    pub fn at(addr: SocketAddr) -> Self {
-        Self { process: None, addr }
-    }
+    over_http: bool,
 }
 
 impl Running for Instance {
@@ -124,6 +162,13 @@ impl Running for Instance {
     }
 
     fn publisher(&self) -> Box<dyn Publisher> {
+        if self.over_http {
+            let head = format!(
+                "POST /api/v1/events HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n",
+                self.addr
+            );
+            return Box::new(HttpPublisher { head, answers: Answers::default(), waiting: false });
+        }
         Box::new(NewswirePublisher { before: None })
     }
 
@@ -179,7 +224,7 @@ impl Subscriber for NewswireSubscriber {
     fn message(&mut self, message: &[u8], _: &mut Outgoing<'_>) -> anyhow::Result<State> {
         match parse_server_message(std::str::from_utf8(message)?)? {
             ServerMessage::Subscribed { offset, epoch, rejected, .. } => {
-                anyhow::ensure!(rejected.is_empty(), "the channel was rejected");
+                ensure!(rejected.is_empty(), "the channel was rejected");
                 (self.offset, self.epoch) = (offset, Some(epoch));
                 Ok(State::Ready)
             }
@@ -237,6 +282,48 @@ impl Publisher for NewswirePublisher {
         let before = self.before.as_deref().unwrap_or_default();
         for event in events {
             out.text(&[before, &event[1..]].concat());
+        }
+    }
+}
+
+/// One event a request, on a connection that is kept alive.
+struct HttpPublisher {
+    head: String,
+    answers: Answers,
+    waiting: bool,
+}
+
+impl Publisher for HttpPublisher {
+    fn transport(&self) -> Transport {
+        Transport::Raw
+    }
+
+    fn opened(&mut self, _: &mut Outgoing<'_>) -> State {
+        State::Ready
+    }
+
+    fn message(&mut self, message: &[u8], _: &mut Outgoing<'_>) -> anyhow::Result<Progress> {
+        self.answers.extend(message);
+        let mut acknowledged = 0;
+        while let Some(answer) = self.answers.next_answer()? {
+            let refused = answer.status != 200 || memchr::memmem::find(&answer.body, b"\"error\":").is_some();
+            ensure!(!refused, "{} {}", answer.status, String::from_utf8_lossy(&answer.body));
+            acknowledged += 1;
+            self.waiting = false;
+        }
+        Ok(Progress { state: State::Ready, acknowledged })
+    }
+
+    fn room(&self) -> usize {
+        usize::from(!self.waiting)
+    }
+
+    fn publish(&mut self, events: &[Vec<u8>], out: &mut Outgoing<'_>) {
+        for event in events {
+            out.raw(self.head.as_bytes());
+            out.raw(format!("Content-Length: {}\r\n\r\n", event.len()).as_bytes());
+            out.raw(event);
+            self.waiting = true;
         }
     }
 }

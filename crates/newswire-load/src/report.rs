@@ -21,6 +21,19 @@ pub struct System {
     pub configuration: String,
 }
 
+/// A figure that stands for itself, measured in this process without a system around it.
+#[derive(Clone, Debug)]
+pub struct Plain {
+    /// What it is.
+    pub name: String,
+    /// How much.
+    pub value: f64,
+    /// Of what.
+    pub unit: &'static str,
+    /// What must be known with it.
+    pub note: String,
+}
+
 /// Whether something that was aimed at was reached.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -48,6 +61,8 @@ pub struct Report {
     pub systems: Vec<System>,
     /// What was measured.
     pub series: Vec<Series>,
+    /// What was measured in this process.
+    pub plain: Vec<Plain>,
     /// What was aimed at.
     pub outcomes: Vec<Outcome>,
 }
@@ -62,8 +77,14 @@ impl Report {
             command: command.into(),
             systems: Vec::new(),
             series: Vec::new(),
+            plain: Vec::new(),
             outcomes: Vec::new(),
         }
+    }
+
+    /// Adds a figure that stands for itself.
+    pub fn add(&mut self, name: impl Into<String>, value: f64, unit: &'static str, note: impl Into<String>) {
+        self.plain.push(Plain { name: name.into(), value, unit, note: note.into() });
     }
 
     /// The series of one system in one scenario.
@@ -80,6 +101,7 @@ impl Report {
         for name in self.scenarios() {
             text += &self.scenario_table(name);
         }
+        text += &self.plain_table();
         text += &self.goal_table();
         text.trim_end().to_owned() + "\n"
     }
@@ -88,6 +110,11 @@ impl Report {
     pub fn json(&self) -> Value {
         let systems: Vec<Value> = self.systems.iter().map(system_json).collect();
         let series: Vec<Value> = self.series.iter().map(series_json).collect();
+        let plain: Vec<Value> = self
+            .plain
+            .iter()
+            .map(|plain| json!({"name": plain.name, "value": plain.value, "unit": plain.unit, "note": plain.note}))
+            .collect();
         let outcomes: Vec<Value> = self
             .outcomes
             .iter()
@@ -107,6 +134,7 @@ impl Report {
             "command": self.command,
             "systems": systems,
             "series": series,
+            "figures": plain,
             "goals": outcomes,
         })
     }
@@ -158,6 +186,19 @@ impl Report {
         }
         for remark in remarks {
             let _ = writeln!(text, "\n{remark}");
+        }
+        text + "\n"
+    }
+
+    /// What was measured in this process, as a table.
+    pub fn plain_table(&self) -> String {
+        if self.plain.is_empty() {
+            return String::new();
+        }
+        let mut text =
+            String::from("### in this process\n\n| figure | value | | |\n| --- | ---: | --- | --- |\n");
+        for Plain { name, value, unit, note } in &self.plain {
+            let _ = writeln!(text, "| {name} | {} | {unit} | {note} |", shown(*value));
         }
         text + "\n"
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{Failure, check, demo, publish, serve, tail};
+use crate::commands::{Failure, bench, check, demo, publish, serve, tail};
 
 #[derive(Debug, Parser)]
 #[command(name = "newswire", version, about = "A durable, live event feed: one log, many subscribers.")]
@@ -26,6 +26,8 @@ enum Command {
     Tail(tail::Args),
     /// Verify a log without changing it.
     Check(check::Args),
+    /// Measure this Newswire on this machine.
+    Bench(bench::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -50,6 +52,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Publish(args) => publish::run(args).await,
         Command::Tail(args) => tail::run(args).await,
         Command::Check(args) => check::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
     }
 }
 

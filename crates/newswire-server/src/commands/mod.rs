@@ -1,5 +1,6 @@
 //! The commands of the binary, a module each: `Args` and `run`.
 
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod publish;
