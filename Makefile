@@ -25,7 +25,7 @@ crash: ## kill a loaded server at ROUNDS=1000 random moments, check that nothing
 guard: ## count the instructions of the hot paths, fail where one takes more than its limit (part of `make test`)
 	@scripts/guard.sh
 
-bench: ## measure the log, the fan-out and the whole street on this machine
+bench: ## measure Newswire beside its limits and whoever is installed (FULL=1: as the published figures are)
 	@scripts/bench.sh
 
 bench-peers: ## bring what the benchmark measures beside Newswire (Python, npm and Debian packages, crates)

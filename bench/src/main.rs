@@ -73,7 +73,8 @@ fn main() -> anyhow::Result<()> {
     let (in_process, scenarios): (Vec<String>, Vec<String>) =
         args.what.iter().cloned().partition(|what| IN_PROCESS.contains(&what.as_str()));
     let everything = args.what.is_empty();
-    for what in IN_PROCESS.iter().filter(|what| everything || in_process.iter().any(|named| named == **what)) {
+    for what in IN_PROCESS.iter().filter(|what| everything || in_process.iter().any(|named| named == **what))
+    {
         eprintln!("{what} …");
         measure_in_process(what, &args, &mut report)?;
         write(&report, &args.out)?;
@@ -109,7 +110,7 @@ fn measure_systems(args: &Args, names: &[String], report: &mut Report) -> anyhow
 
 fn measure_in_process(what: &str, args: &Args, report: &mut Report) -> anyhow::Result<()> {
     match what {
-        "filtered-core" => filtered::measure(report, args.pairs.max(15), args.event_bytes),
+        "filtered-core" => filtered::measure(report, args.pairs.max(15), args.event_bytes)?,
         "scaling" => scaling::measure(report, args.pairs.max(15), args.event_bytes),
         _ => {
             let runtime =

@@ -1,6 +1,7 @@
 //! What the kernel says about this machine and the processes on it. Linux only; elsewhere figures are missing.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -19,10 +20,13 @@ pub fn load() -> String {
     text.split_ascii_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
-/// The cores that this process may use.
-pub fn cores() -> Vec<usize> {
-    let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
-    (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect()
+/// The cores that this process could use before it pinned anything.
+pub fn cores() -> &'static [usize] {
+    static CORES: OnceLock<Vec<usize>> = OnceLock::new();
+    CORES.get_or_init(|| {
+        let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+        (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect()
+    })
 }
 
 /// Does something with this thread on these cores, and lets it go back.
@@ -41,9 +45,10 @@ pub fn on_cores<T>(cores: &[usize], act: impl FnOnce() -> T) -> anyhow::Result<T
 ///
 /// # Errors
 /// When the kernel does not allow them.
-pub fn pin(cores: &[usize]) -> anyhow::Result<()> {
+pub fn pin(wanted: &[usize]) -> anyhow::Result<()> {
+    cores();
     let mut set = CpuSet::new();
-    cores.iter().for_each(|&core| set.set(core));
+    wanted.iter().for_each(|&core| set.set(core));
     Ok(sched_setaffinity(None, &set)?)
 }
 

@@ -30,7 +30,7 @@ pub fn run(peer: &dyn Peer) -> anyhow::Result<()> {
     for (_, purpose, part) in parts.into_iter().filter(|(can, ..)| *can) {
         let dir = tempfile::tempdir()?;
         let cores = crate::machine::cores();
-        let running = peer.start(&Launch { cores: &cores, dir: dir.path(), purpose })?;
+        let running = peer.start(&Launch { cores, dir: dir.path(), purpose })?;
         part(&*running).with_context(|| format!("started for {purpose:?}"))?;
     }
     Ok(())

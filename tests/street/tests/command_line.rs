@@ -400,3 +400,49 @@ async fn flags_beat_the_environment_and_the_environment_the_file() {
     socket.expect("pong").await;
     assert_eq!(socket.refused(&ping(1025)).await["error"], "Message too large");
 }
+
+#[tokio::test]
+async fn bench_starts_its_own_server_and_counts_every_event() {
+    let output = clients::run(&[
+        "bench",
+        "paced",
+        "flood",
+        "--rounds",
+        "1",
+        "--subscribers",
+        "3",
+        "--time-ms",
+        "100",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", said(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let series = report["series"].as_array().unwrap();
+    assert_eq!(series.len(), 2, "{report}");
+    for one in series {
+        assert_eq!((&one["faults"], &one["failure"]), (&json!(0), &Value::Null), "{report}");
+        assert!(one["figures"][0]["estimate"]["median"].as_f64().unwrap() > 0.0, "{report}");
+    }
+}
+
+#[tokio::test]
+async fn bench_measures_a_server_that_runs() {
+    let server = Server::start();
+    let url = format!("ws://{}", server.addr);
+    let output = clients::run(&["bench", "durable", "--rounds", "1", "--time-ms", "50", "--url", &url]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("acknowledged (/s)"), "{}", said(&output));
+    assert!(server.http().channel("tasks").await["events"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn bench_names_its_scenarios() {
+    let help = clients::run(&["bench", "--help"]);
+    assert!(help.status.success() && said(&help).contains("reconnect"), "{}", said(&help));
+    let unknown = clients::run(&["bench", "speed"]);
+    assert!(
+        !unknown.status.success() && said(&unknown).contains("one of paced, flood"),
+        "{}",
+        said(&unknown)
+    );
+}

@@ -26,8 +26,8 @@ impl Stage {
     /// Starts the system and connects one publisher.
     pub(crate) fn set(peer: &dyn Peer, settings: &Settings, purpose: Purpose) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let all = machine::cores();
-        let cores = if settings.server_cores.is_empty() { &all } else { &settings.server_cores };
+        let pinned = !settings.server_cores.is_empty();
+        let cores = if pinned { &settings.server_cores } else { machine::cores() };
         let running = peer.start(&Launch { cores, dir: dir.path(), purpose })?;
         let mut swarm = Swarm::new(&*running)?;
         let publisher = swarm.publisher(running.publish_addr(), running.publisher())?;
