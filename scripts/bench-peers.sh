@@ -28,7 +28,7 @@ unchanged() { [ -e "$2" ] && cmp --silent "$1" "$2"; }
 
 # packages PACKAGE…: brings Debian packages, where that is possible.
 packages() {
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    if [ "$(id -u)" -ne 0 ] || ! type -P apt-get >/dev/null; then
         echo "    what is missing comes with the Debian packages $*; as root: apt-get install $*" >&2
         return 1
     fi
@@ -41,7 +41,7 @@ packages() {
 command_of() {
     local command=$1
     shift
-    command -v "$command" >/dev/null || packages "$@"
+    type -P "$command" >/dev/null || packages "$@"
 }
 
 python() {
@@ -90,7 +90,7 @@ nchan() {
 }
 
 centrifugo() {
-    command -v centrifugo >/dev/null && return
+    type -P centrifugo >/dev/null && return
     echo "    no registry carries it; put its binary on the PATH" >&2
     return 1
 }

@@ -47,7 +47,7 @@ impl Peer for Sockudo {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { fan_out: true, filters: false, durable: false, resume: false }
+        Abilities { fan_out: true, filters: false, durable: false, resume: true }
     }
 
     fn configuration(&self) -> String {
@@ -152,14 +152,7 @@ impl Talk {
                 let data: Value = serde_json::from_str(data)?;
                 self.subscribe(data["socket_id"].as_str().context("no socket id")?, out)?;
             }
-            "subscription_succeeded" => match &self.resumes {
-                None => return Ok(State::Ready),
-                Some(position) => {
-                    let position = json!({ "stream_id": position.stream_id, "serial": position.serial });
-                    let data = json!({ "channel_positions": { CHANNEL: position } });
-                    self.say("resume", &Value::String(data.to_string()), out);
-                }
-            },
+            "subscription_succeeded" if self.resumes.is_none() => return Ok(State::Ready),
             "resume_success" => {
                 let data = message["data"].as_str().unwrap_or_default();
                 anyhow::ensure!(data.contains("\"failed\":[]"), "not resumed: {data}");
@@ -175,6 +168,12 @@ impl Talk {
     fn subscribe(&self, socket_id: &str, out: &mut Outgoing<'_>) -> anyhow::Result<()> {
         let auth = format!("{KEY}:{}", signature(&format!("{socket_id}:{CHANNEL}"))?);
         self.say("subscribe", &json!({ "channel": CHANNEL, "auth": auth }), out);
+        // Right behind it, as its own client does.
+        if let Some(position) = &self.resumes {
+            let position = json!({ "stream_id": position.stream_id, "serial": position.serial });
+            let data = json!({ "channel_positions": { CHANNEL: position } });
+            self.say("resume", &Value::String(data.to_string()), out);
+        }
         Ok(())
     }
 
