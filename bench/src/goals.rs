@@ -6,7 +6,7 @@ use newswire_load::report::{Outcome, Report};
 use newswire_load::stats::Estimate;
 
 use crate::contest::{LIMIT, OURS};
-use crate::segment;
+use crate::{peers, segment};
 
 /// Whom a figure is compared with.
 #[derive(Clone, Copy)]
@@ -102,12 +102,13 @@ impl Goal {
             Family(name) => begins(system, name),
             EveryOther => {
                 let ours = system.starts_with(OURS) || system == LIMIT || system == segment::NAME;
+                let other_promise = system.ends_with(peers::LESS_DURABLE);
                 let same = |goal: &&Goal| goal.scenario == self.scenario && goal.figure == self.figure;
                 let named = GOALS.iter().filter(same).any(|goal| match goal.against {
                     Family(name) => begins(system, name),
                     _ => false,
                 });
-                !ours && !named
+                !ours && !other_promise && !named
             }
         }
     }
@@ -170,6 +171,12 @@ mod tests {
         assert_eq!(met("by that of Litestar channels ≥ 10.00"), Some(false));
         assert_eq!(met("by that of nchan ≥ 2.00"), Some(true));
         assert_eq!(judged.iter().filter(|(goal, _)| goal.contains("that of Litestar")).count(), 1);
+    }
+
+    #[test]
+    fn who_syncs_less_often_is_no_rival() {
+        let judged = outcomes(&[("Redis", 49.0), ("Redis, default sync", 99.0)]);
+        assert_eq!(judged.iter().filter(|(goal, _)| goal.contains("by that of Redis")).count(), 1);
     }
 
     #[test]

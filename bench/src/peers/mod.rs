@@ -26,6 +26,9 @@ use redis::Redis;
 use socketio::{SocketIo, Socketioxide};
 use sockudo::Sockudo;
 
+/// What names of systems end in that sync less often than Newswire does: shown beside it, no rivals in durability.
+pub const LESS_DURABLE: &str = ", default sync";
+
 /// Everybody, Newswire first.
 pub fn all() -> Vec<Box<dyn Peer>> {
     vec![

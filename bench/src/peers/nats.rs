@@ -14,7 +14,7 @@ use newswire_load::peer::{
 };
 use newswire_load::process::{Process, free_port};
 
-use super::installed;
+use super::{LESS_DURABLE, installed};
 
 const BINARY: &str = "python/bin/nats-server";
 const STREAM: &str = "EVENTS";
@@ -47,7 +47,7 @@ impl Nats {
 
 impl Peer for Nats {
     fn name(&self) -> String {
-        if self.is_default() { "JetStream, default sync" } else { "NATS" }.to_owned()
+        if self.is_default() { format!("JetStream{LESS_DURABLE}") } else { "NATS".to_owned() }
     }
 
     fn version(&self) -> Result<String, String> {

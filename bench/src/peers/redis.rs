@@ -12,8 +12,8 @@ use newswire_load::peer::{
 };
 use newswire_load::process::{Process, free_port};
 
-use super::installed;
 use super::resp::Reader;
+use super::{LESS_DURABLE, installed};
 
 const BINARY: &str = "redis-server";
 /// Entries that one `XREAD` gives at most.
@@ -42,7 +42,7 @@ impl Redis {
 
 impl Peer for Redis {
     fn name(&self) -> String {
-        if self.is_default() { "Redis, default sync" } else { "Redis" }.to_owned()
+        if self.is_default() { format!("Redis{LESS_DURABLE}") } else { "Redis".to_owned() }
     }
 
     fn version(&self) -> Result<String, String> {

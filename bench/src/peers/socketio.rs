@@ -42,9 +42,13 @@ impl Peer for SocketIo {
     fn start(&self, launch: &Launch<'_>) -> anyhow::Result<Box<dyn Running>> {
         let mut command = Command::new("node");
         command.env("NODE_PATH", installed::file(MODULES)).env("NODE_ENV", "production");
+        let recovers = launch.purpose == Purpose::Resume;
+        if recovers {
+            // What thousands of clients missed is queued for each of them, which Node's own bound of the heap would end.
+            command.arg("--max-old-space-size=12288");
+        }
         command.arg(installed::configuration("socketio/server.js"));
-        let recovers = (launch.purpose == Purpose::Resume).then_some("--recovery");
-        start(command, recovers, launch)
+        start(command, recovers.then_some("--recovery"), launch)
     }
 }
 

@@ -29,8 +29,8 @@ const KEY: &str = "newswire-key";
 const SECRET: &str = "newswire-secret";
 /// Events that a channel keeps for clients who come back: more than any measurement lets them miss.
 const KEPT: &str = "20000";
-/// Events that may wait for one subscriber: the default.
-const WAITING: &str = "1000";
+/// Events that may wait for one subscriber: as many as a flood is ever ahead of it. The default is 1000.
+const WAITING: &str = "1100";
 /// A client that comes back is sent all it missed at once.
 const KEPT_WAITING: &str = "2000";
 
