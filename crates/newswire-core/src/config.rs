@@ -53,11 +53,14 @@ pub struct HubConfig {
     pub ring_bytes: usize,
     /// The bound for each connection.
     pub backlog: Backlog,
+    /// Bytes of text after which a compressed stream begins anew, so that those who came later can read along; if there
+    /// are any. Until then they are sent plain frames.
+    pub segment_bytes: usize,
 }
 
 impl Default for HubConfig {
     fn default() -> Self {
-        Self { ring_bytes: 16 << 20, backlog: Backlog::default() }
+        Self { ring_bytes: 16 << 20, backlog: Backlog::default(), segment_bytes: 32 << 10 }
     }
 }
 

@@ -11,9 +11,11 @@ use rustc_hash::FxHashMap;
 use crate::channel::ChannelPattern;
 use crate::config::{Backlog, BacklogPolicy, HubConfig};
 use crate::event::{Batch, Picks, Run};
+use crate::figures::{ConnectionInfo, HubStats, SubscriptionInfo};
 use crate::filter::Filter;
 use crate::index::{GroupId, Index, MatchesId, Member, Predicate, SubId};
 use crate::outbox::{Dispatched, EpochMark, Generation, Mode, Outbox, QueuedRun, SetMask, Sets};
+use crate::packed::{PackedStreams, Reads};
 use crate::principal::RowRule;
 use crate::ring::{Ring, Slice};
 use crate::seeded::seeded_bug;
@@ -44,6 +46,7 @@ pub struct Hub {
     /// Counts batches, to tell a connection reached by several groups.
     clock: u64,
     reached: Reached,
+    packed: PackedStreams,
     deliveries: u64,
 }
 
@@ -58,6 +61,8 @@ struct Conn {
     hits: u32,
     /// Stands in [`Hub::waiting`].
     waits: bool,
+    /// May be sent compressed events.
+    deflate: bool,
     about: Box<About>,
 }
 
@@ -68,6 +73,8 @@ struct About {
     principal: Arc<str>,
     subs: Vec<SubId>,
     set_names: Vec<(u8, Arc<str>)>,
+    /// Only where it may be sent compressed events.
+    reads: Option<Box<Reads>>,
 }
 
 /// Who is concerned by the present batch, and by what; one room for all connections, used again for every batch.
@@ -129,72 +136,6 @@ impl Drop for Wakes {
     }
 }
 
-/// Figures of the hub since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HubStats {
-    /// Predicates compared with events: the cost of matching.
-    pub evaluated: u64,
-    /// Events put into outboxes, or passed by because their connection reads from the log.
-    pub deliveries: u64,
-    /// Connections now.
-    pub connections: usize,
-    /// Subscriptions now.
-    pub subscriptions: usize,
-    /// Different predicates now.
-    pub groups: usize,
-    /// Connections now that read from ring or log instead of being pushed to.
-    pub lagging: usize,
-    /// Bytes of the ring.
-    pub ring_bytes: usize,
-}
-
-impl HubStats {
-    /// Adds the figures of another hub of the same feed. The ring is the same for all: they share its batches.
-    pub fn add(&mut self, other: &Self) {
-        self.evaluated += other.evaluated;
-        self.deliveries += other.deliveries;
-        self.connections += other.connections;
-        self.subscriptions += other.subscriptions;
-        self.groups += other.groups;
-        self.lagging += other.lagging;
-        self.ring_bytes = self.ring_bytes.max(other.ring_bytes);
-    }
-}
-
-/// A connection as an operator sees it.
-#[derive(Clone, Debug)]
-pub struct ConnectionInfo {
-    /// Which.
-    pub id: ConnId,
-    /// On whose behalf.
-    pub principal: Arc<str>,
-    /// Reads from ring or log instead of being pushed to.
-    pub lagging: bool,
-    /// Offset of the last event handed to its writer; 0 if none was.
-    pub last_sent: u64,
-    /// Offsets between what was dispatched and what has been matched for it: 0 on the live path.
-    pub lag: u64,
-    /// Bytes of events that wait.
-    pub queued_bytes: usize,
-    /// Events dropped by the backlog policy.
-    pub dropped: u64,
-    /// What it has subscribed.
-    pub subscriptions: Vec<SubscriptionInfo>,
-}
-
-/// A subscription as an operator sees it.
-#[derive(Clone, Debug)]
-pub struct SubscriptionInfo {
-    /// The set; `None` is the unnamed one.
-    pub sub: Option<Arc<str>>,
-    /// Channel or pattern.
-    pub pattern: ChannelPattern,
-    /// Its filter.
-    pub filter: Arc<Filter>,
-    /// Being replayed.
-    pub replaying: bool,
-}
-
 impl Hub {
     /// A hub that has been handed everything up to `dispatched`: the log's tail minus one at its start.
     pub fn new(config: HubConfig, epoch: Epoch, dispatched: u64) -> Self {
@@ -220,6 +161,7 @@ impl Hub {
             waiting: Vec::new(),
             clock: 0,
             reached: Reached::default(),
+            packed: PackedStreams::new(config.segment_bytes),
             deliveries: 0,
         }
     }
@@ -242,6 +184,7 @@ impl Hub {
         }
         self.reached = reached;
         self.index.forget_batch();
+        self.packed.forget_batch();
         let last = batch.last();
         self.ring.push(batch);
         self.dispatched.set(last);
@@ -340,11 +283,11 @@ impl Hub {
         let id = ConnId(self.next_conn);
         self.next_conn += self.shards;
         let outbox = Arc::<Outbox>::default();
-        let about = Box::new(About { id, principal, subs: Vec::new(), set_names: Vec::new() });
-        let outbox_here = Arc::clone(&outbox);
-        let conn =
-            self.conns.insert(Conn { outbox: outbox_here, seen: 0, hits: NO_HIT, waits: false, about });
-        self.by_id.insert(id, conn);
+        let (subs, set_names, reads) = (Vec::new(), Vec::new(), None);
+        let about = Box::new(About { id, principal, subs, set_names, reads });
+        let (outbox_here, hits) = (Arc::clone(&outbox), NO_HIT);
+        let conn = Conn { outbox: outbox_here, seen: 0, hits, waits: false, deflate: false, about };
+        self.by_id.insert(id, self.conns.insert(conn));
         (id, outbox, Arc::clone(&self.dispatched))
     }
 
@@ -353,6 +296,14 @@ impl Hub {
         if let Some(conn) = self.by_id.get(&id).and_then(|conn| self.conns.get_mut(*conn)) {
             conn.about.set_names.retain(|(known, _)| *known != slot);
             conn.about.set_names.push((slot, Arc::clone(name)));
+        }
+    }
+
+    /// From now on the connection may be sent compressed events.
+    pub(crate) fn accept_compressed(&mut self, id: ConnId) {
+        if let Some(conn) = self.by_id.get(&id).and_then(|conn| self.conns.get_mut(*conn)) {
+            conn.deflate = true;
+            conn.about.reads = Some(Box::default());
         }
     }
 
@@ -408,6 +359,7 @@ impl Hub {
             let member = Member { sub: id, conn: sub.conn, slot: sub.slot };
             let (group, place) = self.index.join(Predicate { pattern, filter, rule: sub.rule }, member);
             sub.state = HubSubState::Live(group, place);
+            Reads::forget(self.conns.get_mut(member.conn).and_then(|conn| conn.about.reads.as_mut()));
         }
     }
 
@@ -417,6 +369,7 @@ impl Hub {
         if let HubSubState::Live(group, place) = sub.state {
             let predicate = self.index.group(group).predicate.clone();
             sub.state = HubSubState::Withheld(Box::new((predicate.pattern, predicate.filter)));
+            Reads::forget(self.conns.get_mut(sub.conn).and_then(|conn| conn.about.reads.as_mut()));
             let moved = self.index.leave(group, place);
             if let Some(HubSub { state: HubSubState::Live(_, at), .. }) =
                 moved.and_then(|id| self.subs.get_mut(id))
@@ -504,7 +457,12 @@ impl Hub {
             let _ =
                 conn.outbox.push_run(QueuedRun::new(run.clone(), bytes, sets.clone()), &self.config.backlog);
         }
-        conn.outbox.push_run(QueuedRun::new(run, bytes, sets), &self.config.backlog)
+        let packed = conn.deflate.then(|| {
+            let About { reads, subs, .. } = &mut *conn.about;
+            self.packed.read(reads.as_mut()?, || live_groups(&self.subs, subs), &run)
+        });
+        let packed = packed.flatten();
+        conn.outbox.push_run(QueuedRun { packed, ..QueuedRun::new(run, bytes, sets) }, &self.config.backlog)
     }
 
     fn info(&self, conn: &Conn) -> ConnectionInfo {
@@ -533,6 +491,14 @@ impl Hub {
             subscriptions: conn.about.subs.iter().filter_map(|id| self.subs.get(*id)).map(describe).collect(),
         }
     }
+}
+
+fn live_groups(subs: &Slab<HubSub>, of_conn: &[SubId]) -> Vec<GroupId> {
+    let live = |sub: &HubSub| match sub.state {
+        HubSubState::Live(group, _) => Some(group),
+        HubSubState::Withheld(_) => None,
+    };
+    of_conn.iter().filter_map(|id| subs.get(*id).and_then(live)).collect()
 }
 
 /// Unions of groups, made once for all connections that have the same.

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::config::{Backlog, BacklogPolicy};
 use crate::event::{BatchBuilder, Run};
+use crate::packed::PackedRun;
 use crate::seeded::seeded_bug;
 use crate::subscriptions::Change;
 pub(crate) use crate::told::{Dispatched, Told};
@@ -97,6 +98,8 @@ pub(crate) struct QueuedRun {
     /// Bytes still to be sent.
     pub(crate) bytes: usize,
     pub(crate) sets: Sets,
+    /// The whole run compressed, for a connection that may read it.
+    pub(crate) packed: Option<Arc<PackedRun>>,
 }
 
 /// Which sets of the connection matched the events of a run.
@@ -202,7 +205,7 @@ impl GapMark {
 
 impl QueuedRun {
     pub(crate) fn new(run: Run, bytes: usize, sets: Sets) -> Self {
-        Self { next: 0, end: run.len(), run, bytes, sets }
+        Self { next: 0, end: run.len(), run, bytes, sets, packed: None }
     }
 
     pub(crate) fn first_offset(&self) -> u64 {

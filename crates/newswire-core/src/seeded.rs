@@ -21,6 +21,8 @@ pub enum SeededBug {
     ReplayOvertakes,
     /// The changes that wait in the queue are taken to hold when a subscriber falls behind.
     OldSubscriptionsForgotten,
+    /// Compressed events are sent to a connection that missed some of those before them.
+    WindowMissed,
 }
 
 #[cfg(feature = "seeded-bugs")]

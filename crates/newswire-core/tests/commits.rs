@@ -83,7 +83,8 @@ fn sparse_commit(first: u64) -> Arc<Batch> {
 fn a_few_events_that_wait_keep_no_large_commits_alive() {
     let backlog = Backlog { policy: BacklogPolicy::DropOldest, max_bytes: 1 << 20 };
     // A ring that holds the newest commit only, so that it keeps nothing alive that the outbox does not.
-    let hub = Mutex::new(Hub::new(HubConfig { backlog, ring_bytes: 1 }, Unread.epoch(), 0));
+    let hub =
+        Mutex::new(Hub::new(HubConfig { backlog, ring_bytes: 1, ..HubConfig::default() }, Unread.epoch(), 0));
     let config = Arc::new(SessionConfig::default());
     let mut session = Session::open(&hub, config, Principal::anonymous(), 1.0, now());
     let ask = r#"{"action":"subscribe","channels":["tasks"],"filters":{"agent":"ann"}}"#;

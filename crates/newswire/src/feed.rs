@@ -154,7 +154,7 @@ impl FeedBuilder {
 
 fn hub_config(settings: &Settings) -> HubConfig {
     let backlog = Backlog { policy: settings.backlog_policy, max_bytes: settings.backlog_max_bytes };
-    HubConfig { ring_bytes: settings.ring_max_bytes, backlog }
+    HubConfig { ring_bytes: settings.ring_max_bytes, backlog, ..HubConfig::default() }
 }
 
 fn session_config(settings: &Settings, channels: ChannelPolicy) -> SessionConfig {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub fanout_max_linger: Duration,
     /// Hubs that share the connections, each with a task of its own.
     pub fanout_shards: NonZeroUsize,
+    /// Whether messages may be compressed for clients that offer permessage-deflate.
+    pub websocket_compression: bool,
     /// How often the server pings a connection.
     pub heartbeat_interval: Duration,
     /// How long a peer may show no sign of life after a ping.
@@ -57,6 +59,7 @@ impl Default for Settings {
             backlog_policy: BacklogPolicy::CatchUp,
             backlog_max_bytes: 1 << 20,
             ring_max_bytes: 16 << 20,
+            websocket_compression: true,
             fanout_max_linger: Duration::from_millis(2),
             fanout_shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             heartbeat_interval: Duration::from_secs(25),

@@ -26,6 +26,7 @@ use crate::filter::Filter;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::hub::{ConnId, Hub};
 use crate::outbox::{Dispatched, MAX_PENDING_ANSWERS, Outbox};
+use crate::packed::Position;
 use crate::principal::Principal;
 use crate::read::{Page, ReadRequest};
 use crate::seeded::seeded_bug;
@@ -114,6 +115,8 @@ pub struct Session {
     heartbeat: Heartbeat,
     peer_ping: Option<Bytes>,
     closing: Option<(CloseCode, &'static str)>,
+    /// How far it reads along compressed, if it reads compressed events at all.
+    window: Option<Box<Position>>,
     /// What [`Session::idle_after_write`] says.
     idle_after_write: Option<Duration>,
 }
@@ -207,9 +210,16 @@ impl Session {
             heartbeat: Heartbeat::new(config.heartbeat, jitter, now.mono),
             peer_ping: None,
             closing: None,
+            window: None,
             idle_after_write: None,
             config,
         }
+    }
+
+    /// From now on events may be sent compressed (RFC 7692), to a peer that keeps its window between messages.
+    pub fn accept_compressed(&mut self, hub: &Mutex<Hub>) {
+        self.window = Some(Box::default());
+        hub.lock().accept_compressed(self.id);
     }
 
     /// Its name in the hub.

@@ -108,7 +108,11 @@ impl Session {
     }
 
     fn send_live(&mut self, run: &QueuedRun, writer: &mut Writer<'_>) {
-        writer.run(run);
+        let window = self.window.as_deref_mut().zip(run.packed.as_ref());
+        match window.and_then(|(window, packed)| packed.frames(window, run.next, run.end)) {
+            Some(frames) => writer.bytes(frames),
+            None => writer.run(run),
+        }
         self.checkpoint.main_sent = run.last_offset();
         self.tell(run.last_offset());
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::{Decompress, FlushDecompress};
 use newswire_core::{Hub, Output, Principal, Published, ReadRequest, Session};
 use newswire_protocol::Epoch;
 use parking_lot::Mutex;
@@ -126,6 +127,8 @@ pub struct Client {
     pub session: Session,
     /// The hub it belongs to.
     pub shard: usize,
+    /// What compressed messages may refer to, where they were agreed on.
+    window: Option<Decompress>,
     pub commands: Vec<Command>,
     pub received: Vec<Value>,
     /// The epoch when it connected.
@@ -149,15 +152,16 @@ impl Command {
 impl Client {
     pub fn connect(world: &World) -> Self {
         let shard = world.next_shard();
+        let config = Arc::clone(&world.config);
+        let mut session = Session::open(&world.hubs[shard], config, Principal::anonymous(), 1.0, world.now);
+        let window = world.is_compressed().then(|| {
+            session.accept_compressed(&world.hubs[shard]);
+            Decompress::new(false)
+        });
         Self {
             shard,
-            session: Session::open(
-                &world.hubs[shard],
-                Arc::clone(&world.config),
-                Principal::anonymous(),
-                1.0,
-                world.now,
-            ),
+            session,
+            window,
             commands: Vec::new(),
             received: Vec::new(),
             era: world.eras.len() - 1,
@@ -308,7 +312,7 @@ impl Client {
         match self.session.next_output(world.now, &world.hubs[self.shard], &mut self.out, budget) {
             Output::Write => {
                 let bytes: Vec<u8> = self.out.iter().flat_map(|slice| slice.iter().copied()).collect();
-                self.received.extend(messages(&bytes));
+                self.received.extend(messages(&bytes, self.window.as_mut()));
                 if let Some(promised) = self.session.idle_after_write() {
                     let asked =
                         self.session.next_output(world.now, &world.hubs[self.shard], &mut self.out, budget);
@@ -390,8 +394,9 @@ impl Client {
     }
 }
 
-/// The JSON of unmasked text frames; control frames are left out.
-fn messages(mut bytes: &[u8]) -> Vec<Value> {
+/// The JSON of unmasked text frames; control frames are left out. Compressed ones are read as a strict client does, with
+/// one window for the whole connection.
+fn messages(mut bytes: &[u8], mut window: Option<&mut Decompress>) -> Vec<Value> {
     let mut messages = Vec::new();
     while !bytes.is_empty() {
         let (header, length) = match bytes[1] {
@@ -399,8 +404,16 @@ fn messages(mut bytes: &[u8]) -> Vec<Value> {
             127 => (10, usize::try_from(u64::from_be_bytes(bytes[2..10].try_into().unwrap())).unwrap()),
             short => (2, usize::from(short)),
         };
-        if bytes[0] == 0x81 {
-            messages.push(serde_json::from_slice(&bytes[header..header + length]).unwrap());
+        let body = &bytes[header..header + length];
+        match bytes[0] {
+            0x81 => messages.push(serde_json::from_slice(body).unwrap()),
+            0xc1 => {
+                let window = window.as_deref_mut().expect("compressed, and that was not agreed on");
+                let (mut text, body) = (Vec::with_capacity(4096), [body, &[0x00, 0x00, 0xff, 0xff]].concat());
+                window.decompress_vec(&body, &mut text, FlushDecompress::Sync).expect("the window fits");
+                messages.push(serde_json::from_slice(&text).expect("the window fits"));
+            }
+            _ => {}
         }
         bytes = &bytes[header + length..];
     }

@@ -67,7 +67,7 @@ impl Case {
             BacklogPolicy::DropOldest,
             BacklogPolicy::Disconnect,
         ];
-        let (policy, tight, clients) = (policies[rng.usize(..5)], rng.bool(), rng.u8(1..3));
+        let (policy, tight, clients) = (policies[rng.usize(..5)], rng.bool(), rng.u8(1..4));
         // Most cases keep their epoch and lose nothing, so that what is rare does not hide what is common.
         let (trims, epochs) = (rng.u8(..3) == 0, rng.u8(..4) == 0);
         let ops = (0..rng.usize(10..120)).map(|_| Self::op(&mut rng, trims, epochs)).collect();
@@ -222,6 +222,7 @@ fn every_seeded_bug_is_noticed() {
         SeededBug::RejoinTooLate,
         SeededBug::ReplayOvertakes,
         SeededBug::OldSubscriptionsForgotten,
+        SeededBug::WindowMissed,
     ];
     for bug in bugs {
         switch(Some(bug));

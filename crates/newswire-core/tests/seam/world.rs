@@ -88,8 +88,11 @@ impl World {
     pub fn new(policy: BacklogPolicy, tight: bool) -> Self {
         let era = Era::new(1, 1);
         let size = if tight { 1 } else { 3 };
-        let config =
-            HubConfig { ring_bytes: 2_500 * size, backlog: Backlog { policy, max_bytes: 700 * size } };
+        let config = HubConfig {
+            ring_bytes: 2_500 * size,
+            backlog: Backlog { policy, max_bytes: 700 * size },
+            segment_bytes: 1_500,
+        };
         let session = SessionConfig {
             channels: ChannelPolicy { arbitrary_allowed: true, ..ChannelPolicy::default() },
             page_bytes: 400 * size,
@@ -110,6 +113,11 @@ impl World {
             pending: Default::default(),
             connected: Cell::new(0),
         }
+    }
+
+    /// Whether the connection that was just given a shard reads compressed events: two of three, in each shard.
+    pub fn is_compressed(&self) -> bool {
+        !self.connected.get().is_multiple_of(3)
     }
 
     /// The shard of the next connection.

@@ -39,6 +39,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("backlog", "What happens to a subscriber that reads more slowly than its events arrive."),
     ("ring", "The recent events that subscribers who keep up are served from."),
     ("fanout", "How committed events are brought to the subscribers."),
+    ("websocket", "What is agreed on with WebSocket clients."),
     ("heartbeat", "How a dead connection is noticed."),
     ("checkpoint", "How a quiet subscriber learns its position."),
     ("write", "What happens to a peer that reads nothing."),
@@ -212,6 +213,20 @@ pub const KEYS: &[Key] = &[
         default: Some("none"),
         help: "Into how many parts the connections are divided, each served by a task of its own. `none` for as many as \
                there are processors.",
+    },
+    Key {
+        path: "websocket.compression",
+        kind: Kind::Choice(&[
+            (
+                "on",
+                "For clients that offer permessage-deflate with a window that they keep, as browsers do. Events are \
+                 compressed once for all connections with the same subscriptions, about five times smaller; what is for \
+                 one connection alone, and replays, go plain.",
+            ),
+            ("off", "Never."),
+        ]),
+        default: Some("on"),
+        help: "Whether messages are compressed, in both directions.",
     },
     Key {
         path: "heartbeat.interval",

@@ -40,6 +40,7 @@ pub struct Config {
     pub backlog: BacklogConfig,
     pub ring: RingConfig,
     pub fanout: FanoutConfig,
+    pub websocket: WebsocketConfig,
     pub heartbeat: HeartbeatConfig,
     pub checkpoint: CheckpointConfig,
     pub write: WriteConfig,
@@ -146,6 +147,23 @@ pub struct FanoutConfig {
     pub max_linger: Duration,
     #[serde(default)]
     pub shards: Option<NonZeroUsize>,
+}
+
+/// What is agreed on with WebSocket clients.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct WebsocketConfig {
+    pub compression: Compression,
+}
+
+/// `websocket.compression`
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the table of keys describes each value, once")]
+pub enum Compression {
+    On,
+    Off,
 }
 
 /// Liveness of connections.

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Policy};
+use crate::config::{Compression, Config, Policy};
 use accept::{Door, PATIENCE};
 pub use metrics::DoorMetrics;
 pub(crate) use metrics::count_panic;
@@ -117,6 +117,7 @@ fn settings(config: &Config) -> newswire::Settings {
         backlog_max_bytes: config.backlog.max_bytes,
         ring_max_bytes: config.ring.max_bytes,
         fanout_max_linger: config.fanout.max_linger,
+        websocket_compression: config.websocket.compression == Compression::On,
         fanout_shards: config.fanout.shards.unwrap_or(newswire::Settings::default().fanout_shards),
         heartbeat_interval: config.heartbeat.interval,
         heartbeat_timeout: config.heartbeat.timeout,

@@ -16,8 +16,8 @@ use super::problem::Problem;
 use super::{Caller, Segment, read_query, segment};
 use crate::Feed;
 use crate::connections::Place;
-use crate::socket;
 use crate::socket::handshake;
+use crate::socket::{self, Wanted};
 
 /// `/ws`: subscriptions by command, or by the query's `channels`.
 pub(crate) async fn all(
@@ -72,13 +72,21 @@ fn upgrade(
     let on_upgrade = hyper::upgrade::on(&mut request);
     let place = feed.inner.connections.enter();
     let tasks = feed.inner.tasks.clone();
-    tasks.spawn(after_upgrade(feed, principal, on_upgrade, subscribe, place));
+    let compression =
+        feed.settings().websocket_compression.then(|| handshake::compression(request.headers()));
+    let compression = compression.flatten();
+    tasks.spawn(after_upgrade(feed, principal, on_upgrade, Wanted { subscribe, compression }, place));
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),
         (header::SEC_WEBSOCKET_ACCEPT, accept),
     ];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+    if let Some(agreed) = compression {
+        let answer = HeaderValue::from_str(&agreed.answer()).expect("the answer is visible ASCII");
+        response.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
+    }
+    Ok(response)
 }
 
 /// Takes the stream out of HTTP and starts its session, a plain TCP stream without any wrapping. The session is a task
@@ -87,7 +95,7 @@ async fn after_upgrade(
     feed: Feed,
     principal: Principal,
     on_upgrade: OnUpgrade,
-    subscribe: Option<Subscribe>,
+    wanted: Wanted,
     place: Option<Place>,
 ) {
     let upgraded = match on_upgrade.await {
@@ -98,9 +106,9 @@ async fn after_upgrade(
         }
     };
     match plain_tcp(upgraded) {
-        Ok((stream, early)) => socket::start(feed, principal, stream, early, subscribe, place),
+        Ok((stream, early)) => socket::start(feed, principal, stream, early, wanted, place),
         Err(upgraded) => {
-            socket::start(feed, principal, TokioIo::new(upgraded), Bytes::new(), subscribe, place);
+            socket::start(feed, principal, TokioIo::new(upgraded), Bytes::new(), wanted, place);
         }
     }
 }

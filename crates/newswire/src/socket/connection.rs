@@ -26,6 +26,7 @@ use newswire_protocol::limits::MAX_FRAME_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::Wanted;
 use super::closing::{CLOSE_PATIENCE, close_frame, echoed_close, poll_farewell, retry_reason};
 use super::outgoing::Outgoing;
 use crate::connections::Place;
@@ -138,20 +139,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         principal: Principal,
         stream: S,
         input: Bytes,
-        subscribe: Option<Subscribe>,
+        wanted: Wanted,
         place: Place,
     ) -> Self {
         let shard = feed.shard_for_connection();
         let jitter = 0.9 + 0.2 * fastrand::f64();
         let config = feed.inner.session_config.clone();
         let limits = config.limits;
+        let mut session = Session::open(&shard.hub, config, principal, jitter, now(&feed));
+        // What a client forgets after each message saves so little that it is sent plain frames.
+        if wanted.compression.is_some_and(|agreed| agreed.keeps_context) {
+            session.accept_compressed(&shard.hub);
+        }
         feed.inner.metrics.connections_opened.inc();
         feed.inner.metrics.connections.inc();
         let mut connection = Self {
             stream,
             place,
-            session: Session::open(&shard.hub, config, principal, jitter, now(&feed)),
-            decoder: FrameDecoder::new(MAX_FRAME_BYTES, limits.event_bytes.max(limits.command_bytes)),
+            session,
+            decoder: FrameDecoder::new(MAX_FRAME_BYTES, limits.event_bytes.max(limits.command_bytes))
+                .with_deflate(wanted.compression.is_some()),
             input,
             outgoing: Outgoing::default(),
             doing: None,
@@ -162,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             feed,
             shard,
         };
-        if let Some(subscribe) = subscribe {
+        if let Some(subscribe) = wanted.subscribe {
             connection.hold(Held::Address(Box::new(subscribe)));
         }
         connection

@@ -5,6 +5,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
+use newswire_protocol::deflate::{Agreed, negotiate};
 use sha1::{Digest, Sha1};
 
 use crate::http::problem::Problem;
@@ -36,6 +37,12 @@ pub(crate) fn accept(method: &Method, version: Version, headers: &HeaderMap) -> 
         .filter(|key| STANDARD.decode(key.as_bytes()).is_ok_and(|key| key.len() == 16))
         .ok_or_else(|| Problem::bad_request("Sec-WebSocket-Key must be 16 bytes in base64"))?;
     Ok(accept_value(key))
+}
+
+/// What is agreed on of the compression that the request offers.
+pub(crate) fn compression(headers: &HeaderMap) -> Option<Agreed> {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS);
+    negotiate(offers.iter().filter_map(|value| value.to_str().ok()))
 }
 
 fn accept_value(key: &HeaderValue) -> HeaderValue {
@@ -81,6 +88,16 @@ mod tests {
     #[test]
     fn the_example_of_the_rfc_is_accepted() {
         assert_eq!(handshake(&[]).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn offers_may_stand_in_several_headers() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(compression(&headers), None);
+        for value in ["x-other", "permessage-deflate; server_max_window_bits=9", "permessage-deflate"] {
+            headers.append("sec-websocket-extensions", HeaderValue::from_static(value));
+        }
+        assert!(compression(&headers).unwrap().keeps_context);
     }
 
     #[test]
