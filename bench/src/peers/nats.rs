@@ -177,7 +177,7 @@ impl NatsSubscriber {
             }
         };
         format!(
-            r#"{{"stream_name":"{STREAM}","config":{{"deliver_subject":"@INBOX@.e",{begin},"ack_policy":"none","max_deliver":1,"mem_storage":true,"num_replicas":1,"inactive_threshold":300000000000}}}}"#
+            r#"{{"stream_name":"{STREAM}","config":{{"deliver_subject":"@INBOX@.e",{begin},"ack_policy":"none","max_deliver":1,"mem_storage":true,"num_replicas":1}}}}"#
         )
     }
 }
