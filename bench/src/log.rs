@@ -84,23 +84,28 @@ fn new_event(n: usize, event_bytes: usize) -> NewEvent {
     let draft = Draft::parse(&text, &Limits::default()).expect("the benchmark publishes good events");
     let event_id = format!("0197a6b0-3f5e-7c3a-9d4e-{n:012x}");
     let encoded = draft.encode(&event_id, UnixMicros(1_800_000_000_000_000 + n as u64));
-    NewEvent { head: EventHead::of(&draft, &encoded), encoded, dedup: None, event_id }
+    NewEvent::new(&EventHead::of(&draft, &encoded), &encoded, None)
 }
 
 /// The same event as a bare writer stores it: the frame that is sent.
 fn frame(event: &NewEvent, offset: u64) -> Vec<u8> {
-    let (before, behind) = event.encoded.json.split_at(event.encoded.offset_at);
+    let (before, behind) = event.json();
     let json = [before, offset.to_string().as_bytes(), behind].concat();
     let (header, length) = text_header(json.len());
     [&header[..length], &json].concat()
 }
 
 fn append_bare(dir: &Path, batch: usize, event_bytes: usize) -> anyhow::Result<f64> {
-    let frames: Vec<Vec<u8>> = (0..EVENTS).map(|n| frame(&new_event(n, event_bytes), n as u64 + 1)).collect();
+    let frame = |n| frame(&new_event(n, event_bytes), n as u64 + 1);
+    let mut batches: Vec<Vec<Vec<u8>>> = Vec::new();
+    for first in (0..EVENTS).step_by(batch) {
+        batches.push((first..(first + batch).min(EVENTS)).map(frame).collect());
+    }
     let mut bare = Bare::create(dir)?;
     let started = Instant::now();
-    for frames in frames.chunks(batch) {
-        bare.append(frames)?;
+    // Each batch is consumed, as the log consumes its events.
+    for frames in batches {
+        bare.append(&frames)?;
     }
     Ok(EVENTS as f64 / started.elapsed().as_secs_f64())
 }

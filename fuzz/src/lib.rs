@@ -285,9 +285,10 @@ fn small_log() -> (FaultDisk, Stored) {
             n % 2
         );
         let event: NewEvent = events::event(&text);
-        let encoded = event.encoded.clone();
+        let (before, behind) = event.json();
+        let (before, behind) = (before.to_vec(), behind.to_vec());
         for offset in events::store(&log, vec![event]) {
-            stored.insert(offset, encoded.with_offset(offset));
+            stored.insert(offset, [&before, offset.to_string().as_bytes(), &behind].concat());
         }
     }
     log.close();

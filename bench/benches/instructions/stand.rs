@@ -99,7 +99,7 @@ impl Log {
         let event = |nth: usize| {
             let (draft, event_id) = (draft(), format!("0197a6b0-3f5e-7c3a-9d4e-{nth:012x}"));
             let encoded = draft.encode(&event_id, UnixMicros(1));
-            NewEvent { head: EventHead::of(&draft, &encoded), encoded, dedup: None, event_id }
+            NewEvent::new(&EventHead::of(&draft, &encoded), &encoded, None)
         };
         Self { log, events: (0..count).map(event).collect(), _dir: dir }
     }

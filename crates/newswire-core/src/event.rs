@@ -82,7 +82,7 @@ impl Batch {
     /// # Panics
     /// If there is no such event.
     pub fn meta(&self, index: usize) -> MetaView<'_> {
-        MetaView::checked_before(self.meta_bytes(index)).expect("heads were checked when the batch was built")
+        MetaView::stored(self.meta_bytes(index))
     }
 
     fn meta_bytes(&self, index: usize) -> &[u8] {
@@ -205,9 +205,9 @@ impl BatchBuilder {
         encoded: &Encoded,
     ) -> (Range<usize>, Range<usize>) {
         let starts = (self.frames.len(), self.metas.len());
-        encode_frame(&mut self.frames, offset, encoded);
+        let (before, behind) = encoded.json.split_at(encoded.offset_at);
+        let header_len = encode_frame(&mut self.frames, offset, before, behind);
         head.encode_meta(&mut self.metas);
-        let header_len = header_len(&self.frames[starts.0..]).expect("the frame was made a moment ago");
         self.end_event(offset, stored_at, header_len, starts.1);
         (starts.0..self.frames.len(), starts.1..self.metas.len())
     }
@@ -287,22 +287,21 @@ impl PlacedBatch {
         Self { entries: Vec::with_capacity(events), frames_len: 0 }
     }
 
-    /// Adds an event whose frame follows the last one's directly, and whose head, `meta`, begins at `meta_start` of the
-    /// piece that holds the heads.
+    /// Adds an event whose frame follows the last one's directly, and whose head stands at `meta` of the piece that holds
+    /// the heads. The head is not looked at: whoever pushes made it or has verified a checksum of it, and a reader of the
+    /// batch takes a head that is none for one of an event without a channel.
     ///
     /// # Errors
-    /// [`DamagedMeta`] as [`BatchBuilder::push_stored`]; then nothing is added.
+    /// [`DamagedMeta`] if the frame's header cannot be what [`encode_frame`] made; then nothing is added.
     pub fn push(
         &mut self,
         offset: u64,
         stored_at: UnixMicros,
-        (meta_start, meta): (usize, &[u8]),
+        meta: Range<usize>,
         frame: &[u8],
     ) -> Result<(), DamagedMeta> {
-        MetaView::decode(meta)?;
         let header = header_len(frame).ok_or(DamagedMeta)?;
         self.frames_len += frame.len();
-        let meta = meta_start..meta_start + meta.len();
         add_entry(&mut self.entries, offset, stored_at, header, self.frames_len, meta);
         Ok(())
     }
@@ -355,15 +354,16 @@ fn header_len(frame: &[u8]) -> Option<u8> {
     (frame.len() >= usize::from(len)).then_some(len)
 }
 
-/// Appends the WebSocket frame of an event that is being stored: its JSON with its offset filled in.
-pub fn encode_frame(out: &mut Vec<u8>, offset: u64, encoded: &Encoded) {
+/// Appends the WebSocket frame of an event that is being stored: its JSON, with its offset between the two parts. Returns
+/// the bytes of the frame before the JSON.
+pub fn encode_frame(out: &mut Vec<u8>, offset: u64, before: &[u8], behind: &[u8]) -> u8 {
     let mut digits = [0; 20];
     let digits = decimal(offset, &mut digits);
-    let (before, behind) = encoded.json.split_at(encoded.offset_at);
-    let (header, header_len) = text_header(encoded.json.len() + digits.len());
+    let (header, header_len) = text_header(before.len() + digits.len() + behind.len());
     for part in [&header[..header_len], before, digits, behind] {
         out.extend_from_slice(part);
     }
+    u8::try_from(header_len).expect("a frame header has at most ten bytes")
 }
 
 fn decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {

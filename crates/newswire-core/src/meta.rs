@@ -117,7 +117,7 @@ impl<'a> MetaView<'a> {
     /// # Errors
     /// [`DamagedMeta`] where a length leads out of the bytes, text is not UTF-8, or bytes are left over.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DamagedMeta> {
-        let view = Self::checked_before(bytes).ok_or(DamagedMeta)?;
+        let view = Self::read(bytes).ok_or(DamagedMeta)?;
         let mut left = view.strings().ok_or(DamagedMeta)?;
         for _ in 0..view.flags.count_ones() {
             let text = take_long(&mut left).ok_or(DamagedMeta)?;
@@ -127,9 +127,24 @@ impl<'a> MetaView<'a> {
         if left.is_empty() && known && view.payload.0 <= view.payload.1 { Ok(view) } else { Err(DamagedMeta) }
     }
 
-    /// Reads a head that [`MetaView::decode`] has accepted before, without looking through its lists again: matching
-    /// events against filters reads each head many times.
-    pub(crate) fn checked_before(bytes: &'a [u8]) -> Option<Self> {
+    /// Reads a head whose checksum was verified, or that was made in this process, without looking through its lists:
+    /// matching events against filters reads each head many times. One that is no head all the same is that of an event
+    /// without a channel, which nobody subscribes to by name.
+    pub(crate) fn stored(bytes: &'a [u8]) -> Self {
+        const NONE: MetaView<'static> = MetaView {
+            channel: "",
+            event_type: "",
+            flags: 0,
+            agent_count: 0,
+            project_count: 0,
+            payload: (0, 0),
+            rest: &[],
+        };
+        Self::read(bytes).unwrap_or(NONE)
+    }
+
+    /// Reads the fixed part, channel and type.
+    fn read(bytes: &'a [u8]) -> Option<Self> {
         let (fixed, rest) = bytes.split_first_chunk::<FIXED>()?;
         let [flags, channel, event_type, agent_count, project_count, s0, s1, s2, s3, e0, e1, e2, e3] = *fixed;
         let (channel, rest) = rest.split_at_checked(channel.into())?;

@@ -10,17 +10,52 @@ use newswire_protocol::{Encoded, Epoch, UnixMicros};
 use crate::dedup::Dedup;
 use crate::follow::CommitReceiver;
 
+/// Bytes of a packed head, mostly; a longer one is moved once.
+const ROOM_FOR_HEAD: usize = 128;
+
 /// An event to be appended. Its offset is given by the log.
+///
+/// It is one piece of memory, packed by whoever publishes: publishers are many, and the log's writer, which is one, is left
+/// with copying it.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
-    /// What readers select by.
-    pub head: EventHead,
-    /// The JSON that will be sent, but for the digits of the offset.
-    pub encoded: Encoded,
-    /// Present if the publisher gave an id of its own: the same key again, inside the window, stores nothing.
-    pub dedup: Option<Dedup>,
-    /// The id that stands in `encoded`, for the publisher's answer; the log does not look at it.
-    pub event_id: String,
+    /// The packed head, then the JSON without the digits of its offset.
+    bytes: Vec<u8>,
+    json_at: usize,
+    /// Where the digits go, in `bytes`.
+    offset_at: usize,
+    dedup: Option<Dedup>,
+}
+
+impl NewEvent {
+    /// `head` is what readers select by, `encoded` what will be sent to them. `dedup` is present if the publisher gave an
+    /// id of its own: the same key again, inside the window, stores nothing.
+    pub fn new(head: &EventHead, encoded: &Encoded, dedup: Option<Dedup>) -> Self {
+        let mut bytes = Vec::with_capacity(ROOM_FOR_HEAD + encoded.json.len());
+        head.encode_meta(&mut bytes);
+        let json_at = bytes.len();
+        bytes.extend_from_slice(&encoded.json);
+        Self { bytes, json_at, offset_at: json_at + encoded.offset_at, dedup }
+    }
+
+    /// Bytes of its JSON, but for the digits of the offset.
+    pub fn json_len(&self) -> usize {
+        self.bytes.len() - self.json_at
+    }
+
+    /// The JSON before and behind the digits of the offset.
+    pub fn json(&self) -> (&[u8], &[u8]) {
+        (&self.bytes[self.json_at..self.offset_at], &self.bytes[self.offset_at..])
+    }
+
+    /// The head as [`EventHead::encode_meta`] packs it.
+    pub(crate) fn meta(&self) -> &[u8] {
+        &self.bytes[..self.json_at]
+    }
+
+    pub(crate) fn dedup(&self) -> Option<&Dedup> {
+        self.dedup.as_ref()
+    }
 }
 
 /// What became of one event of an append.

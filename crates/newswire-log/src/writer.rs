@@ -147,11 +147,18 @@ impl Shared {
     }
 }
 
+/// What a publisher gets back: the result, and its events, because their memory is freed with less work by the thread
+/// that took it, and then by many threads instead of the writer.
+struct Done {
+    result: Result<Vec<Appended>, AppendError>,
+    _spent: Vec<NewEvent>,
+}
+
 struct Append {
     events: Vec<NewEvent>,
     /// Given by a remote sequencer; ascending.
     offsets: Option<Vec<u64>>,
-    answer: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    answer: oneshot::Sender<Done>,
     room: OwnedSemaphorePermit,
 }
 
@@ -162,7 +169,7 @@ impl Append {
 }
 
 fn size_of_events(events: &[NewEvent]) -> usize {
-    events.iter().map(|event| event.encoded.json.len() + 128).sum()
+    events.iter().map(|event| event.json_len() + 128).sum()
 }
 
 /// The sending side, and the thread's owner.
@@ -213,7 +220,7 @@ impl WriterHandle {
                 queue.send(append).await.map_err(|_| AppendError::Closed)
             });
             queued.await?;
-            answered.await.map_err(|_| AppendError::Closed)?
+            answered.await.map_err(|_| AppendError::Closed)?.result
         })
     }
 
@@ -313,25 +320,21 @@ impl<E: Engine> Writer<E> {
     fn commit(&mut self, group: Vec<Append>) {
         if let LogHealth::Stopped { reason } = &*self.shared.health.lock() {
             let error = AppendError::Stopped { reason: reason.clone() };
-            return refuse(group.into_iter().map(|append| append.answer), &error);
+            return refuse(group.into_iter().map(|append| (append.answer, append.events)), &error);
         }
         let now = self.shared.clock.now().max(self.last_time);
         let assembled = {
             let window = self.shared.dedup.lock();
             assemble(group, &window, self.shared.tail(), now, self.buffers.take())
         };
-        // Freeing the events' many small pieces waits until nobody waits for us.
-        let Assembled { mut prepared, ids, answers, spent: _spent } = assembled;
+        let Assembled { mut prepared, ids, answers } = assembled;
         if !prepared.buffer.is_empty() {
             match self.engine.persist(&mut prepared) {
                 Ok(persisted) => self.show(prepared, ids, &persisted, answers.len()),
                 Err(error) => return self.fail(&error, answers),
             }
         }
-        for answer in answers {
-            // A caller that went away stored its events all the same.
-            let _ = answer.to.send(answer.result);
-        }
+        answers.into_iter().for_each(Answer::send);
     }
 
     /// The batch is durable: readers, followers and metrics learn of it, in this order.
@@ -363,10 +366,8 @@ impl<E: Engine> Writer<E> {
     fn fail(&self, error: &PersistError, answers: Vec<Answer>) {
         let error = self.note(error);
         let (failed, sound): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.rests_on_batch);
-        for answer in sound {
-            let _ = answer.to.send(answer.result);
-        }
-        refuse(failed.into_iter().map(|answer| answer.to), &error);
+        sound.into_iter().for_each(Answer::send);
+        refuse(failed.into_iter().map(|answer| (answer.to, answer.spent)), &error);
         if let Some(observer) = &self.shared.observer {
             observer.on_refused(&error);
         }
@@ -405,28 +406,33 @@ impl<E: Engine> Writer<E> {
     }
 }
 
-fn refuse(
-    answers: impl Iterator<Item = oneshot::Sender<Result<Vec<Appended>, AppendError>>>,
-    error: &AppendError,
-) {
-    for answer in answers {
-        let _ = answer.send(Err(error.clone()));
+fn refuse(answers: impl Iterator<Item = (oneshot::Sender<Done>, Vec<NewEvent>)>, error: &AppendError) {
+    for (answer, spent) in answers {
+        let _ = answer.send(Done { result: Err(error.clone()), _spent: spent });
     }
 }
 
 struct Answer {
-    to: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    to: oneshot::Sender<Done>,
     result: Result<Vec<Appended>, AppendError>,
     /// Whether the result speaks of events of the batch that is being stored.
     rests_on_batch: bool,
+    spent: Vec<NewEvent>,
+    /// Given back with the answer, not with the events: a caller that does not look must keep nobody out.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Answer {
+    fn send(self) {
+        // A caller that went away stored its events all the same.
+        let _ = self.to.send(Done { result: self.result, _spent: self.spent });
+    }
 }
 
 struct Assembled {
     prepared: Prepared,
     ids: Vec<StoredId>,
     answers: Vec<Answer>,
-    /// Gives its room in the queue back when it is dropped.
-    spent: Vec<(Vec<NewEvent>, OwnedSemaphorePermit)>,
 }
 
 /// Gives offsets, recognises repeats, and encodes the events, each once, into one buffer.
@@ -447,13 +453,11 @@ fn assemble(
     let buffer = BatchBuffer::build(buffer, bytes + count * ROOM_FOR_HEAD, now, &events);
     let ids = ids.into_new();
     let mut answers = Vec::with_capacity(group.len());
-    let mut spent = Vec::with_capacity(group.len());
-    for (Append { events, answer: to, room, .. }, (result, rests_on_batch)) in group.into_iter().zip(results)
-    {
-        answers.push(Answer { to, result, rests_on_batch });
-        spent.push((events, room));
+    for (append, (result, rests_on_batch)) in group.into_iter().zip(results) {
+        let Append { events: spent, answer: to, room: _room, .. } = append;
+        answers.push(Answer { to, result, rests_on_batch, spent, _room });
     }
-    Assembled { prepared: Prepared { buffer, now }, ids, answers, spent }
+    Assembled { prepared: Prepared { buffer, now }, ids, answers }
 }
 
 struct Assembly<'a> {
@@ -507,7 +511,7 @@ impl<'a> Assembly<'a> {
 
     fn add_event(&mut self, event: &'a NewEvent, given: Option<u64>) -> Appended {
         let offset = given.unwrap_or(self.next);
-        if let Some(dedup) = &event.dedup {
+        if let Some(dedup) = event.dedup() {
             match self.ids.look_up(dedup) {
                 Seen::Same(offset) => return Appended::Duplicate { offset },
                 Seen::Other(offset) => return Appended::Conflict { offset },

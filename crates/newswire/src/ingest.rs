@@ -42,8 +42,8 @@ impl Feed {
         let mut waiting = Chunk::default();
         for draft in drafts {
             match draft.and_then(|draft| self.admit(principal, &draft, now)) {
-                Ok(event) => {
-                    waiting.push(results.len(), event);
+                Ok((event, event_id)) => {
+                    waiting.push(event, (results.len(), event_id));
                     // Stands until the log answers, which it does for every event of an append.
                     results.push(Err(ErrorCode::Unavailable.into()));
                     if waiting.is_full() {
@@ -58,14 +58,19 @@ impl Feed {
         results
     }
 
-    /// Turns a draft into what the log stores, if this principal may publish it.
-    fn admit(&self, principal: &Principal, draft: &Draft, now: UnixMicros) -> Result<NewEvent, Refusal> {
+    /// Turns a draft into what the log stores, and its event id, if this principal may publish it.
+    fn admit(
+        &self,
+        principal: &Principal,
+        draft: &Draft,
+        now: UnixMicros,
+    ) -> Result<(NewEvent, String), Refusal> {
         self.inner.channels.admit(&draft.channel, || self.inner.log.channels())?;
         let given_id = draft.event_id.as_deref();
         let event_id = given_id.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
         let encoded = draft.encode(&event_id, now);
         let dedup = given_id.map(|id| Dedup::of(&principal.id, id, draft.fingerprint()));
-        Ok(NewEvent { head: EventHead::of(draft, &encoded), encoded, dedup, event_id })
+        Ok((NewEvent::new(&EventHead::of(draft, &encoded), &encoded, dedup), event_id))
     }
 
     /// Appends one chunk and writes each answer to its place in `results`.
@@ -73,16 +78,15 @@ impl Feed {
         if chunk.events.is_empty() {
             return;
         }
-        let ids: Vec<String> = chunk.events.iter().map(|event| event.event_id.clone()).collect();
         match self.inner.log.append(chunk.events).await {
             Ok(appended) => {
-                for ((place, event_id), outcome) in chunk.places.into_iter().zip(ids).zip(appended) {
+                for ((place, event_id), outcome) in chunk.answers.into_iter().zip(appended) {
                     results[place] = answer(outcome, event_id);
                 }
             }
             Err(error) => {
                 let refusal = refusal(&error);
-                for place in chunk.places {
+                for (place, _) in chunk.answers {
                     results[place] = Err(refusal.clone());
                 }
             }
@@ -103,18 +107,18 @@ impl Feed {
     }
 }
 
-/// Events on their way to one append, with the place of each answer.
+/// Events on their way to one append, with the place of each answer and the event id that stands in it.
 #[derive(Default)]
 struct Chunk {
     events: Vec<NewEvent>,
-    places: Vec<usize>,
+    answers: Vec<(usize, String)>,
     bytes: usize,
 }
 
 impl Chunk {
-    fn push(&mut self, place: usize, event: NewEvent) {
-        self.bytes += event.encoded.json.len();
-        self.places.push(place);
+    fn push(&mut self, event: NewEvent, answer: (usize, String)) {
+        self.bytes += event.json_len();
+        self.answers.push(answer);
         self.events.push(event);
     }
 

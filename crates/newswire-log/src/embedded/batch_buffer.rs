@@ -47,23 +47,24 @@ impl BatchBuffer {
         let mut metas = Vec::with_capacity(events.len());
         for (offset, event) in events {
             let head_at = bytes.len();
-            record::put_head(&mut bytes, *offset, now, event.dedup.as_ref(), |out| {
+            record::put_head(&mut bytes, *offset, now, event.dedup(), |out| {
                 metas.push(out.len());
-                event.head.encode_meta(out);
+                out.extend_from_slice(event.meta());
             });
-            let has_id = event.dedup.is_some();
+            let has_id = event.dedup().is_some();
             records.push(StoredRecord { head_at, bytes: bytes.len() - head_at, has_id });
         }
         let frames_at = bytes.len();
         let mut placed = PlacedBatch::with_capacity(events.len());
         for (((offset, event), record), meta_at) in events.iter().zip(&mut records).zip(metas) {
             let frame_at = bytes.len();
-            encode_frame(&mut bytes, *offset, &event.encoded);
+            let (before, behind) = event.json();
+            encode_frame(&mut bytes, *offset, before, behind);
             let frame = frame_at..bytes.len();
             record::place_frame(&mut bytes, record.head_at, frame.clone());
-            let meta = (meta_at - BATCH_HEADER_BYTES, &bytes[meta_at..record.head_at + record.bytes]);
+            let meta = meta_at - BATCH_HEADER_BYTES..record.head_at + record.bytes - BATCH_HEADER_BYTES;
             let pushed = placed.push(*offset, now, meta, &bytes[frame.clone()]);
-            pushed.expect("head and frame were encoded a moment ago");
+            pushed.expect("the frame was encoded a moment ago");
             record.bytes += frame.len();
         }
         let first_offset = events.first().map_or(0, |(offset, _)| *offset);

@@ -114,7 +114,8 @@ impl Decoded {
         let mut batch = PlacedBatch::with_capacity(events);
         let mut sound = true;
         let whole = batch::verify_body(header, body, segment.salt(), |at, record| {
-            let meta = (at + record.meta_at(), record.meta);
+            let meta_at = at + record.meta_at();
+            let meta = meta_at..meta_at + record.meta.len();
             sound &= batch.push(record.offset, record.stored_at, meta, record.frame).is_ok();
         });
         let is_good = whole && sound;

@@ -25,7 +25,7 @@ pub fn event(text: &str) -> NewEvent {
         key[..len].copy_from_slice(&id.as_bytes()[..len]);
         Dedup { key, fingerprint: draft.fingerprint() }
     });
-    NewEvent { head: EventHead::of(&draft, &encoded), encoded, dedup, event_id }
+    NewEvent::new(&EventHead::of(&draft, &encoded), &encoded, dedup)
 }
 
 /// An event of a channel with a payload that names `n`.
