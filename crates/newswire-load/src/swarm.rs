@@ -1,7 +1,7 @@
 //! Thousands of connections in one thread and one poll loop.
 //!
 //! Frugal, because a load generator that is the bottleneck measures itself: one large buffer to read into for all
-//! connections, no allocation for an event, no parsing. What it costs is in [`Swarm::busy`].
+//! connections, no allocation for an event, no parsing. What it costs is in [`Swarm::share`].
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -84,6 +84,9 @@ pub struct Swarm {
     counts: Counts,
     timer: Option<Timer>,
     ticks: u64,
+    spins: bool,
+    /// Time in which nothing was there, while it spun.
+    idle: Duration,
 }
 
 impl Swarm {
@@ -113,6 +116,8 @@ impl Swarm {
             counts,
             timer: None,
             ticks: 0,
+            spins: false,
+            idle: Duration::ZERO,
         })
     }
 
@@ -197,10 +202,7 @@ impl Swarm {
     /// # Errors
     /// When a connection fails.
     pub fn turn(&mut self, timeout: Option<Duration>) -> anyhow::Result<()> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            done => done?,
-        }
+        self.await_events(timeout)?;
         let looking = Looking { finder: &self.finder, batches: self.batches };
         for event in &self.events {
             if event.token() == TIMER {
@@ -216,6 +218,30 @@ impl Swarm {
             }
         }
         Ok(())
+    }
+
+    fn await_events(&mut self, timeout: Option<Duration>) -> anyhow::Result<()> {
+        let entered = Instant::now();
+        let mut looked = entered;
+        loop {
+            let wait = if self.spins { Some(Duration::ZERO) } else { timeout };
+            match self.poll.poll(&mut self.events, wait) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                done => done?,
+            }
+            let waited = looked - entered;
+            if !self.events.is_empty() || !self.spins || timeout.is_some_and(|timeout| waited >= timeout) {
+                self.idle += waited;
+                return Ok(());
+            }
+            looked = Instant::now();
+        }
+    }
+
+    /// Keeps looking instead of sleeping from now on, for a generator with a core of its own: no system then pays for
+    /// waking it, which costs more than a write where cores are virtual.
+    pub fn spin(&mut self) {
+        self.spins = true;
     }
 
     /// Takes turns until something is so.
@@ -323,9 +349,18 @@ impl Swarm {
         Ok(resumed)
     }
 
-    /// A clock for what the generator itself costs.
+    /// Begins to count what the generator itself costs.
     pub fn busy(&self) -> Busy {
-        Busy { since: Instant::now(), cpu: machine::own_cpu_seconds() }
+        Busy { since: Instant::now(), cpu: machine::own_cpu_seconds(), idle: self.idle }
+    }
+
+    /// How much of its core the generator had to use since then, from 0 to 1; looking in vain does not count.
+    pub fn share(&self, busy: &Busy) -> f64 {
+        let elapsed = busy.since.elapsed().as_secs_f64().max(1e-9);
+        if self.spins {
+            return 1.0 - (self.idle - busy.idle).as_secs_f64() / elapsed;
+        }
+        (machine::own_cpu_seconds() - busy.cpu) / elapsed
     }
 
     fn open(
@@ -344,18 +379,12 @@ impl Swarm {
     }
 }
 
-/// How much of its core the calling thread used since it was made.
+/// A moment from which [`Swarm::share`] counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Busy {
     since: Instant,
     cpu: f64,
-}
-
-impl Busy {
-    /// From 0 to 1.
-    pub fn share(&self) -> f64 {
-        (machine::own_cpu_seconds() - self.cpu) / self.since.elapsed().as_secs_f64().max(1e-9)
-    }
+    idle: Duration,
 }
 
 impl Slot {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::event::{EventText, Mark};
 use crate::machine;
 use crate::peer::{Interest, Launch, Peer, Purpose, Running};
-use crate::scenario::{Sample, Settings};
+use crate::scenario::{Sample, Settings, Site};
 use crate::swarm::{Busy, Group, Joining, Swarm};
 
 /// Time before anything is counted.
@@ -30,6 +30,10 @@ impl Stage {
         let cores = if pinned { &settings.server_cores } else { machine::cores() };
         let running = peer.start(&Launch { cores, dir: dir.path(), purpose })?;
         let mut swarm = Swarm::new(&*running)?;
+        let shared = cores.iter().any(|core| Site::here().generator.contains(core));
+        if !shared {
+            swarm.spin();
+        }
         let publisher = swarm.publisher(running.publish_addr(), running.publisher())?;
         let source = Source::new(publisher, settings.event_bytes);
         Ok(Self { swarm, source, running, _dir: dir })
@@ -140,7 +144,7 @@ impl Meter {
             cpu: machine::cpu_seconds(&self.pids) - self.cpu,
             deliveries: (stage.swarm.received() - self.received) as f64,
             published: (stage.source.next - self.published) as f64,
-            busy: self.busy.share(),
+            busy: stage.swarm.share(&self.busy),
         }
     }
 }
