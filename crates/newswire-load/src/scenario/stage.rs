@@ -31,7 +31,8 @@ impl Stage {
         let running = peer.start(&Launch { cores, dir: dir.path(), purpose })?;
         let mut swarm = Swarm::new(&*running)?;
         let shared = cores.iter().any(|core| Site::here().generator.contains(core));
-        if !shared {
+        // Where a system runs that somebody else started is not known.
+        if !shared && !running.pids().is_empty() {
             swarm.spin();
         }
         let publisher = swarm.publisher(running.publish_addr(), running.publisher())?;
