@@ -211,7 +211,7 @@ impl Swarm {
             }
             let Some(slot) = self.slots[event.token().0].as_mut() else { continue };
             if event.is_writable() || event.is_error() {
-                slot.writable()?;
+                slot.writable(&mut self.counts)?;
             }
             if (event.is_readable() || event.is_read_closed()) && !slot.stalled {
                 slot.readable(&looking, &mut self.buffer, event.is_read_closed(), &mut self.counts)?;
@@ -388,7 +388,7 @@ pub struct Busy {
 }
 
 impl Slot {
-    fn writable(&mut self) -> anyhow::Result<()> {
+    fn writable(&mut self, counts: &mut Counts) -> anyhow::Result<()> {
         if self.connection.phase == Phase::Connecting {
             if let Some(error) = self.stream.take_error()? {
                 bail!("connecting to {}: {error}", self.host);
@@ -400,6 +400,8 @@ impl Slot {
             // Cut connections vanish instead of holding their ports for a minute.
             rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))?;
             self.connection.connected(&self.host.to_string());
+            // Some have nothing to say first, and are never answered.
+            counts.ready += usize::from(self.connection.phase == Phase::Ready);
         }
         self.flush()
     }

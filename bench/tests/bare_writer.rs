@@ -1,0 +1,16 @@
+//! The limit must deliver as everybody does, or a comparison with it says nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+use newswire_load::bare::BareWriter;
+use newswire_load::trial;
+
+#[test]
+fn the_bare_writer_delivers_every_event_however_many_it_gathers() {
+    let limit = BareWriter::new(env!("CARGO_BIN_EXE_newswire-bench"), &["--bare-writer"]);
+    // 7 does not divide the events of a trial: the last ones go out when no more come.
+    for frames in [1, 7] {
+        limit.set_frames_a_write(frames);
+        trial::run(&limit).unwrap();
+    }
+}
