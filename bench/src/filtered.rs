@@ -2,7 +2,7 @@
 //! matching.
 //!
 //! Every subscription is a session of its own, with a filter on one agent. An event names an agent that
-//! [`MATCHING`] subscriptions want. It costs what matches if the number of the others does not show.
+//! `MATCHING` subscriptions want. It costs what matches if the number of the others does not show.
 
 use std::sync::Arc;
 use std::task::Waker;

@@ -53,17 +53,19 @@ fn encode(draft: Draft) -> (EventHead, Encoded) {
     black_box((EventHead::of(&draft, &encoded), encoded))
 }
 
+// What is kept of a connection is compact and apart from what dispatch needs of it, which costs some instructions here and
+// below, for fewer bytes a connection.
 // One event for ten of many subscribers, each of whom filters for another agent: cost follows matches.
 #[library_benchmark]
-#[bench::of_1_000(args = [Feed::of_agents(1_000, 10)], config = at_most(4_800))]
-#[bench::of_20_000(args = [Feed::of_agents(20_000, 10)], config = at_most(4_800))]
+#[bench::of_1_000(args = [Feed::of_agents(1_000, 10)], config = at_most(6_100))]
+#[bench::of_20_000(args = [Feed::of_agents(20_000, 10)], config = at_most(6_100))]
 fn match_ten(mut feed: Feed) -> Feed {
     feed.publish();
     black_box(feed)
 }
 
 // One event into the outboxes of 100 subscribers who want everything.
-#[library_benchmark(config = at_most(30_500))]
+#[library_benchmark(config = at_most(41_500))]
 #[bench::for_100(Feed::of_everything(100))]
 fn enqueue(mut feed: Feed) -> Feed {
     feed.publish();
@@ -71,7 +73,7 @@ fn enqueue(mut feed: Feed) -> Feed {
 }
 
 // What 100 sessions do to hand one waiting event to their sockets, and to find that nothing more waits.
-#[library_benchmark(config = at_most(160_000))]
+#[library_benchmark(config = at_most(155_000))]
 #[bench::from_100(Feed::with_one_waiting(100))]
 fn next_output(mut feed: Feed) -> Feed {
     let mut out: Vec<Bytes> = Vec::with_capacity(4);
@@ -84,7 +86,7 @@ fn next_output(mut feed: Feed) -> Feed {
 }
 
 // 64 events from one append into one synced batch: the log's writer, from the queue to the answer.
-#[library_benchmark(config = writer_at_most(1_000_000))]
+#[library_benchmark(config = writer_at_most(193_000))]
 #[bench::of_64(args = [64], setup = Log::with_events_to_append)]
 fn append(mut log: Log) -> Log {
     log.append();

@@ -419,15 +419,6 @@ impl Hub {
                 self.reached.hits.push(hit);
             }
         }
-        self.approach_outboxes();
-    }
-
-    /// Looks at every outbox that is about to be filled, without its lock. The looks wait for nothing, so the
-    /// processor fetches many outboxes from memory at once; behind a lock each would wait for the one before it.
-    fn approach_outboxes(&self) {
-        let outboxes = self.reached.conns.iter().filter_map(|conn| self.conns.get(*conn));
-        let glance = |conn: &Conn| conn.outbox.figures.last_sent.load(Ordering::Relaxed);
-        std::hint::black_box(outboxes.map(glance).fold(0, u64::wrapping_add));
     }
 
     fn deliver(
