@@ -7,6 +7,9 @@ use crate::stats::{self, Estimate};
 /// Above this share of its core, the generator was what was measured.
 pub const TOO_BUSY: f64 = 0.9;
 
+/// Above this share, somebody else on the server's cores spoilt the figures.
+pub const TOO_MUCH_BY_OTHERS: f64 = 0.1;
+
 /// Takes one sample.
 pub type Take<'a> = Box<dyn Fn() -> anyhow::Result<Sample> + 'a>;
 
@@ -51,6 +54,12 @@ impl Series {
     pub fn busy(&self) -> Option<f64> {
         Estimate::of(&self.samples.iter().map(|sample| sample.busy).collect::<Vec<_>>())
             .map(|busy| busy.median)
+    }
+
+    /// How much of the server's own cores somebody else used.
+    pub fn others(&self) -> Option<f64> {
+        Estimate::of(&self.samples.iter().map(|sample| sample.others).collect::<Vec<_>>())
+            .map(|others| others.median)
     }
 
     /// Events that were lost, repeated or out of order, over all rounds.

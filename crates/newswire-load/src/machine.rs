@@ -64,6 +64,28 @@ pub fn own_cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// Time for which these cores did anything for anybody, in seconds, in steps of a hundredth.
+pub fn core_busy_seconds(cores: &[usize]) -> f64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let of = |core: &usize| {
+        let line = field_words(&text, &format!("cpu{core}"));
+        // user, nice, system, idle, iowait, irq, softirq, steal: all but the fourth and fifth.
+        line.iter()
+            .take(8)
+            .enumerate()
+            .filter(|(at, _)| ![3, 4].contains(at))
+            .map(|(_, ticks)| ticks)
+            .sum::<f64>()
+    };
+    cores.iter().map(of).sum::<f64>() / 100.0
+}
+
+/// The numbers behind a word at the beginning of a line.
+fn field_words(text: &str, word: &str) -> Vec<f64> {
+    let line = text.lines().find(|line| line.split_ascii_whitespace().next() == Some(word));
+    line.into_iter().flat_map(|line| line.split_ascii_whitespace().skip(1)).flat_map(str::parse).collect()
+}
+
 fn scheduled_seconds(pid: u32) -> Option<f64> {
     let mut nanoseconds = 0u64;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::compare::{Series, TOO_BUSY};
+use crate::compare::{Series, TOO_BUSY, TOO_MUCH_BY_OTHERS};
 use crate::machine;
 use crate::scenario::{self, Better, Figure};
 use crate::stats::Estimate;
@@ -241,6 +241,11 @@ fn remarks_of(series: &Series) -> Vec<String> {
         remarks
             .push(format!("{} !: the generator was the bottleneck, the system may do more", series.system));
     }
+    if let Some(others) = series.others().filter(|others| *others > TOO_MUCH_BY_OTHERS) {
+        let share = others * 100.0;
+        remarks
+            .push(format!("{}: others used {share:.0} % of its core, take it again in peace", series.system));
+    }
     if series.faults() > 0 {
         remarks.push(format!("{}: {} events lost, repeated or out of order", series.system, series.faults()));
     }
@@ -275,6 +280,7 @@ fn series_json(series: &Series) -> Value {
         "figures": figures,
         "generator_busy": series.busy(),
         "generator_was_bottleneck": series.busy().is_some_and(|busy| busy > TOO_BUSY),
+        "others_on_its_cores": series.others(),
         "faults": series.faults(),
         "failure": series.failure,
     })
@@ -335,7 +341,7 @@ mod tests {
     #[test]
     fn a_report_names_what_is_missing_and_what_the_generator_could_not_do() {
         let figure = |value| Figure { name: "deliveries", unit: "/s", better: Better::Higher, value };
-        let sample = |value| Sample { figures: vec![figure(value)], busy: 0.95, faults: 1 };
+        let sample = |value| Sample { figures: vec![figure(value)], busy: 0.95, others: 0.4, faults: 1 };
         let mut report = Report::begin("bench");
         report.systems.push(System {
             name: "ghost".into(),
@@ -346,7 +352,13 @@ mod tests {
         let series = Series { scenario: "flood".into(), system: "Newswire".into(), samples, failure: None };
         report.series.push(series);
         let text = report.markdown();
-        for words in ["**not installed**: no binary", "2,000 [1,000 – 3,000]", "95 % !", "3 events lost"] {
+        for words in [
+            "**not installed**: no binary",
+            "2,000 [1,000 – 3,000]",
+            "95 % !",
+            "3 events lost",
+            "others used 40 %",
+        ] {
             assert!(text.contains(words), "{words} is not in\n{text}");
         }
         assert_eq!(report.json()["series"][0]["generator_was_bottleneck"], true);

@@ -25,7 +25,7 @@ pub fn durable(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
     publish(&mut stage, &mut publishers, settings.time)?;
     let measured = meter.read(&stage);
     let count = (acknowledged(&stage, &publishers) - before) as f64;
-    let mut sample = Sample { busy: measured.busy, ..Sample::default() };
+    let mut sample = measured.sample();
     sample.more("acknowledged", "/s", count / measured.seconds);
     if measured.cpu > 0.0 {
         sample.less("CPU a publish", "µs", measured.cpu / count * 1e6);

@@ -20,7 +20,7 @@ pub fn paced(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
     let meter = stage.meter();
     one_by_one(&mut stage, settings.time)?;
     let measured = meter.read(&stage);
-    let mut sample = Sample { busy: measured.busy, ..Sample::default() };
+    let mut sample = measured.sample();
     per_cpu(&mut sample, &measured);
     sample.less("time a publish", "ms", measured.seconds / measured.published * 1e3);
     stage.note_faults(&mut sample, ids);
@@ -47,7 +47,7 @@ pub fn flood(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
     let (meter, writes) = (stage.meter(), stage.running.writes()?);
     stage.flood(settings.window, settings.time)?;
     let (measured, writes_after) = (meter.read(&stage), stage.running.writes()?);
-    let mut sample = Sample { busy: measured.busy, ..Sample::default() };
+    let mut sample = measured.sample();
     sample.more("deliveries", "/s", measured.deliveries / measured.seconds);
     per_cpu(&mut sample, &measured);
     sample.more("publishes", "/s", measured.published / measured.seconds);
@@ -85,7 +85,7 @@ pub fn latency(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
     let measured = meter.read(&stage);
     stage.drain()?;
     let histogram = stage.swarm.record_latency().context("latencies were recorded")?;
-    let mut sample = Sample { busy: measured.busy, ..Sample::default() };
+    let mut sample = measured.sample();
     for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("longest", 1.0)] {
         sample.less(name, "ms", histogram.value_at_quantile(quantile) as f64 / 1e3);
     }

@@ -19,7 +19,7 @@ pub fn connect(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
     let count = settings.crowd / 2;
     stage.subscribe(count, Group::Live)?;
     let measured = meter.read(&stage);
-    let mut sample = Sample { busy: measured.busy, ..Sample::default() };
+    let mut sample = measured.sample();
     sample.more("connections", "/s", count as f64 / measured.seconds);
     if measured.cpu > 0.0 {
         sample.less("CPU a connection", "µs", measured.cpu / count as f64 * 1e6);
@@ -45,7 +45,7 @@ pub fn memory(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
         let user = settled(&mut stage, &pids)?;
         seen.push((step as f64, user as f64, machine::kernel_memory_bytes() as f64));
     }
-    let mut sample = Sample { busy: meter.read(&stage).busy, ..Sample::default() };
+    let mut sample = meter.read(&stage).sample();
     if let (Some(first), Some(last)) = (seen.first(), seen.last())
         && last.0 > first.0
     {

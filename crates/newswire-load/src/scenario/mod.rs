@@ -142,6 +142,9 @@ pub struct Sample {
     pub figures: Vec<Figure>,
     /// How much of its core the generator used while it was measured, from 0 to 1.
     pub busy: f64,
+    /// How much of the server's own cores somebody else used meanwhile, from 0 to 1: the kernel's threads a little, another
+    /// program too much.
+    pub others: f64,
     /// Events that did not arrive, arrived twice or in the wrong order.
     pub faults: u64,
 }

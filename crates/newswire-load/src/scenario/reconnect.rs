@@ -47,7 +47,7 @@ pub fn reconnect(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample>
     let measured = meter.read(&stage);
     stage.drain()?;
     let meanwhile = p99(&mut stage.swarm)?;
-    let mut sample = Sample { busy: measured.busy, ..Sample::default() };
+    let mut sample = measured.sample();
     sample.less("all caught up", "s", measured.seconds);
     sample.less("all connected", "s", all_connected.unwrap_or(measured.seconds));
     sample.more("replayed", "/s", crowd as f64 * settings.missed as f64 / measured.seconds);

@@ -26,7 +26,7 @@ pub fn replay(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
     let ids = stage.swarm.subscribe(stage.running.addr(), joining, returning.into_iter())?;
     stage.swarm.wait(|swarm| swarm.arrived() == 1)?;
     let measured = meter.read(&stage);
-    let mut sample = Sample { busy: measured.busy, ..Sample::default() };
+    let mut sample = measured.sample();
     sample.more("replayed", "/s", settings.replayed as f64 / measured.seconds);
     if measured.cpu > 0.0 {
         sample.less("CPU an event", "µs", measured.cpu / settings.replayed as f64 * 1e6);

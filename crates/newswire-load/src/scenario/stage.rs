@@ -19,6 +19,8 @@ pub(crate) struct Stage {
     pub(crate) swarm: Swarm,
     pub(crate) source: Source,
     pub(crate) running: Box<dyn Running>,
+    /// Those that only the server is to use.
+    cores: Vec<usize>,
     _dir: TempDir,
 }
 
@@ -37,7 +39,8 @@ impl Stage {
         }
         let publisher = swarm.publisher(running.publish_addr(), running.publisher())?;
         let source = Source::new(publisher, settings.event_bytes);
-        Ok(Self { swarm, source, running, _dir: dir })
+        let cores = if shared || running.pids().is_empty() { Vec::new() } else { cores.to_vec() };
+        Ok(Self { swarm, source, running, cores, _dir: dir })
     }
 
     /// Connects subscribers that want everything from the next event on.
@@ -107,6 +110,8 @@ impl Stage {
             received: self.swarm.received(),
             published: self.source.next,
             busy: self.swarm.busy(),
+            cores_busy: machine::core_busy_seconds(&self.cores),
+            cores: self.cores.clone(),
             started: Instant::now(),
         }
     }
@@ -126,6 +131,8 @@ pub(crate) struct Meter {
     received: u64,
     published: u64,
     busy: Busy,
+    cores: Vec<usize>,
+    cores_busy: f64,
 }
 
 /// What was counted.
@@ -136,13 +143,26 @@ pub(crate) struct Measured {
     pub(crate) deliveries: f64,
     pub(crate) published: f64,
     pub(crate) busy: f64,
+    /// What others took of the server's cores, from 0 to 1; zero where it had none of its own.
+    pub(crate) others: f64,
+}
+
+impl Measured {
+    /// A sample that so far only knows how it was taken.
+    pub(crate) fn sample(&self) -> Sample {
+        Sample { busy: self.busy, others: self.others, ..Sample::default() }
+    }
 }
 
 impl Meter {
     pub(crate) fn read(&self, stage: &Stage) -> Measured {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let cpu = machine::cpu_seconds(&self.pids) - self.cpu;
+        let of_all = machine::core_busy_seconds(&self.cores) - self.cores_busy;
         Measured {
-            seconds: self.started.elapsed().as_secs_f64(),
-            cpu: machine::cpu_seconds(&self.pids) - self.cpu,
+            seconds,
+            cpu,
+            others: if self.cores.is_empty() { 0.0 } else { ((of_all - cpu) / seconds).max(0.0) },
             deliveries: (stage.swarm.received() - self.received) as f64,
             published: (stage.source.next - self.published) as f64,
             busy: stage.swarm.share(&self.busy),

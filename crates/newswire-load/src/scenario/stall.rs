@@ -29,7 +29,7 @@ pub fn stall(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
     stage.swarm.aim_at(missed);
     // A system may have closed the connection, which is its right; then nobody catches up.
     let back = stage.swarm.stall(slow, false).and_then(|()| stage.swarm.wait(|swarm| swarm.arrived() == 1));
-    let mut sample = Sample::default();
+    let mut sample = during.sample();
     if back.is_ok() {
         let after = flood(&mut stage, settings, settings.stall / 2)?;
         stage.drain()?;
@@ -40,7 +40,6 @@ pub fn stall(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
         let calm = before.deliveries / before.seconds;
         sample.more("stalled to calm, deliveries", "×", during.deliveries / during.seconds / calm);
     }
-    sample.busy = during.busy;
     sample.more("deliveries, stalled", "/s", during.deliveries / during.seconds);
     if !pids.is_empty() {
         sample.less("memory held for the stalled", "MB", held / 1e6);
