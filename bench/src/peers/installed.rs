@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
-use newswire_load::process::Process;
 use newswire_street_tests::binary;
 
 /// What brings a peer that is not there.
@@ -58,19 +57,6 @@ pub(crate) fn write_configuration(
     let written = dir.join(source.file_name().context("a configuration is a file")?);
     std::fs::write(&written, text)?;
     Ok(written)
-}
-
-/// A process and its children, all of whose time and memory count.
-pub(crate) fn tree_of(process: &Process) -> Vec<u32> {
-    let mut pids = vec![process.pid()];
-    let mut next = 0;
-    while let Some(&pid) = pids.get(next) {
-        let children =
-            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        pids.extend(children.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok()));
-        next += 1;
-    }
-    pids
 }
 
 /// Tries a peer that is installed; where it is not, says so and leaves it.

@@ -76,8 +76,8 @@ impl Running for Instance {
         self.addr
     }
 
-    fn pids(&self) -> Vec<u32> {
-        installed::tree_of(&self.process)
+    fn process(&self) -> Option<&Process> {
+        Some(&self.process)
     }
 
     fn subscriber(&self, interest: &Interest) -> Box<dyn Subscriber> {
@@ -92,7 +92,7 @@ impl Running for Instance {
 impl Drop for Instance {
     /// The workers outlive a master that is killed, so they go first.
     fn drop(&mut self) {
-        for worker in installed::tree_of(&self.process).into_iter().skip(1) {
+        for worker in self.process.tree().into_iter().skip(1) {
             let pid = i32::try_from(worker).ok().and_then(rustix::process::Pid::from_raw);
             if let Some(pid) = pid {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);

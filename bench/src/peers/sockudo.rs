@@ -84,8 +84,8 @@ impl Running for Instance {
         self.addr
     }
 
-    fn pids(&self) -> Vec<u32> {
-        installed::tree_of(&self.process)
+    fn process(&self) -> Option<&Process> {
+        Some(&self.process)
     }
 
     fn subscriber(&self, interest: &Interest) -> Box<dyn Subscriber> {

@@ -293,8 +293,8 @@ impl Running for Instance {
         self.publish_addr
     }
 
-    fn pids(&self) -> Vec<u32> {
-        vec![self.process.pid()]
+    fn process(&self) -> Option<&Process> {
+        Some(&self.process)
     }
 
     fn subscriber(&self, _: &Interest) -> Box<dyn Subscriber> {

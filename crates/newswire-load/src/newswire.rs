@@ -148,8 +148,8 @@ impl Running for Instance {
         self.addr
     }
 
-    fn pids(&self) -> Vec<u32> {
-        self.process.iter().map(Process::pid).collect()
+    fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
     }
 
     fn subscriber(&self, interest: &Interest) -> Box<dyn Subscriber> {

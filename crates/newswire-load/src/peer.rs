@@ -6,7 +6,7 @@
 //!
 //! # How to write a peer
 //!
-//! 1. `start` spawns the system with [`Process`](crate::process::Process), which pins it to [`Launch::cores`], keeps its
+//! 1. `start` spawns the system with [`Process`], which pins it to [`Launch::cores`], keeps its
 //!    output for the error message and kills it when dropped. Files go into [`Launch::dir`], which is fresh and vanishes.
 //! 2. A subscriber over WebSocket gives its [`Transport`] (path and headers), says in `opened` what it sends first, and
 //!    answers `Ready` to the message that confirms its subscription. The generator does the upgrade, the framing and the
@@ -21,6 +21,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::process::Process;
 use crate::websocket::{self, Opcode};
 
 /// A system under measurement.
@@ -91,8 +92,13 @@ pub trait Running {
         self.addr()
     }
 
+    /// The process that was started; `None` if somebody else runs it.
+    fn process(&self) -> Option<&Process>;
+
     /// Its processes, all whose processor time and memory count.
-    fn pids(&self) -> Vec<u32>;
+    fn pids(&self) -> Vec<u32> {
+        self.process().map(Process::tree).unwrap_or_default()
+    }
 
     /// What one subscriber says.
     fn subscriber(&self, interest: &Interest) -> Box<dyn Subscriber>;

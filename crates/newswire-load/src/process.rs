@@ -40,6 +40,19 @@ impl Process {
         self.child.id()
     }
 
+    /// Its own id and those of all processes that it started, itself first.
+    pub fn tree(&self) -> Vec<u32> {
+        let mut pids = vec![self.pid()];
+        let mut next = 0;
+        while let Some(&pid) = pids.get(next) {
+            let children =
+                std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            pids.extend(children.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            next += 1;
+        }
+        pids
+    }
+
     /// What it has printed.
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.output).unwrap_or_default()
