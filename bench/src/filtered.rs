@@ -8,14 +8,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use newswire_core::{
-    Batch, BatchBuilder, EventHead, Hub, HubConfig, LogView, Lost, Now, Output, Principal, Selector, Session,
-    SessionConfig,
-};
-use newswire_protocol::{Draft, Epoch, Limits, UnixMicros};
+use newswire_core::{Batch, Hub, HubConfig, LogView as _, Output, Principal, Session, SessionConfig};
 use parking_lot::Mutex;
 
-use crate::report::{Report, interval, median};
+use crate::in_process::{NOW, Unread, commit};
+use crate::report::{Report, add_pairs};
 
 /// Subscriptions that want an event.
 const MATCHING: usize = 10;
@@ -25,8 +22,6 @@ const PUBLISHES: usize = 2_000;
 
 const FEW: usize = 1_000;
 const MANY: usize = 100_000;
-
-pub(crate) const NOW: Now = Now { mono: Duration::ZERO, wall: UnixMicros(1) };
 
 /// Measures and reports.
 ///
@@ -49,12 +44,7 @@ pub fn measure(report: &mut Report, rounds: usize, event_bytes: usize) -> anyhow
             }
         }
         let name = format!("filtered, {MATCHING} of so many match, events for {what}");
-        let micros = |side: fn(&(f64, f64)) -> f64| median(pairs.iter().map(side).collect());
-        report.add(format!("{name}: {FEW}"), micros(|pair| pair.0), "µs a publish", "");
-        report.add(format!("{name}: {MANY}"), micros(|pair| pair.1), "µs a publish", "");
-        let ratios: Vec<f64> = pairs.iter().map(|(few, many)| many / few).collect();
-        let (low, high) = interval(ratios.clone());
-        report.add(format!("{name}: ratio"), median(ratios), "×", format!("95 % {low:.2} to {high:.2}"));
+        add_pairs(report, &name, [&FEW.to_string(), &MANY.to_string()], "µs a publish", &pairs);
     }
     Ok(())
 }
@@ -68,7 +58,7 @@ struct Registry {
 
 impl Registry {
     fn with(subscriptions: usize) -> Self {
-        let hub = Mutex::new(Hub::new(HubConfig::default(), Empty.epoch(), 0));
+        let hub = Mutex::new(Hub::new(HubConfig::default(), Unread.epoch(), 0));
         let config = Arc::new(SessionConfig::default());
         let open = |place: usize| {
             let mut session = Session::open(&hub, Arc::clone(&config), Principal::anonymous(), 1.0, NOW);
@@ -76,7 +66,7 @@ impl Registry {
             let subscribe = format!(
                 r#"{{"action":"subscribe","channels":["tasks"],"filters":{{"agent":"agent_{agent}"}}}}"#
             );
-            session.handle(&subscribe, NOW, &hub, &Empty);
+            session.handle(&subscribe, NOW, &hub, &Unread);
             drain(&mut session, &hub);
             session
         };
@@ -124,43 +114,9 @@ pub(crate) fn event_text(agent: usize, event_bytes: usize) -> String {
 }
 
 pub(crate) fn event(offset: u64, agent: usize, event_bytes: usize) -> Arc<Batch> {
-    let draft = Draft::parse(&event_text(agent, event_bytes), &Limits::default())
-        .expect("the event follows the rules");
-    let encoded = draft.encode("id-1", NOW.wall);
-    let mut builder = BatchBuilder::new();
-    builder.push_encoded(offset, NOW.wall, &EventHead::of(&draft, &encoded), &encoded);
-    Arc::new(builder.finish())
+    commit(offset, &event_text(agent, event_bytes), "id-1")
 }
 
 fn allocated() -> usize {
     newswire_load::machine::rss_bytes(&[std::process::id()]) as usize
-}
-
-/// Stands for the log: live subscriptions never read it.
-pub(crate) struct Empty;
-
-impl LogView for Empty {
-    fn epoch(&self) -> Epoch {
-        Epoch::from_bytes([1; 16])
-    }
-
-    fn head(&self) -> u64 {
-        1
-    }
-
-    fn tail(&self) -> u64 {
-        1
-    }
-
-    fn channels(&self) -> Vec<Arc<str>> {
-        Vec::new()
-    }
-
-    fn lost(&self, _: &Selector, _: u64) -> Vec<Lost> {
-        Vec::new()
-    }
-
-    fn lost_since(&self, _: &Selector, _: UnixMicros) -> Vec<Lost> {
-        Vec::new()
-    }
 }

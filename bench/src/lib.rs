@@ -9,6 +9,7 @@ pub mod bare;
 pub mod contest;
 pub mod filtered;
 pub mod goals;
+pub mod in_process;
 pub mod log;
 pub mod peers;
 pub mod report;

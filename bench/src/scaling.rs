@@ -13,8 +13,9 @@ use newswire_core::{Hub, HubConfig, LogView as _, Principal, Session, SessionCon
 use newswire_protocol::{Draft, Limits};
 use parking_lot::Mutex;
 
-use crate::filtered::{Empty, NOW, drain, event, event_text};
-use crate::report::{Report, interval, median};
+use crate::filtered::{drain, event, event_text};
+use crate::in_process::{NOW, Unread};
+use crate::report::{Report, add_pairs};
 
 /// How long each side of a pair runs.
 const SLICE: Duration = Duration::from_millis(250);
@@ -42,12 +43,7 @@ fn scaled<W: Send>(
         let one = rate(&mut workers[..1], step);
         pairs.push((one, rate(&mut workers, step)));
     }
-    let middle = |side: fn(&(f64, f64)) -> f64| median(pairs.iter().map(side).collect());
-    report.add(format!("{what}: one core"), middle(|pair| pair.0), "a second", "");
-    report.add(format!("{what}: two cores"), middle(|pair| pair.1), "a second", "");
-    let ratios: Vec<f64> = pairs.iter().map(|(one, two)| two / one).collect();
-    let (low, high) = interval(ratios.clone());
-    report.add(format!("{what}: ratio"), median(ratios), "×", format!("95 % {low:.2} to {high:.2}"));
+    add_pairs(report, what, ["one core", "two cores"], "a second", &pairs);
 }
 
 /// What the workers do a second, each on a thread of its own.
@@ -94,11 +90,11 @@ struct Shard {
 
 impl Shard {
     fn new(shard: usize, event_bytes: usize) -> Self {
-        let hub = Mutex::new(Hub::sharded(HubConfig::default(), Empty.epoch(), 0, shard, 2));
+        let hub = Mutex::new(Hub::sharded(HubConfig::default(), Unread.epoch(), 0, shard, 2));
         let config = Arc::new(SessionConfig::default());
         let open = |_| {
             let mut session = Session::open(&hub, Arc::clone(&config), Principal::anonymous(), 1.0, NOW);
-            session.handle(r#"{"action":"subscribe","channels":["tasks"]}"#, NOW, &hub, &Empty);
+            session.handle(r#"{"action":"subscribe","channels":["tasks"]}"#, NOW, &hub, &Unread);
             drain(&mut session, &hub);
             session
         };

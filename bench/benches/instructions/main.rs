@@ -12,11 +12,12 @@ use gungraun::{
     Callgrind, EntryPoint, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group,
     main,
 };
+use newswire_bench::in_process::NOW;
 use newswire_core::{EventHead, Output};
 use newswire_protocol::{Draft, Encoded, Limits, UnixMicros};
 
 mod stand;
-use stand::{Feed, Log, NOW, draft, text};
+use stand::{Feed, Log, draft, text};
 
 /// A limit on the instructions of one call.
 fn at_most(instructions: u64) -> LibraryBenchmarkConfig {

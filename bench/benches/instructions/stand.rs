@@ -1,20 +1,15 @@
 //! What the benchmarks are given.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
+use newswire_bench::in_process::{NOW, Unread, commit};
 use newswire_core::{
-    Batch, BatchBuilder, EventHead, Hub, HubConfig, LogView, Lost, Now, Output, Principal, Selector, Session,
-    SessionConfig,
+    Batch, EventHead, Hub, HubConfig, LogView as _, Output, Principal, Session, SessionConfig,
 };
 use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvent, OsDisk};
-use newswire_protocol::{Draft, Epoch, Limits, UnixMicros};
+use newswire_protocol::{Draft, Limits, UnixMicros};
 use parking_lot::Mutex;
-
-pub(crate) const NOW: Now = Now { mono: Duration::from_secs(1), wall: UnixMicros(1) };
-
-const EPOCH: Epoch = Epoch(uuid::Uuid::nil());
 
 /// An event as it is published.
 pub(crate) fn text() -> String {
@@ -23,6 +18,10 @@ pub(crate) fn text() -> String {
 
 pub(crate) fn draft() -> Draft {
     Draft::parse(&text(), &Limits::default()).expect("a good event")
+}
+
+fn event(offset: u64) -> Arc<Batch> {
+    commit(offset, &text(), "0197a6b0-3f5e-7c3a-9d4e-000000000001")
 }
 
 /// A hub, the sessions of its subscribers, and an event to publish.
@@ -54,7 +53,7 @@ impl Feed {
     }
 
     fn open(subscribers: usize, filters: impl Fn(usize) -> String) -> Self {
-        let hub = Mutex::new(Hub::new(HubConfig::default(), EPOCH, 0));
+        let hub = Mutex::new(Hub::new(HubConfig::default(), Unread.epoch(), 0));
         let config = Arc::new(SessionConfig::default());
         let mut sessions: Vec<Session> = (0..subscribers)
             .map(|_| Session::open(&hub, Arc::clone(&config), Principal::anonymous(), 1.0, NOW))
@@ -63,11 +62,11 @@ impl Feed {
             let command = format!(r#"{{"action":"subscribe","channels":["tasks"]{}}}"#, filters(nth));
             session.handle(&command, NOW, &hub, &Unread);
         }
-        let mut feed = Self { hub, sessions, batch: batch(1) };
+        let mut feed = Self { hub, sessions, batch: event(1) };
         // The first event makes every buffer as large as it has to be.
         feed.publish();
         feed.drain();
-        feed.batch = batch(2);
+        feed.batch = event(2);
         feed
     }
 
@@ -108,37 +107,5 @@ impl Log {
         let appending = self.log.append(std::mem::take(&mut self.events));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(appending).expect("space");
-    }
-}
-
-fn batch(offset: u64) -> Arc<Batch> {
-    let draft = draft();
-    let encoded = draft.encode("0197a6b0-3f5e-7c3a-9d4e-000000000001", UnixMicros(1));
-    let mut builder = BatchBuilder::new();
-    builder.push_encoded(offset, UnixMicros(1), &EventHead::of(&draft, &encoded), &encoded);
-    Arc::new(builder.finish())
-}
-
-/// A log that is never read: the subscribers here live on what is pushed.
-struct Unread;
-
-impl LogView for Unread {
-    fn epoch(&self) -> Epoch {
-        EPOCH
-    }
-    fn head(&self) -> u64 {
-        1
-    }
-    fn tail(&self) -> u64 {
-        1
-    }
-    fn channels(&self) -> Vec<Arc<str>> {
-        Vec::new()
-    }
-    fn lost(&self, _: &Selector, _: u64) -> Vec<Lost> {
-        Vec::new()
-    }
-    fn lost_since(&self, _: &Selector, _: UnixMicros) -> Vec<Lost> {
-        Vec::new()
     }
 }
