@@ -99,7 +99,7 @@ impl Registry {
 /// Takes what waits, as a connection's task does. Gives the bytes.
 pub(crate) fn drain(session: &mut Session, hub: &Mutex<Hub>) -> usize {
     let (mut out, mut bytes) = (Vec::new(), 0);
-    session.register(Waker::noop());
+    let _ = session.resume(Waker::noop());
     while let Output::Write = session.next_output(NOW, hub, &mut out, 64 << 10) {
         bytes += out.drain(..).map(|slice| slice.len()).sum::<usize>();
     }

@@ -13,7 +13,7 @@ use gungraun::{
     main,
 };
 use newswire_bench::in_process::NOW;
-use newswire_core::{EventHead, Output};
+use newswire_core::{EventHead, Output, Wakes};
 use newswire_protocol::{Draft, Encoded, Limits, UnixMicros};
 
 mod stand;
@@ -86,6 +86,15 @@ fn next_output(mut feed: Feed) -> Feed {
     black_box(feed)
 }
 
+// What it takes to write one waiting event to 100 sockets without their tasks, beside the system call.
+#[library_benchmark(config = at_most(46_000))]
+#[bench::to_100(Feed::with_one_to_flush(100))]
+fn flush((feed, mut wakes): (Feed, Wakes)) -> Feed {
+    let flushed = wakes.flush(100);
+    assert_eq!(flushed.writes, 100, "all of them are written to");
+    black_box(feed)
+}
+
 // 64 events from one append into one synced batch: the log's writer, from the queue to the answer.
 #[library_benchmark(config = writer_at_most(193_000))]
 #[bench::of_64(args = [64], setup = Log::with_events_to_append)]
@@ -96,7 +105,7 @@ fn append(mut log: Log) -> Log {
 
 library_benchmark_group!(
     name = hot_paths,
-    benchmarks = [parse, encode, match_ten, enqueue, next_output, append]
+    benchmarks = [parse, encode, match_ten, enqueue, next_output, flush, append]
 );
 
 main!(library_benchmark_groups = hot_paths);

@@ -1,11 +1,13 @@
 //! What the benchmarks are given.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::Bytes;
 use newswire_bench::in_process::{NOW, Unread, commit};
 use newswire_core::{
-    Batch, EventHead, Hub, HubConfig, LogView as _, Output, Principal, Session, SessionConfig,
+    Batch, DirectSink, EventHead, Hub, HubConfig, LogView as _, Output, Principal, Session, SessionConfig,
+    Wakes,
 };
 use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvent, OsDisk};
 use newswire_protocol::{Draft, Limits, UnixMicros};
@@ -22,6 +24,16 @@ pub(crate) fn draft() -> Draft {
 
 fn event(offset: u64) -> Arc<Batch> {
     commit(offset, &text(), "0197a6b0-3f5e-7c3a-9d4e-000000000001")
+}
+
+/// A socket without the system call.
+#[derive(Debug)]
+struct TakesAll;
+
+impl DirectSink for TakesAll {
+    fn try_write(&self, slices: &[&[u8]]) -> usize {
+        slices.iter().map(|slice| slice.len()).sum()
+    }
 }
 
 /// A hub, the sessions of its subscribers, and an event to publish.
@@ -50,6 +62,19 @@ impl Feed {
         let mut feed = Self::of_everything(subscribers);
         feed.publish();
         feed
+    }
+
+    /// The event waits for each of them, to be written to their sockets without their tasks.
+    pub(crate) fn with_one_to_flush(subscribers: usize) -> (Self, Wakes) {
+        let mut feed = Self::of_everything(subscribers);
+        let sink: Arc<dyn DirectSink> = Arc::new(TakesAll);
+        for session in &mut feed.sessions {
+            let rest = session.resume(Waker::noop());
+            assert!(rest.is_none(), "nothing was begun");
+            session.arm(|| Some(Arc::clone(&sink)));
+        }
+        let wakes = feed.hub.lock().publish(Arc::clone(&feed.batch));
+        (feed, wakes)
     }
 
     fn open(subscribers: usize, filters: impl Fn(usize) -> String) -> Self {

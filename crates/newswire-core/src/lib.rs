@@ -37,6 +37,12 @@
 //! In one set, an event behind the answer's offset comes twice only if two replays of that set overlap: what the set has
 //! live by another pattern is left out of a replay.
 //!
+//! # Writing beside the session
+//!
+//! A session that has nothing to do and expects only live events may arm its outbox ([`Session::arm`]): then whoever
+//! publishes writes them to its socket ([`Wakes::flush`], [`DirectSink`]), and its task sleeps on. [`Session::resume`] begins
+//! every poll of the task and ends that: only one writes at a time.
+//!
 //! # Bounds
 //!
 //! | what | bound | overflow |
@@ -54,6 +60,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
+//! use std::task::Waker;
 //! use std::time::Duration;
 //!
 //! use newswire_core::{
@@ -84,17 +91,20 @@
 //! assert!(session.wants_commands());
 //! session.handle(r#"{"action":"subscribe","channels":["tasks"]}"#, now, &hub, &Log);
 //!
-//! // The follower of the log publishes what was committed; who is concerned is woken when the result is dropped.
+//! // The follower of the log publishes what was committed, and behind the hub's lock sees to whom it concerns: writes to
+//! // the sockets of those who have everything, a few at a time, and wakes the tasks of all others.
 //! let draft = Draft::parse(r#"{"channel":"tasks","event_type":"task.created"}"#, &Limits::default())?;
 //! let encoded = draft.encode("id-1", now.wall);
 //! let mut batch = BatchBuilder::new();
 //! batch.push_encoded(1, now.wall, &EventHead::of(&draft, &encoded), &encoded);
-//! let wakes = hub.lock().publish(Arc::new(batch.finish()));
-//! drop(wakes);
+//! let mut wakes = hub.lock().publish(Arc::new(batch.finish()));
+//! while !wakes.is_done() {
+//!     wakes.flush(64);
+//! }
 //!
-//! // The connection's task: register the waker, then ask for outputs until there is nothing to do.
+//! // The connection's task: register the waker, write what was begun, then ask for outputs until there is nothing to do.
 //! let mut out = Vec::new();
-//! let mut written = Vec::new();
+//! let mut written: Vec<u8> = session.resume(Waker::noop()).into_iter().flatten().collect();
 //! loop {
 //!     match session.next_output(now, &hub, &mut out, 64 << 10) {
 //!         // Write all of it before asking again; meanwhile tell `write_blocked` and `write_progress`.
@@ -103,7 +113,7 @@
 //!         Output::Publish(_ticket, _draft) => { /* store it, then `on_published` */ }
 //!         Output::Close(_code, _reason) => break,
 //!         Output::Yield => { /* let others run, ask again */ }
-//!         // Wait for a frame, the waker, an answer that is awaited, or that time.
+//!         // Arm, then wait for a frame, the waker, an answer that is awaited, or that time.
 //!         Output::Idle(_until) => break,
 //!     }
 //! }
@@ -146,7 +156,7 @@ pub use filter::{Clause, Filter, Key};
 pub use heartbeat::{Beat, Heartbeat, HeartbeatConfig};
 pub use hub::{ConnId, Hub, Wakes};
 pub use meta::{DamagedMeta, EventHead, MetaView};
-pub use outbox::MAX_PENDING_ANSWERS;
+pub use outbox::{DirectSink, Flushed, MAX_PENDING_ANSWERS, MAX_SLICES, TURN_BYTES};
 pub use packed::MAX_STREAMS;
 pub use principal::{Principal, RowRule, VariantId};
 pub use read::{Direction, Page, ReadRequest};

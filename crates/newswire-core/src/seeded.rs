@@ -21,6 +21,10 @@ pub enum SeededBug {
     ReplayOvertakes,
     /// The changes that wait in the queue are taken to hold when a subscriber falls behind.
     OldSubscriptionsForgotten,
+    /// Who writes directly passes by a gap that waits.
+    DirectPastGap,
+    /// After a part of a frame was written directly, the whole frame is written again.
+    DirectRestRepeated,
     /// Compressed events are sent to a connection that missed some of those before them.
     WindowMissed,
 }

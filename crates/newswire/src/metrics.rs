@@ -92,6 +92,7 @@ pub(crate) struct Counters {
     pub(crate) dispatch_commits: Histogram,
     pub(crate) sent_bytes: Counter,
     pub(crate) writes: Counter,
+    pub(crate) direct_writes: Counter,
     pub(crate) lag_events: Histogram,
     pub(crate) log_reads: Counter,
     pub(crate) log_read_bytes: Counter,
@@ -153,6 +154,7 @@ impl Counters {
             ),
             sent_bytes: counter(registry, "sent_bytes", "Bytes written to subscribers"),
             writes: counter(registry, "socket_writes", "Write calls on subscriber sockets"),
+            direct_writes: counter(registry, "direct_writes", "Those of them that woke no task"),
             lag_events: histogram(
                 registry,
                 "lag_events",

@@ -25,7 +25,7 @@ use crate::config::{Now, SessionConfig};
 use crate::filter::Filter;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::hub::{ConnId, Hub};
-use crate::outbox::{Dispatched, MAX_PENDING_ANSWERS, Outbox};
+use crate::outbox::{DirectSink, Dispatched, MAX_PENDING_ANSWERS, Outbox};
 use crate::packed::Position;
 use crate::principal::Principal;
 use crate::read::{Page, ReadRequest};
@@ -294,9 +294,34 @@ impl Session {
         self.on_subscribe(ask, None, now, hub, log)
     }
 
-    /// Whom to wake when something comes. Register before asking for the output that may be [`Output::Idle`].
-    pub fn register(&self, waker: &Waker) {
-        self.outbox.register(waker);
+    /// Begins a poll of the connection's task: from here on the session alone writes, and `waker` is woken when something
+    /// comes. To be called before anything else, so before the output that may be [`Output::Idle`] is asked for.
+    ///
+    /// Returns the end of a frame that was begun beside the session: it is to be written before anything else, as the
+    /// rest of an output is.
+    #[must_use = "the stream goes on with these bytes"]
+    pub fn resume(&mut self, waker: &Waker) -> Option<Bytes> {
+        let rest = self.outbox.resume(waker);
+        // Only events are written beside the session, and only while no replay runs: what was sent can be told.
+        let sent = self.outbox.figures.last_sent.load(Ordering::Relaxed);
+        if sent > self.checkpoint.main_sent {
+            self.checkpoint.main_sent = sent;
+            self.tell(sent);
+        }
+        rest
+    }
+
+    /// Ends a poll after which nothing is to be done but to send live events, should any come: they may be written to this
+    /// socket by whoever publishes them ([`crate::Wakes::flush`]), without waking the task, until [`Session::resume`] is
+    /// called. To be called only when everything was written, and not at all once the connection is closing.
+    ///
+    /// `sink` is asked for the first time only. Nothing happens where it gives none, where more than live events goes on, where events are sent compressed, or where something came
+    /// since the last output: then the waker has been woken.
+    pub fn arm(&self, sink: impl FnOnce() -> Option<Arc<dyn DirectSink>>) {
+        let quiet = self.closing.is_none() && self.peer_ping.is_none() && self.window.is_none();
+        if quiet && self.is_plainly_live() {
+            self.outbox.arm(sink);
+        }
     }
 
     /// What is to be done next. `out` is cleared; with [`Output::Write`] it holds about `budget` bytes (more only for

@@ -41,17 +41,8 @@ impl<'a> Writer<'a> {
 
     /// Neighbouring frames leave as one slice.
     pub(crate) fn run(&mut self, run: &QueuedRun) {
-        let batch = &run.run.batch;
-        let mut nth = run.next;
-        while nth < run.end {
-            let first = run.run.index(nth);
-            let mut last = first;
-            nth += 1;
-            while nth < run.end && run.run.index(nth) == last + 1 {
-                last += 1;
-                nth += 1;
-            }
-            self.bytes(batch.frames().slice(batch.frame_range(first).start..batch.frame_range(last).end));
+        for stretch in run.stretches() {
+            self.bytes(run.run.batch.frames().slice(stretch));
         }
     }
 }

@@ -1,11 +1,15 @@
 //! A client: a session, a socket that may be slow, and everything that was said in both directions.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress};
-use newswire_core::{Hub, Output, Principal, Published, ReadRequest, Session};
+use newswire_core::{
+    DirectSink, Hub, MAX_SLICES, Output, Principal, Published, ReadRequest, Session, TURN_BYTES,
+};
 use newswire_protocol::Epoch;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -123,8 +127,63 @@ pub struct CommandSeed {
 pub const PATTERNS: [&str; 8] = ["tasks", "tests", "agents", "a.b", "x", "t*", "te*", "*"];
 pub const SUBS: [Option<&str>; 4] = [None, Some("s1"), Some("s2"), None];
 
+/// What a client's end of the connection has received. Others may write to it beside the session.
+#[derive(Debug, Default)]
+struct Socket {
+    state: Mutex<Wire>,
+}
+
+#[derive(Debug)]
+struct Wire {
+    bytes: Vec<u8>,
+    /// Bytes it still takes from who writes beside the session.
+    room: usize,
+    closed: bool,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), room: usize::MAX, closed: false }
+    }
+}
+
+/// Writes beside sessions of which the socket took all, a part, and nothing: that all of it happens is tested too.
+pub static DIRECT_WRITES: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+impl DirectSink for Socket {
+    fn try_write(&self, slices: &[&[u8]]) -> usize {
+        let mut wire = self.state.lock();
+        assert!(!wire.closed, "somebody writes to a connection that is gone");
+        assert!(slices.len() <= MAX_SLICES && slices.iter().all(|slice| !slice.is_empty()));
+        let all = slices.concat();
+        assert!(all.len() <= TURN_BYTES);
+        let taken = all.len().min(wire.room);
+        wire.room -= taken;
+        wire.bytes.extend(&all[..taken]);
+        let outcome = usize::from(taken < all.len()) + usize::from(taken == 0);
+        DIRECT_WRITES[outcome].fetch_add(1, Ordering::Relaxed);
+        taken
+    }
+}
+
+/// Whether the task was woken.
+#[derive(Debug, Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 pub struct Client {
     pub session: Session,
+    socket: Arc<Socket>,
+    bell: Arc<Bell>,
+    /// The end of a frame that somebody else began to write.
+    rest: Option<Bytes>,
+    /// After the last poll the session had nothing to do until then, and nothing has happened to it since.
+    quiet: Option<Duration>,
     /// The hub it belongs to.
     pub shard: usize,
     /// What compressed messages may refer to, where they were agreed on.
@@ -161,6 +220,10 @@ impl Client {
         Self {
             shard,
             session,
+            socket: Arc::default(),
+            bell: Arc::default(),
+            rest: None,
+            quiet: None,
             window,
             commands: Vec::new(),
             received: Vec::new(),
@@ -178,12 +241,69 @@ impl Client {
 
     pub fn close(&mut self, world: &World) {
         self.session.close(&world.hubs[self.shard]);
+        self.socket.state.lock().closed = true;
+    }
+
+    /// So many bytes are taken from now on from who writes beside the session.
+    pub fn make_room(&self, bytes: usize) {
+        self.socket.state.lock().room = bytes;
+    }
+
+    /// The task is polled.
+    fn resume(&mut self) {
+        self.bell.0.store(false, Ordering::Relaxed);
+        self.quiet = None;
+        let rest = self.session.resume(&Waker::from(Arc::clone(&self.bell)));
+        assert!(self.rest.is_none() || rest.is_none(), "one frame is begun at a time");
+        self.rest = rest.or(self.rest.take());
+        self.receive();
+    }
+
+    /// The task found nothing to do.
+    fn rest_until(&mut self, until: Duration, arms: bool) {
+        self.quiet = Some(until);
+        if arms {
+            self.session.arm(|| Some(Arc::clone(&self.socket) as Arc<dyn DirectSink>));
+        }
+    }
+
+    /// Takes the whole messages off the wire.
+    fn receive(&mut self) {
+        let mut wire = self.socket.state.lock();
+        let read = messages(&wire.bytes, self.window.as_mut(), &mut self.received);
+        wire.bytes.drain(..read);
+    }
+
+    /// Who was promised to be woken and was not has nothing to do. To be asked when everything was flushed.
+    pub fn check_quiet(&mut self, world: &World) -> Result<(), String> {
+        let promised = self.quiet.is_some_and(|until| world.now.mono < until);
+        if self.closed.is_some()
+            || !promised
+            || self.bell.0.load(Ordering::Relaxed)
+            || self.reads_behind(world)
+        {
+            return Ok(());
+        }
+        self.receive();
+        let before = self.received.len();
+        let moved = self.pump(world, 4_000);
+        if moved || self.rest.is_some() || self.received.len() != before {
+            return Err(format!("nobody woke it for {:?}", &self.received[before..]));
+        }
+        Ok(())
+    }
+
+    /// What is read is not pushed, and comes with no waking.
+    fn reads_behind(&self, world: &World) -> bool {
+        self.reading.is_some()
+            || self.hub(world).lock().connection(self.session.id()).is_some_and(|info| info.lagging)
     }
 
     pub fn command(&mut self, seed: CommandSeed, world: &World) {
         if self.closed.is_some() || !self.session.wants_commands() {
             return;
         }
+        self.resume();
         let sub = SUBS[usize::from(seed.sub) % SUBS.len()];
         let channels: Vec<&'static str> = PATTERNS
             .into_iter()
@@ -309,10 +429,21 @@ impl Client {
         if self.closed.is_some() {
             return false;
         }
+        self.resume();
+        if let Some(rest) = &self.rest {
+            // A budget that is odd stands for a socket that takes nothing at present.
+            if budget % 2 == 1 {
+                return false;
+            }
+            self.socket.state.lock().bytes.extend(rest);
+            self.rest = None;
+            self.receive();
+        }
+        let arms = !budget.is_multiple_of(3);
         match self.session.next_output(world.now, &world.hubs[self.shard], &mut self.out, budget) {
             Output::Write => {
-                let bytes: Vec<u8> = self.out.iter().flat_map(|slice| slice.iter().copied()).collect();
-                self.received.extend(messages(&bytes, self.window.as_mut()));
+                self.socket.state.lock().bytes.extend(self.out.iter().flatten());
+                self.receive();
                 if let Some(promised) = self.session.idle_after_write() {
                     let asked =
                         self.session.next_output(world.now, &world.hubs[self.shard], &mut self.out, budget);
@@ -320,6 +451,7 @@ impl Client {
                         panic!("promised to be idle, and came with {asked:?}")
                     };
                     assert_eq!(until, promised);
+                    self.rest_until(until, arms);
                 }
                 true
             }
@@ -340,6 +472,7 @@ impl Client {
             Output::Yield => true,
             Output::Idle(until) => {
                 assert!(until > Duration::ZERO);
+                self.rest_until(until, arms);
                 false
             }
         }
@@ -349,6 +482,7 @@ impl Client {
     pub fn answer_read(&mut self, world: &World) -> bool {
         match self.reading.take() {
             Some(request) => {
+                self.resume();
                 self.session.on_page(world.read(&request));
                 true
             }
@@ -394,18 +528,13 @@ impl Client {
     }
 }
 
-/// The JSON of unmasked text frames; control frames are left out. Compressed ones are read as a strict client does, with
-/// one window for the whole connection.
-fn messages(mut bytes: &[u8], mut window: Option<&mut Decompress>) -> Vec<Value> {
-    let mut messages = Vec::new();
-    while !bytes.is_empty() {
-        let (header, length) = match bytes[1] {
-            126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
-            127 => (10, usize::try_from(u64::from_be_bytes(bytes[2..10].try_into().unwrap())).unwrap()),
-            short => (2, usize::from(short)),
-        };
-        let body = &bytes[header..header + length];
-        match bytes[0] {
+/// Adds the JSON of the whole unmasked text frames at the start of `bytes`, and tells how many bytes they have; control
+/// frames are left out. Compressed ones are read as a strict client does, with one window for the whole connection.
+fn messages(bytes: &[u8], mut window: Option<&mut Decompress>, messages: &mut Vec<Value>) -> usize {
+    let mut read = 0;
+    while let Some((header, length)) = frame_at(&bytes[read..]) {
+        let Some(body) = bytes[read + header..].get(..length) else { break };
+        match bytes[read] {
             0x81 => messages.push(serde_json::from_slice(body).unwrap()),
             0xc1 => {
                 let window = window.as_deref_mut().expect("compressed, and that was not agreed on");
@@ -413,11 +542,24 @@ fn messages(mut bytes: &[u8], mut window: Option<&mut Decompress>) -> Vec<Value>
                 window.decompress_vec(&body, &mut text, FlushDecompress::Sync).expect("the window fits");
                 messages.push(serde_json::from_slice(&text).expect("the window fits"));
             }
-            _ => {}
+            0x89 | 0x8a => {}
+            other => panic!("no frame begins with {other:#x}"),
         }
-        bytes = &bytes[header + length..];
+        read += header + length;
     }
-    messages
+    read
+}
+
+/// The lengths of header and body of the frame that begins here; `None` if not even its header is there.
+fn frame_at(bytes: &[u8]) -> Option<(usize, usize)> {
+    Some(match *bytes.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()))),
+        127 => {
+            let length = u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap());
+            (10, usize::try_from(length).unwrap())
+        }
+        short => (2, usize::from(short)),
+    })
 }
 
 /// Keeps the list of channels in one place.

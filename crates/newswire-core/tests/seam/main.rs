@@ -10,9 +10,10 @@ mod model;
 mod resume;
 mod world;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use client::{Client, CommandSeed};
+use client::{Client, CommandSeed, DIRECT_WRITES};
 use fastrand::Rng;
 use model::Verdict;
 use newswire_core::seeded::{SeededBug, switch};
@@ -28,6 +29,10 @@ enum Op {
     Command(u8, CommandSeed),
     /// A client's socket takes so many bytes, so many times.
     Pump(u8, u16, u8),
+    /// Who was handed something by one hub is written to, so many of each batch; of 0, one batch is left to the tasks.
+    Flush(u8, u8),
+    /// A client's socket takes so many bytes from who writes beside the session.
+    Room(u8, u16),
     /// A read that was asked for is performed.
     Read(u8),
     Settle(u8),
@@ -70,24 +75,48 @@ impl Case {
         let (policy, tight, clients) = (policies[rng.usize(..5)], rng.bool(), rng.u8(1..4));
         // Most cases keep their epoch and lose nothing, so that what is rare does not hide what is common.
         let (trims, epochs) = (rng.u8(..3) == 0, rng.u8(..4) == 0);
-        let ops = (0..rng.usize(10..120)).map(|_| Self::op(&mut rng, trims, epochs)).collect();
+        let mut ops = Vec::new();
+        let calm = rng.bool();
+        ops.extend((0..if calm { 6 } else { 0 }).map(|_| Self::command(&mut rng)));
+        for _ in 0..rng.usize(10..120) {
+            let op = if calm { Self::calm_op(&mut rng) } else { None };
+            ops.push(op.unwrap_or_else(|| Self::op(&mut rng, trims, epochs)));
+        }
         Self { policy, tight, clients, ops }
+    }
+
+    fn command(rng: &mut Rng) -> Op {
+        let client = rng.u8(..);
+        let mut channels = if rng.u8(..20) == 0 { 0 } else { 1 << rng.u8(..8) };
+        if rng.bool() {
+            channels |= rng.u8(..) & rng.u8(..);
+        }
+        let (kind, sub, filter, start, amount) = (rng.u8(..), rng.u8(..), rng.u8(..), rng.u8(..), rng.u8(..));
+        Op::Command(client, CommandSeed { kind, sub, channels, filter, start, amount })
+    }
+
+    /// Mostly, in cases where little is commanded and subscribers keep up: what they are sent beside their sessions.
+    fn calm_op(rng: &mut Rng) -> Option<Op> {
+        let client = rng.u8(..);
+        Some(match rng.u8(..20) {
+            0..5 => Op::Append(seeds(rng, 6)),
+            5..8 => Op::Dispatch(None, rng.u8(1..5)),
+            8..13 => Op::Flush(rng.u8(..2), rng.u8(..6)),
+            13..16 => Op::Settle(client),
+            16..17 => Op::Room(client, if rng.bool() { u16::MAX } else { rng.u16(..900) }),
+            17..18 => Op::Pump(client, rng.u16(1..1500), rng.u8(1..4)),
+            _ => return None,
+        })
     }
 
     fn op(rng: &mut Rng, trims: bool, epochs: bool) -> Op {
         let client = rng.u8(..);
         match rng.u8(..100) {
             0..30 => Op::Append(seeds(rng, 6)),
-            30..45 => Op::Dispatch(rng.bool().then(|| rng.u8(..2)), rng.u8(1..5)),
-            45..62 => {
-                let mut channels = if rng.u8(..20) == 0 { 0 } else { 1 << rng.u8(..8) };
-                if rng.bool() {
-                    channels |= rng.u8(..) & rng.u8(..);
-                }
-                let (kind, sub, filter, start, amount) =
-                    (rng.u8(..), rng.u8(..), rng.u8(..), rng.u8(..), rng.u8(..));
-                Op::Command(client, CommandSeed { kind, sub, channels, filter, start, amount })
-            }
+            30..40 => Op::Dispatch(rng.bool().then(|| rng.u8(..2)), rng.u8(1..5)),
+            40..48 => Op::Flush(rng.u8(..2), rng.u8(..6)),
+            48..51 => Op::Room(client, if rng.bool() { u16::MAX } else { rng.u16(..900) }),
+            51..62 => Self::command(rng),
             62..78 => Op::Pump(client, rng.u16(1..1500), rng.u8(1..4)),
             78..88 => Op::Read(client),
             88..90 => Op::Settle(client),
@@ -120,6 +149,8 @@ impl Case {
                         clients[of(client)].pump(&world, usize::from(*budget));
                     }
                 }
+                Op::Flush(shard, writes) => world.flush(usize::from(*shard), usize::from(*writes)),
+                Op::Room(client, bytes) => clients[of(client)].make_room(usize::from(*bytes)),
                 Op::Read(client) => {
                     clients[of(client)].answer_read(&world);
                 }
@@ -143,7 +174,9 @@ impl Case {
             }
         }
         world.dispatch();
+        world.flush_all();
         for client in &mut clients {
+            client.check_quiet(&world).inspect_err(|_| client.show())?;
             client.settle(&world);
             world.advance(Duration::from_secs(11));
             client.settle(&world);
@@ -209,6 +242,9 @@ fn nothing_is_lost_repeated_or_out_of_order() {
             );
         }
     }
+    let [all, part, none] = DIRECT_WRITES.each_ref().map(|count| count.load(Ordering::Relaxed));
+    println!("written beside sessions: {all} times all, {part} times a part, {none} times nothing");
+    assert!(all > 0 && part > 0 && none > 0, "not everything happens beside sessions");
 }
 
 #[test]
@@ -223,6 +259,8 @@ fn every_seeded_bug_is_noticed() {
         SeededBug::ReplayOvertakes,
         SeededBug::OldSubscriptionsForgotten,
         SeededBug::WindowMissed,
+        SeededBug::DirectPastGap,
+        SeededBug::DirectRestRepeated,
     ];
     for bug in bugs {
         switch(Some(bug));

@@ -100,7 +100,9 @@ fn a_subscriber_that_resumes_has_everything() {
         };
         let mut client = subscriber.connect(&world);
         for _ in 0..rng.usize(50..300) {
-            match rng.u8(..20) {
+            match rng.u8(..24) {
+                19..21 => world.flush(rng.usize(..2), rng.usize(..3)),
+                21..23 => client.make_room(rng.usize(..4_000)),
                 0..8 => world.append(&(0..rng.usize(1..6)).map(|_| seed(&mut rng)).collect::<Vec<_>>()),
                 8..11 => world.dispatch_to(rng.usize(..2), rng.usize(1..4)),
                 11..15 => drop(client.pump(&world, rng.usize(1..2_000))),
@@ -119,6 +121,7 @@ fn a_subscriber_that_resumes_has_everything() {
             }
         }
         world.dispatch();
+        world.flush_all();
         client.settle(&world);
         subscriber.take(&client, &world);
         assert_eq!(world.dispatched() + 1, world.tail());

@@ -1,13 +1,13 @@
 //! The world around the sessions: events, a log in memory that can trim and begin anew, and the hubs.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use newswire_core::{
     Backlog, BacklogPolicy, Batch, BatchBuilder, ChannelPolicy, Direction, EventHead, Hub, HubConfig,
-    LogView, Lost, Now, Page, ReadRequest, Run, Selector, SessionConfig,
+    LogView, Lost, Now, Page, ReadRequest, Run, Selector, SessionConfig, Wakes,
 };
 use newswire_protocol::{Draft, Epoch, Limits, UnixMicros};
 use parking_lot::Mutex;
@@ -81,6 +81,8 @@ pub struct World {
     pub now: Now,
     /// Batches that are durable and not yet handed to each hub.
     pending: [Vec<Arc<Batch>>; SHARDS],
+    /// Who is still to be roused for what each hub was handed.
+    wakes: [VecDeque<Wakes>; SHARDS],
     connected: Cell<usize>,
 }
 
@@ -111,13 +113,14 @@ impl World {
             config: Arc::new(session),
             now: Now { mono: Duration::ZERO, wall: UnixMicros(1_000_000_000) },
             pending: Default::default(),
+            wakes: Default::default(),
             connected: Cell::new(0),
         }
     }
 
-    /// Whether the connection that was just given a shard reads compressed events: two of three, in each shard.
+    /// Whether the connection that was just given a shard reads compressed events: every other one, in each shard.
     pub fn is_compressed(&self) -> bool {
-        !self.connected.get().is_multiple_of(3)
+        self.connected.get() / SHARDS % 2 == 1
     }
 
     /// The shard of the next connection.
@@ -179,7 +182,31 @@ impl World {
             for commit in commits {
                 (0..commit.len()).for_each(|index| builder.push_event(commit, index));
             }
-            drop(self.hubs[shard].lock().publish(Arc::new(builder.finish())));
+            let wakes = self.hubs[shard].lock().publish(Arc::new(builder.finish()));
+            self.wakes[shard].push_back(wakes);
+        }
+    }
+
+    /// Sees to those for whom something came from one hub, until so many sockets were written to for one batch; of 0, leaves
+    /// one batch to the tasks.
+    pub fn flush(&mut self, shard: usize, writes: usize) {
+        if writes == 0 {
+            drop(self.wakes[shard].pop_front());
+        }
+        while let Some(wakes) = self.wakes[shard].front_mut() {
+            let flushed = wakes.flush(writes);
+            assert!(flushed.writes <= writes as u64 && flushed.bytes >= flushed.writes);
+            if !wakes.is_done() {
+                return;
+            }
+            self.wakes[shard].pop_front();
+        }
+    }
+
+    pub fn flush_all(&mut self) {
+        for shard in 0..SHARDS {
+            self.flush(shard, usize::MAX);
+            assert!(self.wakes[shard].is_empty());
         }
     }
 

@@ -17,7 +17,7 @@ use super::{Caller, Segment, read_query, segment};
 use crate::Feed;
 use crate::connections::Place;
 use crate::socket::handshake;
-use crate::socket::{self, Wanted};
+use crate::socket::{self, Tcp, Wanted};
 
 /// `/ws`: subscriptions by command, or by the query's `channels`.
 pub(crate) async fn all(
@@ -106,7 +106,9 @@ async fn after_upgrade(
         }
     };
     match plain_tcp(upgraded) {
-        Ok((stream, early)) => socket::start(feed, principal, stream, early, wanted, place),
+        Ok((stream, early)) => {
+            socket::start(feed, principal, Tcp::new(stream), early, wanted, place);
+        }
         Err(upgraded) => {
             socket::start(feed, principal, TokioIo::new(upgraded), Bytes::new(), wanted, place);
         }

@@ -16,26 +16,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use newswire_core::session::{Output, Session, Ticket};
-use newswire_core::{Beat, Now, Page, Principal, Published};
+use newswire_core::{Beat, Now, Page, Principal, Published, TURN_BYTES};
 use newswire_log::ReadError;
 use newswire_protocol::codes::{CloseCode, Refusal};
 use newswire_protocol::command::Subscribe;
 use newswire_protocol::event::Draft;
 use newswire_protocol::frame::{FrameDecoder, Item};
 use newswire_protocol::limits::MAX_FRAME_BYTES;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
 
 use super::Wanted;
 use super::closing::{CLOSE_PATIENCE, close_frame, echoed_close, poll_farewell, retry_reason};
 use super::outgoing::Outgoing;
+use super::transport::Transport;
 use crate::connections::Place;
 use crate::fanout::Shard;
 use crate::metrics::Reason;
 use crate::{Feed, ingest};
-
-/// Bytes that one connection writes before others get their turn.
-const TURN_BYTES: usize = 64 << 10;
 
 /// Bytes read from the socket at once, into a buffer that lives only while reading.
 const READ_BYTES: usize = 8 << 10;
@@ -109,6 +107,17 @@ enum Phase {
     },
 }
 
+/// What a look for output came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Something moved, and there may be more.
+    Moved,
+    /// Something else has to happen first.
+    Waits,
+    /// Everything is written, and the session has nothing to do.
+    Idle,
+}
+
 /// How a connection ended.
 #[derive(Clone, Debug)]
 pub(super) enum Ending {
@@ -133,7 +142,7 @@ impl fmt::Display for Ending {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: Transport> Connection<S> {
     pub(super) fn open(
         feed: Feed,
         principal: Principal,
@@ -176,7 +185,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        self.session.register(cx.waker());
+        if let Some(rest) = self.session.resume(cx.waker()) {
+            self.outgoing.push(rest);
+        }
         if !std::mem::replace(&mut self.began, true) {
             self.place.register(cx.waker());
         }
@@ -195,11 +206,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(read) => read,
                 Err(ending) => return Poll::Ready(ending),
             };
-            let wrote = match self.poll_output(now, cx) {
-                Ok(wrote) => wrote,
+            let step = match self.poll_output(now, cx) {
+                Ok(step) => step,
                 Err(ending) => return Poll::Ready(ending),
             };
-            if !(answered || read || wrote) {
+            if !(answered || read || step == Step::Moved) {
+                if step == Step::Idle && matches!(self.phase, Phase::Open) {
+                    self.session.arm(|| self.stream.sink());
+                }
                 return Poll::Pending;
             }
         }
@@ -347,8 +361,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.handle(frame, now, &self.shard.hub, self.feed.log());
     }
 
-    /// Writes, and asks the session for more once all is written. True if anything moved and there may be more.
-    fn poll_output(&mut self, now: Now, cx: &mut Context<'_>) -> Result<bool, Ending> {
+    /// Writes, and asks the session for more once all is written.
+    fn poll_output(&mut self, now: Now, cx: &mut Context<'_>) -> Result<Step, Ending> {
         if !self.outgoing.is_empty() {
             return self.poll_write(now, cx);
         }
@@ -357,7 +371,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if !waits && *answered {
                 let (frame, ending) = (std::mem::take(frame), ending.clone());
                 self.begin_close(frame, ending);
-                return Ok(true);
+                return Ok(Step::Moved);
             }
             // One more turn carries the answers: they overtake events.
             *answered = !waits;
@@ -370,7 +384,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 match self.session.idle_after_write() {
                     // The usual end of a delivery: nothing came while it was written, or the waker has rung.
                     Some(until) if read_all && self.outgoing.is_empty() => {
-                        Ok(self.poll_timer(until, now.mono, cx))
+                        Ok(self.poll_timer(until, now.mono, Step::Idle, cx))
                     }
                     _ => Ok(moved),
                 }
@@ -378,32 +392,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Output::Read(request) => {
                 let reader = self.feed.inner.reader.clone();
                 self.doing().page = Some(Box::pin(async move { reader.read(request).await }));
-                Ok(true)
+                Ok(Step::Moved)
             }
             Output::Publish(ticket, draft) => {
                 self.doing().drafts.push((ticket, draft));
-                Ok(true)
+                Ok(Step::Moved)
             }
             Output::Close(code, reason) => {
                 self.close(code, &reason);
-                Ok(true)
+                Ok(Step::Moved)
             }
-            Output::Idle(_) if matches!(self.phase, Phase::Leaving { answered: true, .. }) => Ok(true),
+            Output::Idle(_) if matches!(self.phase, Phase::Leaving { answered: true, .. }) => Ok(Step::Moved),
             Output::Yield => {
                 cx.waker().wake_by_ref();
-                Ok(false)
+                Ok(Step::Waits)
             }
-            Output::Idle(until) => Ok(self.poll_timer(until, now.mono, cx)),
+            Output::Idle(until) => Ok(self.poll_timer(until, now.mono, Step::Idle, cx)),
         }
     }
 
-    fn poll_write(&mut self, now: Now, cx: &mut Context<'_>) -> Result<bool, Ending> {
+    fn poll_write(&mut self, now: Now, cx: &mut Context<'_>) -> Result<Step, Ending> {
         match self.outgoing.poll_write(&mut self.stream, cx) {
             Poll::Ready(Ok(bytes)) => {
                 self.feed.inner.metrics.sent_bytes.inc_by(bytes as u64);
                 self.feed.inner.metrics.writes.inc();
                 self.session.write_progress(now);
-                Ok(true)
+                Ok(Step::Moved)
             }
             Poll::Ready(Err(error)) => Err(Ending::Failed(error.kind())),
             Poll::Pending => match self.session.write_blocked(now) {
@@ -412,22 +426,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.count_close(code);
                     Err(Ending::Closed(code))
                 }
-                Beat::Wait(until) => Ok(self.poll_timer(until, now.mono, cx)),
-                Beat::Ping => Ok(false),
+                Beat::Wait(until) => Ok(self.poll_timer(until, now.mono, Step::Waits, cx)),
+                Beat::Ping => Ok(Step::Waits),
             },
         }
     }
 
-    /// Sets the timer; true if the time has come already. One that is set for earlier is left alone: deliveries come
+    /// Sets the timer, and gives back `step`; it moved if the time has come already. One that is set for earlier is left alone: deliveries come
     /// far more often than it rings, and ringing early only costs one look.
-    fn poll_timer(&mut self, until: Duration, now: Duration, cx: &mut Context<'_>) -> bool {
+    fn poll_timer(&mut self, until: Duration, now: Duration, step: Step, cx: &mut Context<'_>) -> Step {
         if until <= now {
-            return true;
+            return Step::Moved;
         }
         if now < self.rings_at && self.rings_at <= until {
-            return false;
+            return step;
         }
-        let Some(wanted) = self.feed.inner.started.checked_add(until) else { return false };
+        let Some(wanted) = self.feed.inner.started.checked_add(until) else { return step };
         self.timer.as_mut().reset(Instant::from_std(wanted));
         self.rings_at = until;
         if self.timer.as_mut().poll(cx).is_ready() {
@@ -435,7 +449,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.rings_at = Duration::ZERO;
             cx.waker().wake_by_ref();
         }
-        false
+        step
     }
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
@@ -478,7 +492,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+impl<S: Transport> Future for Connection<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

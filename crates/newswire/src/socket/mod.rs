@@ -4,16 +4,18 @@ mod closing;
 mod connection;
 pub(crate) mod handshake;
 mod outgoing;
+mod transport;
 
 use bytes::Bytes;
 use newswire_core::Principal;
 use newswire_protocol::command::Subscribe;
 use newswire_protocol::deflate::Agreed;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Feed;
 use crate::connections::Place;
 use connection::Connection;
+pub(crate) use transport::Tcp;
+use transport::Transport;
 
 /// What the request asked for.
 pub(crate) struct Wanted {
@@ -32,7 +34,7 @@ pub(crate) fn start<S>(
     wanted: Wanted,
     place: Option<Place>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
 {
     let tasks = feed.inner.tasks.clone();
     match place {

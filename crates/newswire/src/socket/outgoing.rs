@@ -5,10 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use newswire_core::MAX_SLICES;
 use tokio::io::AsyncWrite;
-
-/// Slices offered to the kernel in one vectored write.
-const MAX_SLICES: usize = 16;
 
 /// What a turn decided to write and the socket has not taken yet.
 ///

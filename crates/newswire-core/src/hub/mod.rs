@@ -1,25 +1,27 @@
 //! The local registry of connections and subscriptions: takes every committed batch, and hands its events to the
 //! connections that want them.
 
+mod dispatch;
+mod wakes;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Waker;
 
 use newswire_protocol::{Epoch, GapReason};
 use rustc_hash::FxHashMap;
 
 use crate::channel::ChannelPattern;
-use crate::config::{Backlog, BacklogPolicy, HubConfig};
-use crate::event::{Batch, Picks, Run};
+use crate::config::HubConfig;
 use crate::figures::{ConnectionInfo, HubStats, SubscriptionInfo};
 use crate::filter::Filter;
-use crate::index::{GroupId, Index, MatchesId, Member, Predicate, SubId};
-use crate::outbox::{Dispatched, EpochMark, Generation, Mode, Outbox, QueuedRun, SetMask, Sets};
+use crate::index::{GroupId, Index, Member, Predicate, SubId};
+use crate::outbox::{Dispatched, EpochMark, Generation, Mode, Outbox};
 use crate::packed::{PackedStreams, Reads};
 use crate::principal::RowRule;
 use crate::ring::{Ring, Slice};
-use crate::seeded::seeded_bug;
 use crate::slab::Slab;
+use dispatch::{NO_HIT, Reached};
+pub use wakes::Wakes;
 
 /// A connection, as long as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,26 +79,6 @@ struct About {
     reads: Option<Box<Reads>>,
 }
 
-/// Who is concerned by the present batch, and by what; one room for all connections, used again for every batch.
-#[derive(Debug, Default)]
-struct Reached {
-    conns: Vec<u32>,
-    hits: Vec<Hit>,
-    /// The hits of one connection.
-    of_conn: Vec<(MatchesId, u8)>,
-}
-
-/// One of a connection's sets is concerned.
-#[derive(Clone, Copy, Debug)]
-struct Hit {
-    matches: MatchesId,
-    slot: u8,
-    /// The hit of the same connection before this one; `NO_HIT` at the first.
-    before: u32,
-}
-
-const NO_HIT: u32 = u32::MAX;
-
 /// One subscription of one set of one connection.
 #[derive(Debug)]
 struct HubSub {
@@ -113,27 +95,6 @@ enum HubSubState {
     Live(GroupId, u32),
     /// A replay withholds it.
     Withheld(Box<(ChannelPattern, Arc<Filter>)>),
-}
-
-/// Those who are to be told that something came. Wakes them when dropped: let it live beyond the hub's lock.
-#[derive(Debug, Default)]
-#[must_use = "drop it behind the hub's lock"]
-pub struct Wakes {
-    wakers: Vec<Waker>,
-    reached: usize,
-}
-
-impl Wakes {
-    /// Connections that got something, those included that are awake.
-    pub fn reached(&self) -> usize {
-        self.reached
-    }
-}
-
-impl Drop for Wakes {
-    fn drop(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
-    }
 }
 
 impl Hub {
@@ -166,37 +127,6 @@ impl Hub {
         }
     }
 
-    /// Takes the next committed batch. Batches come in offset order, none missing, none twice; empty ones count for
-    /// nothing. Costs what matches, and wakes whom it concerns once the result is dropped.
-    pub fn publish(&mut self, batch: Arc<Batch>) -> Wakes {
-        let mut wakes = Wakes::default();
-        if batch.is_empty() {
-            return wakes;
-        }
-        self.index.match_batch(&batch);
-        self.find_connections();
-        let mut merged = FxHashMap::default();
-        let mut reached = std::mem::take(&mut self.reached);
-        wakes.reached = reached.conns.len();
-        wakes.wakers.reserve(wakes.reached);
-        for &conn in &reached.conns {
-            wakes.wakers.extend(self.deliver(conn, &reached.hits, &mut reached.of_conn, &batch, &mut merged));
-        }
-        self.reached = reached;
-        self.index.forget_batch();
-        self.packed.forget_batch();
-        let last = batch.last();
-        self.ring.push(batch);
-        self.dispatched.set(last);
-        for index in self.waiting.drain(..) {
-            if let Some(conn) = self.conns.get_mut(index) {
-                conn.waits = false;
-                wakes.wakers.extend(conn.outbox.wake_later());
-            }
-        }
-        wakes
-    }
-
     /// The log has begun a new epoch, with these retained offsets (`head..tail`). Every connection is told in its
     /// stream; what is committed from `tail` on is to be published here, nothing of the old epoch any more.
     pub fn epoch_changed(&mut self, epoch: Epoch, head: u64, tail: u64) -> Wakes {
@@ -205,10 +135,11 @@ impl Hub {
         self.generation = Generation { number: self.generation.number + 1, start: dispatched };
         self.ring = Ring::new(self.config.ring_bytes, dispatched);
         let mark = EpochMark { epoch, head, dispatched, generation: self.generation };
-        let wakers = self.conns.iter().filter_map(|(_, conn)| conn.outbox.push_epoch(mark)).collect();
+        let mut wakes = Wakes::of(self.conns.len());
+        wakes.add_tasks(self.conns.iter().filter_map(|(_, conn)| conn.outbox.push_epoch(mark)));
         // Last: a session that sees the new offset finds the mark in its outbox.
         self.dispatched.set(dispatched);
-        Wakes { wakers, reached: self.conns.len() }
+        wakes
     }
 
     /// The epoch that offsets belong to.
@@ -275,7 +206,9 @@ impl Hub {
             while let Some(sub) = self.conns.get(conn).and_then(|conn| conn.about.subs.last().copied()) {
                 self.remove_sub(sub);
             }
-            self.conns.remove(conn);
+            if let Some(conn) = self.conns.remove(conn) {
+                conn.outbox.retire();
+            }
         }
     }
 
@@ -401,61 +334,6 @@ impl Hub {
         }
     }
 
-    /// Turns the groups that matched into the connections that are concerned, each with its groups and sets.
-    fn find_connections(&mut self) {
-        self.clock += 1;
-        self.reached.conns.clear();
-        self.reached.hits.clear();
-        for (matches, members) in self.index.found() {
-            for member in members {
-                let Some(conn) = self.conns.get_mut(member.conn) else { continue };
-                if conn.seen != self.clock {
-                    conn.seen = self.clock;
-                    conn.hits = NO_HIT;
-                    self.reached.conns.push(member.conn);
-                }
-                let hit = Hit { matches, slot: member.slot, before: conn.hits };
-                conn.hits = u32::try_from(self.reached.hits.len()).expect("fewer subscriptions than that");
-                self.reached.hits.push(hit);
-            }
-        }
-    }
-
-    fn deliver(
-        &mut self,
-        conn: u32,
-        all_hits: &[Hit],
-        hits: &mut Vec<(MatchesId, u8)>,
-        batch: &Arc<Batch>,
-        merged: &mut Merged,
-    ) -> Option<Waker> {
-        let conn = self.conns.get_mut(conn)?;
-        hits.clear();
-        let mut next = conn.hits;
-        while let Some(hit) = all_hits.get(next as usize) {
-            hits.push((hit.matches, hit.slot));
-            next = hit.before;
-        }
-        let first = hits.first()?.0;
-        let (run, bytes) = if hits.iter().all(|(matches, _)| *matches == first) {
-            self.index.run(first, batch)?
-        } else {
-            merge(&self.index, hits, batch, merged)?
-        };
-        let sets = sets_of(&self.index, hits, &run, self.config.backlog);
-        self.deliveries += run.len() as u64;
-        if seeded_bug!(SetsNotMerged) && hits.len() > 1 {
-            let _ =
-                conn.outbox.push_run(QueuedRun::new(run.clone(), bytes, sets.clone()), &self.config.backlog);
-        }
-        let packed = conn.deflate.then(|| {
-            let About { reads, subs, .. } = &mut *conn.about;
-            self.packed.read(reads.as_mut()?, || live_groups(&self.subs, subs), &run)
-        });
-        let packed = packed.flatten();
-        conn.outbox.push_run(QueuedRun { packed, ..QueuedRun::new(run, bytes, sets) }, &self.config.backlog)
-    }
-
     fn info(&self, conn: &Conn) -> ConnectionInfo {
         let figures = &conn.outbox.figures;
         let lagging = matches!(conn.outbox.mode(), Mode::Lagging { .. });
@@ -482,63 +360,4 @@ impl Hub {
             subscriptions: conn.about.subs.iter().filter_map(|id| self.subs.get(*id)).map(describe).collect(),
         }
     }
-}
-
-fn live_groups(subs: &Slab<HubSub>, of_conn: &[SubId]) -> Vec<GroupId> {
-    let live = |sub: &HubSub| match sub.state {
-        HubSubState::Live(group, _) => Some(group),
-        HubSubState::Withheld(_) => None,
-    };
-    of_conn.iter().filter_map(|id| subs.get(*id).and_then(live)).collect()
-}
-
-/// Unions of groups, made once for all connections that have the same.
-type Merged = FxHashMap<Box<[MatchesId]>, (Run, usize)>;
-
-fn merge(
-    index: &Index,
-    hits: &[(MatchesId, u8)],
-    batch: &Arc<Batch>,
-    merged: &mut Merged,
-) -> Option<(Run, usize)> {
-    let mut groups: Vec<MatchesId> = hits.iter().map(|(matches, _)| *matches).collect();
-    groups.sort_unstable();
-    groups.dedup();
-    if let Some(known) = merged.get(&*groups) {
-        return Some(known.clone());
-    }
-    let mut picks: Vec<u32> = groups.iter().flat_map(|matches| index.picks(*matches)).copied().collect();
-    picks.sort_unstable();
-    picks.dedup();
-    let run = Run::of_indexes(batch, &picks)?;
-    let bytes = run.bytes();
-    merged.insert(groups.into(), (run.clone(), bytes));
-    Some((run, bytes))
-}
-
-/// Which sets matched which events; only policies that drop ever ask.
-fn sets_of(index: &Index, hits: &[(MatchesId, u8)], run: &Run, backlog: Backlog) -> Sets {
-    if matches!(backlog.policy, BacklogPolicy::CatchUp | BacklogPolicy::Disconnect) {
-        return Sets::Same(0);
-    }
-    let bit = |slot: u8| -> SetMask { 1 << slot };
-    let (first_group, first_slot) = hits[0];
-    if hits.iter().all(|(group, _)| *group == first_group) || hits.iter().all(|(_, slot)| *slot == first_slot)
-    {
-        return Sets::Same(hits.iter().fold(0, |mask, (_, slot)| mask | bit(*slot)));
-    }
-    let mut by_index: FxHashMap<u32, SetMask> = FxHashMap::default();
-    for (group, slot) in hits {
-        for pick in index.picks(*group) {
-            *by_index.entry(*pick).or_default() |= bit(*slot);
-        }
-    }
-    let mask = |nth: usize| {
-        let index = match &run.picks {
-            Picks::All => u32::try_from(nth).expect("picks are 32 bits wide"),
-            Picks::Some(picks) => picks[nth],
-        };
-        by_index.get(&index).copied().unwrap_or_default()
-    };
-    Sets::Each((0..run.len()).map(mask).collect())
 }
