@@ -29,8 +29,10 @@ impl<K: Eq + Hash + Clone, V: Clone> Lru<K, V> {
         Some(entry.value.clone())
     }
 
-    /// Adds or replaces a value. The new one stays even if it alone is over the capacity.
-    pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) {
+    /// Adds or replaces a value, and returns the keys and weights of those that went for it. The new one stays even if it
+    /// alone is over the capacity.
+    pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) -> Vec<(K, usize)> {
+        let mut evicted = Vec::new();
         self.tick += 1;
         self.remove(&key);
         self.weight += weight;
@@ -38,14 +40,17 @@ impl<K: Eq + Hash + Clone, V: Clone> Lru<K, V> {
         while self.weight > self.capacity && self.entries.len() > 1 {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
             let Some(oldest) = oldest else { break };
-            self.remove(&oldest);
+            let weight = self.remove(&oldest).unwrap_or(0);
+            evicted.push((oldest, weight));
         }
+        evicted
     }
 
-    pub(crate) fn remove(&mut self, key: &K) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.weight -= entry.weight;
-        }
+    /// Removes a value and returns its weight, if it was there.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<usize> {
+        let entry = self.entries.remove(key)?;
+        self.weight -= entry.weight;
+        Some(entry.weight)
     }
 
     pub(crate) fn retain(&mut self, keep: impl Fn(&K) -> bool) {
@@ -71,7 +76,7 @@ mod tests {
         cache.insert(1, "a", 5);
         cache.insert(2, "b", 5);
         assert_eq!(cache.get(&1), Some("a"));
-        cache.insert(3, "c", 5);
+        assert_eq!(cache.insert(3, "c", 5), [(2, 5)]);
         assert_eq!((cache.get(&1), cache.get(&2), cache.get(&3)), (Some("a"), None, Some("c")));
         cache.insert(4, "d", 50);
         assert_eq!((cache.get(&1), cache.get(&3), cache.get(&4)), (None, None, Some("d")));
