@@ -37,7 +37,7 @@ impl Bare {
     ///
     /// # Errors
     /// When writing or syncing fails.
-    pub fn append(&mut self, records: &[Vec<u8>]) -> io::Result<()> {
+    pub fn append<'a>(&mut self, records: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
         if self.written >= SEGMENT_BYTES {
             self.file = segment(&self.dir, self.segments)?;
             (self.segments, self.written) = (self.segments + 1, 0);
@@ -45,6 +45,7 @@ impl Bare {
         self.index.push((self.next, self.segments - 1, self.written));
         self.batch.clear();
         self.batch.resize(BATCH_HEADER, 0);
+        let first = self.next;
         for record in records {
             self.batch.extend((record.len() as u32).to_le_bytes());
             self.batch.extend(self.next.to_le_bytes());
@@ -54,7 +55,7 @@ impl Bare {
         let body = &self.batch[BATCH_HEADER..];
         let (length, sum) = (body.len() as u32, crc32c::crc32c(body));
         self.batch[..4].copy_from_slice(&length.to_le_bytes());
-        self.batch[4..8].copy_from_slice(&(records.len() as u32).to_le_bytes());
+        self.batch[4..8].copy_from_slice(&((self.next - first) as u32).to_le_bytes());
         self.batch[8..12].copy_from_slice(&sum.to_le_bytes());
         self.file.write_all(&self.batch)?;
         self.file.sync_data()?;
@@ -111,7 +112,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut bare = Bare::create(dir.path()).expect("a segment");
         for batch in 1..=3 {
-            bare.append(&vec![vec![7; 100]; batch]).expect("space");
+            bare.append(std::iter::repeat_n(&[7; 100][..], batch)).expect("space");
         }
         assert_eq!(replay(dir.path()).expect("good checksums"), (6, 600));
     }

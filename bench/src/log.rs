@@ -11,8 +11,7 @@ use anyhow::{Context, ensure};
 use newswire_core::{
     ChannelPattern, Direction, EventHead, Filter, Principal, ReadRequest, Selector, SelectorEntry,
 };
-use newswire_log::{Appended, EmbeddedLog, EmbeddedOptions, EventLog, NewEvent, OsDisk};
-use newswire_protocol::frame::text_header;
+use newswire_log::{Appended, EmbeddedLog, EmbeddedOptions, EventLog, NewEvents, OsDisk};
 use newswire_protocol::{Draft, FilterSpec, Limits, UnixMicros};
 
 use crate::bare::{self, Bare};
@@ -79,39 +78,48 @@ fn open(dir: &Path) -> anyhow::Result<Arc<dyn EventLog>> {
 }
 
 /// An event as ingest hands it to the log: parsed and encoded already.
-fn new_event(n: usize, event_bytes: usize) -> NewEvent {
+fn new_event(n: usize, event_bytes: usize) -> NewEvents {
     let text = wire::event(&format!(r#""n":{n},"#), event_bytes);
     let draft = Draft::parse(&text, &Limits::default()).expect("the benchmark publishes good events");
     let event_id = format!("0197a6b0-3f5e-7c3a-9d4e-{n:012x}");
     let encoded = draft.encode(&event_id, UnixMicros(1_800_000_000_000_000 + n as u64));
-    NewEvent::new(&EventHead::of(&draft, &encoded), &encoded, None)
+    NewEvents::one(&EventHead::of(&draft, &encoded), &encoded, None)
 }
 
-/// The same event as a bare writer stores it: the frame that is sent.
-fn frame(event: &NewEvent, offset: u64) -> Vec<u8> {
-    let (before, behind) = event.json();
-    let json = [before, offset.to_string().as_bytes(), behind].concat();
-    let (header, length) = text_header(json.len());
-    [&header[..length], &json].concat()
+/// The same events as a bare writer stores them: the frames that are sent, packed as the log's are, and their lengths.
+fn frames(numbers: std::ops::Range<usize>, event_bytes: usize) -> (Vec<u8>, Vec<usize>) {
+    let (mut bytes, mut lengths) = (Vec::new(), Vec::new());
+    for n in numbers {
+        let event = new_event(n, event_bytes);
+        let event = event.iter().next().expect("one event");
+        let start = bytes.len();
+        newswire_core::encode_frame(&mut bytes, n as u64 + 1, event.before, event.behind);
+        lengths.push(bytes.len() - start);
+    }
+    (bytes, lengths)
 }
 
 fn append_bare(dir: &Path, batch: usize, event_bytes: usize) -> anyhow::Result<f64> {
-    let frame = |n| frame(&new_event(n, event_bytes), n as u64 + 1);
-    let mut batches: Vec<Vec<Vec<u8>>> = Vec::new();
+    let mut batches = Vec::new();
     for first in (0..EVENTS).step_by(batch) {
-        batches.push((first..(first + batch).min(EVENTS)).map(frame).collect());
+        batches.push(frames(first..(first + batch).min(EVENTS), event_bytes));
     }
     let mut bare = Bare::create(dir)?;
     let started = Instant::now();
     // Each batch is consumed, as the log consumes its events.
-    for frames in batches {
-        bare.append(&frames)?;
+    for (bytes, lengths) in batches {
+        let mut rest = &bytes[..];
+        bare.append(lengths.iter().map(|length| {
+            let (frame, behind) = rest.split_at(*length);
+            rest = behind;
+            frame
+        }))?;
     }
     Ok(EVENTS as f64 / started.elapsed().as_secs_f64())
 }
 
 async fn append_log(log: &dyn EventLog, batch: usize, event_bytes: usize) -> anyhow::Result<f64> {
-    let mut batches: Vec<Vec<NewEvent>> = Vec::new();
+    let mut batches: Vec<NewEvents> = Vec::new();
     for first in (0..EVENTS).step_by(batch) {
         batches.push((first..(first + batch).min(EVENTS)).map(|n| new_event(n, event_bytes)).collect());
     }
@@ -135,14 +143,14 @@ async fn append_concurrently(
 ) -> anyhow::Result<f64> {
     let each = EVENTS / publishers;
     let mut publishing = tokio::task::JoinSet::new();
-    let prepared: Vec<Vec<NewEvent>> =
+    let prepared: Vec<Vec<NewEvents>> =
         (0..publishers).map(|p| (0..each).map(|n| new_event(p * each + n, event_bytes)).collect()).collect();
     let started = Instant::now();
     for events in prepared {
         let log = Arc::clone(&log);
         publishing.spawn(async move {
             for event in events {
-                log.append(vec![event]).await?;
+                log.append(event).await?;
             }
             anyhow::Ok(())
         });

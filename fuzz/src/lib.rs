@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use newswire_core::{BatchBuilder, Direction, EventHead, Filter, LogView};
 use newswire_log::testing::{FaultDisk, events};
-use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvent};
+use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvents};
 use newswire_protocol::frame::{Item, Violation};
 use newswire_protocol::{
     Command, CommandFrame, Draft, ErrorCode, FilterSpec, FrameDecoder, Limits, Refusal, Scalar,
@@ -284,10 +284,9 @@ fn small_log() -> (FaultDisk, Stored) {
             if n % 3 == 0 { "b" } else { "a" },
             n % 2
         );
-        let event: NewEvent = events::event(&text);
-        let (before, behind) = event.json();
-        let (before, behind) = (before.to_vec(), behind.to_vec());
-        for offset in events::store(&log, vec![event]) {
+        let event: NewEvents = events::event(&text);
+        let json: Vec<_> = event.iter().map(|event| (event.before.to_vec(), event.behind.to_vec())).collect();
+        for (offset, (before, behind)) in events::store(&log, vec![event]).into_iter().zip(json) {
             stored.insert(offset, [&before, offset.to_string().as_bytes(), &behind].concat());
         }
     }

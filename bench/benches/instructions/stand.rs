@@ -9,7 +9,7 @@ use newswire_core::{
     Batch, DirectSink, EventHead, Hub, HubConfig, LogView as _, Output, Principal, Session, SessionConfig,
     Wakes,
 };
-use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvent, OsDisk};
+use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvents, OsDisk};
 use newswire_protocol::{Draft, Limits, UnixMicros};
 use parking_lot::Mutex;
 
@@ -112,7 +112,7 @@ impl Feed {
 /// An open log, and what is to be appended to it.
 pub(crate) struct Log {
     log: EmbeddedLog,
-    events: Vec<NewEvent>,
+    events: NewEvents,
     _dir: tempfile::TempDir,
 }
 
@@ -123,7 +123,7 @@ impl Log {
         let event = |nth: usize| {
             let (draft, event_id) = (draft(), format!("0197a6b0-3f5e-7c3a-9d4e-{nth:012x}"));
             let encoded = draft.encode(&event_id, UnixMicros(1));
-            NewEvent::new(&EventHead::of(&draft, &encoded), &encoded, None)
+            NewEvents::one(&EventHead::of(&draft, &encoded), &encoded, None)
         };
         Self { log, events: (0..count).map(event).collect(), _dir: dir }
     }

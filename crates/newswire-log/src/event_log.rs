@@ -13,48 +13,103 @@ use crate::follow::CommitReceiver;
 /// Bytes of a packed head, mostly; a longer one is moved once.
 const ROOM_FOR_HEAD: usize = 128;
 
-/// An event to be appended. Its offset is given by the log.
+/// Events to be appended together, in this order. Their offsets are given by the log.
 ///
-/// It is one piece of memory, packed by whoever publishes: publishers are many, and the log's writer, which is one, is left
-/// with copying it.
-#[derive(Clone, Debug)]
-pub struct NewEvent {
-    /// The packed head, then the JSON without the digits of its offset.
+/// They are one piece of memory, packed by whoever publishes: publishers are many, and the log's writer, which is one, is
+/// left with copying it from front to back.
+#[derive(Clone, Debug, Default)]
+pub struct NewEvents {
+    /// Of each event: the packed head, then the JSON without the digits of its offset.
     bytes: Vec<u8>,
+    events: Vec<Packed>,
+}
+
+/// Where an event stands in the bytes, behind the one before it.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
     json_at: usize,
-    /// Where the digits go, in `bytes`.
+    /// Where the digits go.
     offset_at: usize,
+    end: usize,
     dedup: Option<Dedup>,
 }
 
-impl NewEvent {
-    /// `head` is what readers select by, `encoded` what will be sent to them. `dedup` is present if the publisher gave an
-    /// id of its own: the same key again, inside the window, stores nothing.
-    pub fn new(head: &EventHead, encoded: &Encoded, dedup: Option<Dedup>) -> Self {
-        let mut bytes = Vec::with_capacity(ROOM_FOR_HEAD + encoded.json.len());
-        head.encode_meta(&mut bytes);
-        let json_at = bytes.len();
-        bytes.extend_from_slice(&encoded.json);
-        Self { bytes, json_at, offset_at: json_at + encoded.offset_at, dedup }
-    }
-
-    /// Bytes of its JSON, but for the digits of the offset.
-    pub fn json_len(&self) -> usize {
-        self.bytes.len() - self.json_at
-    }
-
-    /// The JSON before and behind the digits of the offset.
-    pub fn json(&self) -> (&[u8], &[u8]) {
-        (&self.bytes[self.json_at..self.offset_at], &self.bytes[self.offset_at..])
-    }
-
+/// One of [`NewEvents`].
+#[derive(Clone, Copy, Debug)]
+pub struct NewEvent<'a> {
     /// The head as [`EventHead::encode_meta`] packs it.
-    pub(crate) fn meta(&self) -> &[u8] {
-        &self.bytes[..self.json_at]
+    pub(crate) meta: &'a [u8],
+    /// The JSON before the digits of the offset.
+    pub before: &'a [u8],
+    /// The JSON behind them.
+    pub behind: &'a [u8],
+    pub(crate) dedup: Option<&'a Dedup>,
+}
+
+impl NewEvents {
+    /// Adds an event. `head` is what readers select by, `encoded` what will be sent to them. `dedup` is present if the
+    /// publisher gave an id of its own: the same key again, inside the window, stores nothing.
+    pub fn push(&mut self, head: &EventHead, encoded: &Encoded, dedup: Option<Dedup>) {
+        head.encode_meta(&mut self.bytes);
+        let json_at = self.bytes.len();
+        self.bytes.extend_from_slice(&encoded.json);
+        let (offset_at, end) = (json_at + encoded.offset_at, self.bytes.len());
+        self.events.push(Packed { json_at, offset_at, end, dedup });
     }
 
-    pub(crate) fn dedup(&self) -> Option<&Dedup> {
-        self.dedup.as_ref()
+    /// One event.
+    pub fn one(head: &EventHead, encoded: &Encoded, dedup: Option<Dedup>) -> Self {
+        let room = ROOM_FOR_HEAD + encoded.json.len();
+        let mut events = Self { bytes: Vec::with_capacity(room), events: Vec::with_capacity(1) };
+        events.push(head, encoded, dedup);
+        events
+    }
+
+    /// Number of events.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether there is no event.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Bytes of all heads and JSON.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The events in order.
+    pub fn iter(&self) -> impl Iterator<Item = NewEvent<'_>> {
+        let starts = std::iter::once(0).chain(self.events.iter().map(|packed| packed.end));
+        self.events.iter().zip(starts).map(|(packed, start)| {
+            let Packed { json_at, offset_at, end, dedup } = packed;
+            NewEvent {
+                meta: &self.bytes[start..*json_at],
+                before: &self.bytes[*json_at..*offset_at],
+                behind: &self.bytes[*offset_at..*end],
+                dedup: dedup.as_ref(),
+            }
+        })
+    }
+}
+
+/// All events of several lists, one list behind the other.
+impl FromIterator<Self> for NewEvents {
+    fn from_iter<I: IntoIterator<Item = Self>>(lists: I) -> Self {
+        let mut all = Self::default();
+        for list in lists {
+            let shift = all.bytes.len();
+            all.bytes.extend_from_slice(&list.bytes);
+            all.events.extend(list.events.iter().map(|packed| Packed {
+                json_at: packed.json_at + shift,
+                offset_at: packed.offset_at + shift,
+                end: packed.end + shift,
+                dedup: packed.dedup,
+            }));
+        }
+        all
     }
 }
 
@@ -269,7 +324,7 @@ pub trait EventLog: LogView + Send + Sync + 'static {
     /// are stored: it does not undo. Waits while the bounded queue before the writer is full.
     ///
     /// The epoch in which a result's offset holds is [`LogView::epoch`]: it never changes while a log is open.
-    fn append(&self, events: Vec<NewEvent>) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>>;
+    fn append(&self, events: NewEvents) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>>;
 
     /// Reads a page. Blocks on the disk: call it off the async threads. Safe to call from many threads.
     ///

@@ -28,8 +28,8 @@ pub use dedup::{Dedup, DedupOptions};
 pub use embedded::disk::OsDisk;
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError, SyncMode};
 pub use event_log::{
-    AppendError, Appended, ChannelStats, Commit, EventLog, LogHealth, LogStats, NewEvent, Observer,
-    ReadError, Trim, TrimError,
+    AppendError, Appended, ChannelStats, Commit, EventLog, LogHealth, LogStats, NewEvent, NewEvents,
+    Observer, ReadError, Trim, TrimError,
 };
 pub use follow::{CommitReceiver, FOLLOW_QUEUE};
 pub use memory::{MemoryLog, MemoryOptions};

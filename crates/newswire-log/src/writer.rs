@@ -18,13 +18,11 @@ use crate::buffers::BufferPool;
 use crate::clock::Clock;
 use crate::dedup::{BatchIds, DedupOptions, DedupWindow, Seen, StoredId};
 use crate::embedded::batch_buffer::{BatchBuffer, StoredRecord};
-use crate::event_log::{AppendError, Appended, Commit, LogHealth, LogStats, NewEvent, Observer};
+use crate::event_log::{AppendError, Appended, Commit, LogHealth, LogStats, NewEvent, NewEvents, Observer};
 use crate::follow::Followers;
 
 /// Appends that may wait for the writer; further callers wait for a place.
 const QUEUE: usize = 4096;
-/// Bytes of a stored head beyond those that [`size_of_events`] counts, about.
-const ROOM_FOR_HEAD: usize = 64;
 /// KiB of events that may wait or be under way; further callers wait for room.
 const QUEUE_KIB: usize = 64 << 10;
 
@@ -151,11 +149,11 @@ impl Shared {
 /// that took it, and then by many threads instead of the writer.
 struct Done {
     result: Result<Vec<Appended>, AppendError>,
-    _spent: Vec<NewEvent>,
+    _spent: NewEvents,
 }
 
 struct Append {
-    events: Vec<NewEvent>,
+    events: NewEvents,
     /// Given by a remote sequencer; ascending.
     offsets: Option<Vec<u64>>,
     answer: oneshot::Sender<Done>,
@@ -168,8 +166,9 @@ impl Append {
     }
 }
 
-fn size_of_events(events: &[NewEvent]) -> usize {
-    events.iter().map(|event| event.json_len() + 128).sum()
+/// About what they take until they are answered.
+fn size_of_events(events: &NewEvents) -> usize {
+    events.bytes() + events.len() * size_of::<NewEvent<'_>>()
 }
 
 /// The sending side, and the thread's owner.
@@ -201,7 +200,7 @@ impl WriterHandle {
 
     pub(crate) fn append(
         &self,
-        events: Vec<NewEvent>,
+        events: NewEvents,
         offsets: Option<Vec<u64>>,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         let (queue, room, limit) = (self.queue.clone(), self.room.clone(), self.options.max_append_bytes);
@@ -406,7 +405,7 @@ impl<E: Engine> Writer<E> {
     }
 }
 
-fn refuse(answers: impl Iterator<Item = (oneshot::Sender<Done>, Vec<NewEvent>)>, error: &AppendError) {
+fn refuse(answers: impl Iterator<Item = (oneshot::Sender<Done>, NewEvents)>, error: &AppendError) {
     for (answer, spent) in answers {
         let _ = answer.send(Done { result: Err(error.clone()), _spent: spent });
     }
@@ -417,7 +416,7 @@ struct Answer {
     result: Result<Vec<Appended>, AppendError>,
     /// Whether the result speaks of events of the batch that is being stored.
     rests_on_batch: bool,
-    spent: Vec<NewEvent>,
+    spent: NewEvents,
     /// Given back with the answer, not with the events: a caller that does not look must keep nobody out.
     _room: OwnedSemaphorePermit,
 }
@@ -444,13 +443,12 @@ fn assemble(
     buffer: Vec<u8>,
 ) -> Assembled {
     let count = group.iter().map(|append| append.events.len()).sum();
-    let bytes: usize = group.iter().map(Append::bytes).sum();
     let mut batch =
         Assembly { events: Vec::with_capacity(count), ids: BatchIds::new(window, now), tail, next: tail };
     let results: Vec<_> =
         group.iter().map(|append| batch.add_append(&append.events, append.offsets.as_deref())).collect();
     let Assembly { events, ids, .. } = batch;
-    let buffer = BatchBuffer::build(buffer, bytes + count * ROOM_FOR_HEAD, now, &events);
+    let buffer = BatchBuffer::build(buffer, now, &events);
     let ids = ids.into_new();
     let mut answers = Vec::with_capacity(group.len());
     for (append, (result, rests_on_batch)) in group.into_iter().zip(results) {
@@ -462,7 +460,7 @@ fn assemble(
 
 struct Assembly<'a> {
     /// Those that are stored, with their offsets.
-    events: Vec<(u64, &'a NewEvent)>,
+    events: Vec<(u64, NewEvent<'a>)>,
     ids: BatchIds<'a>,
     tail: u64,
     next: u64,
@@ -472,7 +470,7 @@ impl<'a> Assembly<'a> {
     /// The result of an append, and whether it speaks of events of this batch.
     fn add_append(
         &mut self,
-        events: &'a [NewEvent],
+        events: &'a NewEvents,
         offsets: Option<&[u64]>,
     ) -> (Result<Vec<Appended>, AppendError>, bool) {
         if let Err(error) = self.check_offsets(events.len(), offsets) {
@@ -509,9 +507,9 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    fn add_event(&mut self, event: &'a NewEvent, given: Option<u64>) -> Appended {
+    fn add_event(&mut self, event: NewEvent<'a>, given: Option<u64>) -> Appended {
         let offset = given.unwrap_or(self.next);
-        if let Some(dedup) = event.dedup() {
+        if let Some(dedup) = event.dedup {
             match self.ids.look_up(dedup) {
                 Seen::Same(offset) => return Appended::Duplicate { offset },
                 Seen::Other(offset) => return Appended::Conflict { offset },

@@ -13,7 +13,7 @@ use newswire_log::testing::events::{append, event, offsets, read_all, request, s
 use newswire_log::testing::{CrashMode, FaultDisk};
 use newswire_log::{
     AppendError, Appended, CommitReceiver, EmbeddedLog, EmbeddedOptions, EventLog, LogHealth, ManualClock,
-    NewEvent, RetentionOptions, Trim, check,
+    NewEvents, RetentionOptions, Trim, check,
 };
 use newswire_protocol::{Epoch, UnixMicros};
 
@@ -33,7 +33,7 @@ struct Known {
 }
 
 impl Known {
-    fn new_event(&self) -> NewEvent {
+    fn new_event(&self) -> NewEvents {
         let Self { n, channel, kind, agent, id } = self;
         let id = if *id { format!(r#","event_id":"id-{n}""#) } else { String::new() };
         let filler = "x".repeat((n % 90) as usize);
@@ -68,6 +68,8 @@ impl World {
         let options = EmbeddedOptions {
             segment_bytes: random.u64(900..6000),
             zero_ahead_bytes: *random.choice(&[0, 700, 3000]).unwrap(),
+            zero_ahead_batch_bytes: *random.choice(&[0, 500, 64 << 10]).unwrap(),
+            reserve_ahead_bytes: *random.choice(&[0, 1500]).unwrap(),
             mark_after: Duration::from_millis(1),
             clock: Arc::new(ManualClock::at(UnixMicros(1_700_000_000_000_000))),
             retention,

@@ -368,7 +368,7 @@ fn a_restored_backup_may_begin_a_new_epoch() {
     assert_eq!(store(&log, vec![numbered("tasks", 0)]), [41]);
 }
 
-fn named(id: &str) -> newswire_log::NewEvent {
+fn named(id: &str) -> newswire_log::NewEvents {
     event(&format!(r#"{{"channel":"tasks","event_type":"a","event_id":"{id}"}}"#))
 }
 
@@ -502,13 +502,13 @@ fn the_active_segment_goes_too_once_it_is_trimmed() {
 fn given_offsets_may_have_holes_but_never_go_back() {
     let disk = FaultDisk::new();
     let log = open(&disk, &EmbeddedOptions { segment_bytes: 1000, ..plain() }).unwrap();
-    let at = |offset, n| (offset, numbered("tasks", n));
-    let stored = wait(log.append_at(vec![at(5, 0), at(9, 1)])).unwrap();
+    let events = |numbers: &[u64]| numbers.iter().map(|n| numbered("tasks", *n)).collect();
+    let stored = wait(log.append_at(vec![5, 9], events(&[0, 1]))).unwrap();
     assert_eq!(stored, [Appended::Stored { offset: 5 }, Appended::Stored { offset: 9 }]);
-    let refused = wait(log.append_at(vec![at(9, 2)]));
+    let refused = wait(log.append_at(vec![9], events(&[2])));
     assert_eq!(refused, Err(AppendError::OffsetTaken { offset: 9, expected: 10 }));
     for n in 0..10 {
-        wait(log.append_at(vec![at(100 + n * 7, n)])).unwrap();
+        wait(log.append_at(vec![100 + n * 7], events(&[n]))).unwrap();
     }
     let expected: Vec<u64> = [5, 9].into_iter().chain((0..10).map(|n| 100 + n * 7)).collect();
     assert_eq!((all(&log), log.head(), log.tail()), (expected.clone(), 5, 164));

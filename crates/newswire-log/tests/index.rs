@@ -7,13 +7,13 @@ use std::time::Duration;
 use newswire_core::{Direction, LogView, Selector};
 use newswire_log::testing::CountingDisk;
 use newswire_log::testing::events::{event, offsets, read_all, request, selector, wait};
-use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvent, OsDisk, RetentionOptions, SyncMode};
+use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvents, OsDisk, RetentionOptions, SyncMode};
 
 const EVENTS: u64 = 1_000_000;
 
 /// Mostly two kinds of events that differ in type and agent, so that `half` is half of everything by type and by agent,
 /// yet ten times only in both; and two rarities, ten times each.
-fn kinds() -> [NewEvent; 5] {
+fn kinds() -> [NewEvents; 5] {
     let of = |channel: &str, kind: &str, agent: &str| {
         event(&format!(
             r#"{{"channel":"{channel}","event_type":"{kind}","payload":{{"agent":"{agent}","project":"p"}}}}"#

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use newswire_core::{EventHead, Principal, Published};
-use newswire_log::{AppendError, Appended, Dedup, NewEvent};
+use newswire_log::{AppendError, Appended, Dedup, NewEvents};
 use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::event::Draft;
 use newswire_protocol::time::UnixMicros;
@@ -41,9 +41,9 @@ impl Feed {
         let mut results = Vec::with_capacity(drafts.size_hint().0);
         let mut waiting = Chunk::default();
         for draft in drafts {
-            match draft.and_then(|draft| self.admit(principal, &draft, now)) {
-                Ok((event, event_id)) => {
-                    waiting.push(event, (results.len(), event_id));
+            match draft.and_then(|draft| self.admit(principal, &draft, now, &mut waiting.events)) {
+                Ok(event_id) => {
+                    waiting.answers.push((results.len(), event_id));
                     // Stands until the log answers, which it does for every event of an append.
                     results.push(Err(ErrorCode::Unavailable.into()));
                     if waiting.is_full() {
@@ -58,19 +58,21 @@ impl Feed {
         results
     }
 
-    /// Turns a draft into what the log stores, and its event id, if this principal may publish it.
+    /// Adds what the log stores of a draft to `events`, if this principal may publish it. Returns its event id.
     fn admit(
         &self,
         principal: &Principal,
         draft: &Draft,
         now: UnixMicros,
-    ) -> Result<(NewEvent, String), Refusal> {
+        events: &mut NewEvents,
+    ) -> Result<String, Refusal> {
         self.inner.channels.admit(&draft.channel, || self.inner.log.channels())?;
         let given_id = draft.event_id.as_deref();
         let event_id = given_id.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
         let encoded = draft.encode(&event_id, now);
         let dedup = given_id.map(|id| Dedup::of(&principal.id, id, draft.fingerprint()));
-        Ok((NewEvent::new(&EventHead::of(draft, &encoded), &encoded, dedup), event_id))
+        events.push(&EventHead::of(draft, &encoded), &encoded, dedup);
+        Ok(event_id)
     }
 
     /// Appends one chunk and writes each answer to its place in `results`.
@@ -110,20 +112,13 @@ impl Feed {
 /// Events on their way to one append, with the place of each answer and the event id that stands in it.
 #[derive(Default)]
 struct Chunk {
-    events: Vec<NewEvent>,
+    events: NewEvents,
     answers: Vec<(usize, String)>,
-    bytes: usize,
 }
 
 impl Chunk {
-    fn push(&mut self, event: NewEvent, answer: (usize, String)) {
-        self.bytes += event.json_len();
-        self.answers.push(answer);
-        self.events.push(event);
-    }
-
     fn is_full(&self) -> bool {
-        self.events.len() >= MAX_APPEND_EVENTS || self.bytes >= MAX_APPEND_BYTES
+        self.events.len() >= MAX_APPEND_EVENTS || self.events.bytes() >= MAX_APPEND_BYTES
     }
 }
 

@@ -139,6 +139,7 @@ mod tests {
     use super::super::record;
     use super::*;
     use crate::dedup::Dedup;
+    use crate::event_log::NewEvent;
     use newswire_protocol::Epoch;
     use proptest::prelude::*;
 
@@ -157,21 +158,22 @@ mod tests {
             appended_at: UnixMicros(9),
             durable: Position { sequence: 7, byte: 128 },
         };
-        let mut out = vec![0; BATCH_HEADER_BYTES];
-        let mut heads = Vec::new();
-        for (offset, dedup, meta, _) in events {
-            heads.push(out.len());
-            record::put_head(&mut out, *offset, UnixMicros(9), dedup.as_ref(), |out| {
-                out.extend_from_slice(meta);
-            });
-        }
-        let heads_len = out.len() - BATCH_HEADER_BYTES;
-        for (head_at, (.., frame)) in heads.into_iter().zip(events) {
-            let start = out.len();
+        let events: Vec<_> = events
+            .iter()
+            .map(|(offset, dedup, meta, frame)| {
+                (*offset, NewEvent { meta, before: b"", behind: b"", dedup: dedup.as_ref() }, *frame)
+            })
+            .collect();
+        let heads_len = events.iter().map(|(_, event, _)| record::head_len(event)).sum();
+        let mut out = vec![0; BATCH_HEADER_BYTES + heads_len];
+        let mut head_at = BATCH_HEADER_BYTES;
+        for (offset, event, frame) in &events {
+            let place = out.len() - head_at..out.len() - head_at + frame.len();
             out.extend_from_slice(frame);
-            let end = out.len();
-            record::place_frame(&mut out, head_at, start..end);
+            let len = record::head_len(event);
+            record::write_head(&mut out[head_at..head_at + len], *offset, UnixMicros(9), event, place);
             record::seal(&mut out[head_at..], salt());
+            head_at += len;
         }
         seal(&mut out, salt(), &facts, events.len() as u32, heads_len);
         out

@@ -12,6 +12,9 @@ use super::record;
 use crate::buffers::BufferPool;
 use crate::event_log::NewEvent;
 
+/// The header of a frame and the digits of an offset, at most.
+const ROOM_AROUND_JSON: usize = 30;
+
 /// Header, heads and frames of a batch.
 pub(crate) struct BatchBuffer {
     bytes: Vec<u8>,
@@ -33,39 +36,31 @@ pub(crate) struct StoredRecord {
 }
 
 impl BatchBuffer {
-    /// Encodes events under these ascending offsets into `bytes`, whose content goes. `expected`: about how many bytes.
-    pub(crate) fn build(
-        mut bytes: Vec<u8>,
-        expected: usize,
-        now: UnixMicros,
-        events: &[(u64, &NewEvent)],
-    ) -> Self {
+    /// Encodes events under these ascending offsets into `bytes`, whose content goes.
+    pub(crate) fn build(mut bytes: Vec<u8>, now: UnixMicros, events: &[(u64, NewEvent<'_>)]) -> Self {
+        let heads_len: usize = events.iter().map(|(_, event)| record::head_len(event)).sum();
+        let frames_at = BATCH_HEADER_BYTES + heads_len;
+        let json_len: usize = events.iter().map(|(_, event)| event.before.len() + event.behind.len()).sum();
         bytes.clear();
-        bytes.reserve(expected);
-        bytes.resize(BATCH_HEADER_BYTES, 0);
+        bytes.reserve(frames_at + json_len + events.len() * ROOM_AROUND_JSON);
+        bytes.resize(frames_at, 0);
         let mut records = Vec::with_capacity(events.len());
-        let mut metas = Vec::with_capacity(events.len());
-        for (offset, event) in events {
-            let head_at = bytes.len();
-            record::put_head(&mut bytes, *offset, now, event.dedup(), |out| {
-                metas.push(out.len());
-                out.extend_from_slice(event.meta());
-            });
-            let has_id = event.dedup().is_some();
-            records.push(StoredRecord { head_at, bytes: bytes.len() - head_at, has_id });
-        }
-        let frames_at = bytes.len();
         let mut placed = PlacedBatch::with_capacity(events.len());
-        for (((offset, event), record), meta_at) in events.iter().zip(&mut records).zip(metas) {
+        let mut head_at = BATCH_HEADER_BYTES;
+        for (offset, event) in events {
             let frame_at = bytes.len();
-            let (before, behind) = event.json();
-            encode_frame(&mut bytes, *offset, before, behind);
-            let frame = frame_at..bytes.len();
-            record::place_frame(&mut bytes, record.head_at, frame.clone());
-            let meta = meta_at - BATCH_HEADER_BYTES..record.head_at + record.bytes - BATCH_HEADER_BYTES;
-            let pushed = placed.push(*offset, now, meta, &bytes[frame.clone()]);
+            encode_frame(&mut bytes, *offset, event.before, event.behind);
+            let head_end = head_at + record::head_len(event);
+            let (heads, frames) = bytes.split_at_mut(frames_at);
+            let frame = &frames[frame_at - frames_at..];
+            let place = frame_at - head_at..frame_at - head_at + frame.len();
+            record::write_head(&mut heads[head_at..head_end], *offset, now, event, place);
+            let meta = head_end - event.meta.len() - BATCH_HEADER_BYTES..head_end - BATCH_HEADER_BYTES;
+            let pushed = placed.push(*offset, now, meta, frame);
             pushed.expect("the frame was encoded a moment ago");
-            record.bytes += frame.len();
+            let (bytes, has_id) = (head_end - head_at + frame.len(), event.dedup.is_some());
+            records.push(StoredRecord { head_at, bytes, has_id });
+            head_at = head_end;
         }
         let first_offset = events.first().map_or(0, |(offset, _)| *offset);
         Self { bytes, frames_at, records, placed, first_offset }

@@ -54,6 +54,9 @@ pub trait DiskFile: Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes the file at least `end` bytes long, with disk space behind every byte from `from` on; what it adds reads as
+    /// zeros. After an error any part of it may have happened.
+    fn reserve(&self, from: u64, end: u64) -> io::Result<()>;
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether the file has no bytes.
@@ -190,6 +193,17 @@ impl DiskFile for OsFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, from: u64, end: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        Ok(fallocate(&self.0, FallocateFlags::empty(), from, end.saturating_sub(from).max(1))?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn reserve(&self, _from: u64, _end: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -17,9 +17,6 @@ use super::segment_file::Segment;
 use super::store::{ChannelState, Store};
 use crate::writer::{Engine, PersistError, Persisted, Prepared, Stored};
 
-/// Batches beyond this are not written into zeroed space: zeroing would double their bytes to save one small write.
-const ZERO_AHEAD_BATCH_BYTES: usize = 64 << 10;
-
 pub(crate) struct FileEngine {
     store: Arc<Store>,
     keeper: Arc<KeeperHandle>,
@@ -30,6 +27,8 @@ pub(crate) struct FileEngine {
     durable: Position,
     /// Up to here the file is known to hold zeros behind `position`.
     zeroed_to: u64,
+    /// Up to here space was reserved, or could not be.
+    reserved_to: u64,
     next_offset: u64,
     last_time: UnixMicros,
     /// Where the last batch begins in the segment.
@@ -66,6 +65,7 @@ impl FileEngine {
             position: start.position,
             durable,
             zeroed_to: start.position,
+            reserved_to: start.position,
             next_offset: start.next_offset,
             last_time: start.last_time,
             batch_at: 0,
@@ -98,7 +98,7 @@ impl FileEngine {
 
     /// Writes a batch at the position, which stays where it is.
     fn write(&mut self, bytes: &[u8]) -> Result<(), PersistError> {
-        self.zero_ahead(bytes.len());
+        self.make_room(bytes.len());
         let written = self.active.file.write_at(bytes, self.position);
         written.map_err(|error| self.undo("writing", &error))
     }
@@ -106,7 +106,7 @@ impl FileEngine {
     /// Takes back what a failed write or sync may have left behind. The bytes of a refused batch can then not come back
     /// to life: not all of them were written, or they are cut off, or the next batch overwrites their header.
     fn undo(&mut self, doing: &str, error: &io::Error) -> PersistError {
-        self.zeroed_to = self.position;
+        (self.zeroed_to, self.reserved_to) = (self.position, self.position);
         let cut = self.active.file.set_len(self.position);
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if doing == "writing" => {
@@ -119,21 +119,29 @@ impl FileEngine {
         }
     }
 
-    /// Makes room of zeros for small batches, so that their syncs need not change the file's length.
-    fn zero_ahead(&mut self, batch: usize) {
+    /// Makes room ahead, so that syncs of batches need not change the file's length: of zeros for small batches, for large
+    /// ones of space that is merely reserved. Where there is no space for that there may be for the batch.
+    fn make_room(&mut self, batch: usize) {
+        let options = &self.store.options;
+        let is_small = batch <= options.zero_ahead_batch_bytes;
+        let piece = if is_small { options.zero_ahead_bytes } else { options.reserve_ahead_bytes };
         let end = self.position + batch as u64;
-        let piece = self.store.options.zero_ahead_bytes;
-        let limit = self.store.options.effective_segment_bytes();
-        let is_wanted = piece > 0 && batch <= ZERO_AHEAD_BATCH_BYTES && end < limit;
-        if !is_wanted || end <= self.zeroed_to {
+        let limit = options.effective_segment_bytes();
+        let room_to = if is_small { self.zeroed_to } else { self.reserved_to };
+        if piece == 0 || end >= limit || end <= room_to {
             return;
         }
-        let from = self.zeroed_to.max(self.position);
+        let from = room_to.max(self.position);
         let to = (end + piece).min(limit);
-        let zeros = vec![0; (to - from) as usize];
-        // Where there is no space for zeros there may be for the batch.
-        if self.active.file.write_at(&zeros, from).is_ok() {
-            self.zeroed_to = to;
+        if is_small {
+            let zeros = vec![0; (to - from) as usize];
+            if self.active.file.write_at(&zeros, from).is_ok() {
+                self.zeroed_to = to;
+            }
+        } else {
+            // Tried once a piece: a file system that cannot do it is not asked for every batch.
+            let _ = self.active.file.reserve(from, to);
+            self.reserved_to = to;
         }
     }
 
@@ -165,7 +173,7 @@ impl FileEngine {
         // Also where nothing is known to be zeroed: zeroing may have failed half-way.
         file.set_len(self.position).map_err(|error| self.broken("cutting", &error))?;
         file.sync_all().map_err(|error| self.broken("syncing", &error))?;
-        self.zeroed_to = self.position;
+        (self.zeroed_to, self.reserved_to) = (self.position, self.position);
         self.durable = Position { sequence: self.active.header.sequence, byte: self.position };
         let header = SegmentHeader {
             epoch: self.store.epoch,
@@ -189,7 +197,7 @@ impl FileEngine {
         self.store.push_segment(next);
         self.keeper.seal(full);
         self.position = SEGMENT_HEADER_BYTES;
-        self.zeroed_to = SEGMENT_HEADER_BYTES;
+        (self.zeroed_to, self.reserved_to) = (self.position, self.position);
         self.durable = Position { sequence, byte: SEGMENT_HEADER_BYTES };
         Ok(())
     }

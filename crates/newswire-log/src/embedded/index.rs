@@ -76,13 +76,29 @@ pub(crate) struct Indexed<'a> {
 pub(crate) struct ActiveIndex {
     pub(crate) summary: Summary,
     pub(crate) sparse: Vec<SparseEntry>,
-    pub(crate) keys: FxHashMap<u64, PostingList>,
+    pub(crate) keys: KeyIndex,
+}
+
+/// The posting lists of an index, by the hashes of their keys.
+#[derive(Debug, Default)]
+pub(crate) struct KeyIndex {
+    places: FxHashMap<u64, u32>,
+    lists: Vec<(u64, PostingList)>,
+    /// The last key of each tag: events that follow each other often share it.
+    last: [LastKey; 4],
+}
+
+#[derive(Debug, Default)]
+struct LastKey {
+    bytes: Vec<u8>,
+    /// In [`KeyIndex::lists`]; `None` before the first.
+    place: Option<u32>,
 }
 
 impl ActiveIndex {
     pub(crate) fn new() -> Self {
         let summary = Summary { types: Some(BTreeSet::new()), ..Summary::default() };
-        Self { summary, sparse: Vec::new(), keys: FxHashMap::default() }
+        Self { summary, sparse: Vec::new(), keys: KeyIndex::default() }
     }
 
     /// Adds an event; they come in the order of their positions.
@@ -92,24 +108,57 @@ impl ActiveIndex {
             let Indexed { offset, batch, stored_at, .. } = *event;
             self.sparse.push(SparseEntry { offset, position: batch, stored_at });
         }
-        self.summary.add(event);
-        self.add_key(TAG_CHANNEL, event.meta.channel().as_bytes(), event.position);
-        self.add_key(TAG_TYPE, event.meta.event_type().as_bytes(), event.position);
+        self.keys.add(TAG_CHANNEL, event.meta.channel().as_bytes(), event.position);
+        let same_type = self.keys.add(TAG_TYPE, event.meta.event_type().as_bytes(), event.position);
+        self.summary.add(event, same_type);
         for agent in event.meta.agents() {
-            self.add_key(TAG_AGENT, agent, event.position);
+            self.keys.add(TAG_AGENT, agent, event.position);
         }
         for project in event.meta.projects() {
-            self.add_key(TAG_PROJECT, project, event.position);
+            self.keys.add(TAG_PROJECT, project, event.position);
         }
     }
+}
 
-    fn add_key(&mut self, tag: u8, bytes: &[u8], position: u64) {
-        self.keys.entry(key_hash(tag, bytes)).or_default().push(position);
+impl KeyIndex {
+    /// Adds a position to the list of a key. True if the last key of this tag was the same.
+    fn add(&mut self, tag: u8, bytes: &[u8], position: u64) -> bool {
+        let last = match tag {
+            TAG_CHANNEL => &mut self.last[0],
+            TAG_TYPE => &mut self.last[1],
+            TAG_AGENT => &mut self.last[2],
+            _ => &mut self.last[3],
+        };
+        let same = last.place.filter(|_| last.bytes == bytes);
+        let place = same.unwrap_or_else(|| {
+            let hash = key_hash(tag, bytes);
+            let next = self.lists.len() as u32;
+            let place = *self.places.entry(hash).or_insert(next);
+            if place == next {
+                self.lists.push((hash, PostingList::default()));
+            }
+            last.place = Some(place);
+            last.bytes.clear();
+            last.bytes.extend_from_slice(bytes);
+            place
+        });
+        self.lists[place as usize].1.push(position);
+        same.is_some()
+    }
+
+    pub(crate) fn get(&self, hash: u64) -> Option<&PostingList> {
+        self.places.get(&hash).map(|place| &self.lists[*place as usize].1)
+    }
+
+    /// Every key's hash and list, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(u64, PostingList)> {
+        self.lists.iter()
     }
 }
 
 impl Summary {
-    fn add(&mut self, event: &Indexed<'_>) {
+    /// `same_type`: as the event before, so it is not new.
+    fn add(&mut self, event: &Indexed<'_>, same_type: bool) {
         if self.events == 0 {
             self.first = event.offset;
         }
@@ -120,7 +169,9 @@ impl Summary {
             self.last_id_at = event.stored_at;
         }
         self.add_channel(event);
-        self.add_type(event.meta.event_type());
+        if !same_type {
+            self.add_type(event.meta.event_type());
+        }
     }
 
     fn add_channel(&mut self, event: &Indexed<'_>) {

@@ -109,7 +109,7 @@ struct KeyEntry {
 
 fn encode_postings(out: &mut Vec<u8>, index: &ActiveIndex) -> Vec<KeyEntry> {
     let mut keys: Vec<_> = index.keys.iter().collect();
-    keys.sort_unstable_by_key(|(hash, _)| **hash);
+    keys.sort_unstable_by_key(|(hash, _)| *hash);
     let mut entries = Vec::with_capacity(keys.len());
     for (hash, list) in keys {
         let at = out.len();

@@ -327,14 +327,14 @@ pub(crate) fn read_anything(bytes: &[u8]) {
 #[cfg(any(test, feature = "testing"))]
 fn read_record(bytes: &[u8], salt: super::format::Salt) {
     use super::record;
+    use crate::event_log::NewEvent;
 
-    let mut made = Vec::new();
-    record::put_head(&mut made, 1, newswire_protocol::UnixMicros(1), None, |out| {
-        out.extend_from_slice(bytes);
-    });
-    let frame_at = made.len();
+    let event = NewEvent { meta: bytes, before: b"", behind: b"", dedup: None };
+    let frame_at = record::head_len(&event);
+    let mut made = vec![0; frame_at];
+    let frame = frame_at..frame_at + bytes.len();
+    record::write_head(&mut made, 1, newswire_protocol::UnixMicros(1), &event, frame);
     made.extend_from_slice(bytes);
-    record::place_frame(&mut made, 0, frame_at..frame_at + bytes.len());
     record::seal(&mut made, salt);
     if let Some(record) = record::decode(&made, salt) {
         let _ = newswire_core::MetaView::decode(record.meta);

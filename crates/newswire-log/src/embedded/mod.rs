@@ -45,7 +45,7 @@ pub use self::manifest::EpochStart;
 pub use self::options::{EmbeddedOptions, OpenError, SyncMode};
 use self::store::Store;
 use crate::event_log::{
-    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvent, ReadError, Trim, TrimError,
+    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvents, ReadError, Trim, TrimError,
 };
 use crate::follow::CommitReceiver;
 use crate::writer::{Shared, WriterHandle};
@@ -101,11 +101,15 @@ impl EmbeddedLog {
 
     /// Appends events whose offsets somebody else gave, ascending and at or beyond the tail; holes are allowed.
     /// Otherwise as [`EventLog::append`].
+    ///
+    /// # Panics
+    /// If there are not as many offsets as events.
     pub fn append_at(
         &self,
-        events: Vec<(u64, NewEvent)>,
+        offsets: Vec<u64>,
+        events: NewEvents,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
-        let (offsets, events) = events.into_iter().unzip();
+        assert_eq!(offsets.len(), events.len(), "an offset for each event");
         self.writer.append(events, Some(offsets))
     }
 
@@ -143,7 +147,7 @@ impl LogView for EmbeddedLog {
 }
 
 impl EventLog for EmbeddedLog {
-    fn append(&self, events: Vec<NewEvent>) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
+    fn append(&self, events: NewEvents) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         self.writer.append(events, None)
     }
 

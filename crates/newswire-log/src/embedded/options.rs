@@ -39,6 +39,12 @@ pub struct EmbeddedOptions {
     /// Small batches are written into space that was zeroed ahead in pieces of this size, so that a sync need not make
     /// a new file length durable. 0 switches it off.
     pub zero_ahead_bytes: u64,
+    /// A batch beyond this is large: it is written into space that was reserved ahead instead, because zeroing would
+    /// write its bytes twice to save one small write.
+    pub zero_ahead_batch_bytes: usize,
+    /// Large batches are written into space that the file system reserved ahead in pieces of this size, so that their
+    /// syncs need not find space and make a new file length durable. 0 switches it off.
+    pub reserve_ahead_bytes: u64,
     /// After idling this long the writer leaves a mark that proves the last batch durable.
     pub mark_after: Duration,
     /// Bytes of decoded log that readers share.
@@ -63,6 +69,8 @@ impl Default for EmbeddedOptions {
             dedup: DedupOptions::default(),
             batch: BatchOptions::default(),
             zero_ahead_bytes: 1 << 20,
+            zero_ahead_batch_bytes: 64 << 10,
+            reserve_ahead_bytes: 16 << 20,
             mark_after: Duration::from_millis(30),
             chunk_cache_bytes: 8 << 20,
             verify_on_open: true,

@@ -13,16 +13,15 @@ use std::ops::Range;
 
 use newswire_protocol::UnixMicros;
 
-use super::format::{Fields, MAX_BATCH_BYTES, MAX_RECORD_BYTES, Salt};
+use super::format::{Fields, MAX_BATCH_BYTES, MAX_RECORD_BYTES, Salt, crc32c};
 use crate::dedup::Dedup;
+use crate::event_log::NewEvent;
 
 /// Bytes before the optional dedup keys.
 pub(crate) const RECORD_HEAD_BYTES: usize = 36;
 
 const FLAG_DEDUP: u32 = 1;
 const DEDUP_BYTES: usize = 32;
-/// Where `frame_at` and `frame_len` stand, which are known only when the frame is placed.
-const FRAME_FIELDS: Range<usize> = 28..36;
 
 /// A record as it lies in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,44 +109,43 @@ impl Record<'_> {
 }
 
 fn checksum(salt: Salt, head: &[u8], frame: &[u8]) -> u32 {
-    crc32c::crc32c_append(salt.checksum(&head[4..]), frame)
+    crc32c(salt.checksum(&head[4..]), frame)
 }
 
-/// Appends a head whose frame is still to be placed; `put_meta` appends its meta.
-pub(crate) fn put_head(
-    out: &mut Vec<u8>,
+/// Bytes of an event's head.
+pub(crate) fn head_len(event: &NewEvent<'_>) -> usize {
+    RECORD_HEAD_BYTES + if event.dedup.is_some() { DEDUP_BYTES } else { 0 } + event.meta.len()
+}
+
+/// Fills `out`, which is as long as [`head_len`] says, but for the checksum. `frame`: where the frame stands, from the
+/// head's first byte on.
+pub(crate) fn write_head(
+    out: &mut [u8],
     offset: u64,
     stored_at: UnixMicros,
-    dedup: Option<&Dedup>,
-    put_meta: impl FnOnce(&mut Vec<u8>),
+    event: &NewEvent<'_>,
+    frame: Range<usize>,
 ) {
-    let start = out.len();
-    let mut fixed = [0; RECORD_HEAD_BYTES];
+    let NewEvent { meta, dedup, .. } = event;
+    let (fixed, rest) = out.split_at_mut(RECORD_HEAD_BYTES);
     fixed[4..8].copy_from_slice(&u32::from(dedup.is_some()).to_le_bytes());
     fixed[8..16].copy_from_slice(&offset.to_le_bytes());
     fixed[16..24].copy_from_slice(&stored_at.0.to_le_bytes());
-    out.extend_from_slice(&fixed);
+    fixed[24..28].copy_from_slice(&(meta.len() as u32).to_le_bytes());
+    fixed[28..32].copy_from_slice(&(frame.start as u32).to_le_bytes());
+    fixed[32..36].copy_from_slice(&(frame.len() as u32).to_le_bytes());
+    let (keys, packed) = rest.split_at_mut(rest.len() - meta.len());
     if let Some(dedup) = dedup {
-        out.extend_from_slice(&dedup.key);
-        out.extend_from_slice(&dedup.fingerprint);
+        keys[..16].copy_from_slice(&dedup.key);
+        keys[16..].copy_from_slice(&dedup.fingerprint);
     }
-    let meta_at = out.len();
-    put_meta(out);
-    let meta_len = (out.len() - meta_at) as u32;
-    out[start + 24..start + 28].copy_from_slice(&meta_len.to_le_bytes());
-}
-
-/// Tells the head at `head_at` where its frame stands.
-pub(crate) fn place_frame(bytes: &mut [u8], head_at: usize, frame: Range<usize>) {
-    let fields = &mut bytes[head_at..][FRAME_FIELDS];
-    fields[..4].copy_from_slice(&((frame.start - head_at) as u32).to_le_bytes());
-    fields[4..].copy_from_slice(&(frame.len() as u32).to_le_bytes());
+    packed.copy_from_slice(meta);
 }
 
 /// Gives the record whose head stands at the start of `bytes` its checksum.
 ///
 /// # Panics
-/// If [`put_head`] and [`place_frame`] did not make it.
+/// If [`write_head`] did not make it.
 pub(crate) fn seal(bytes: &mut [u8], salt: Salt) {
     let head = Head::read(bytes).expect("a head that was just made");
     let checksum = checksum(salt, &bytes[..head.len()], &bytes[head.frame()]);

@@ -7,7 +7,7 @@
 
 use newswire_protocol::{Epoch, UnixMicros};
 
-use super::format::{FORMAT_VERSION, Fields, SEGMENT_MAGIC, Salt, epoch_bytes, epoch_from};
+use super::format::{FORMAT_VERSION, Fields, SEGMENT_MAGIC, Salt, crc32c, epoch_bytes, epoch_from};
 
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = 128;
 const CHECKED_BYTES: usize = 64;
@@ -46,7 +46,7 @@ impl SegmentHeader {
         out.extend_from_slice(&self.base_offset.to_le_bytes());
         out.extend_from_slice(&self.created_at.0.to_le_bytes());
         out.extend_from_slice(&self.previous_len.to_le_bytes());
-        out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+        out.extend_from_slice(&crc32c(0, &out).to_le_bytes());
         out.resize(SEGMENT_HEADER_BYTES as usize, 0);
         out
     }
@@ -55,7 +55,7 @@ impl SegmentHeader {
         let checked = bytes.get(..CHECKED_BYTES).ok_or(HeaderFault::Damaged)?;
         let rest = bytes.get(CHECKED_BYTES..SEGMENT_HEADER_BYTES as usize).ok_or(HeaderFault::Damaged)?;
         let mut checksum = [0; SEGMENT_HEADER_BYTES as usize - CHECKED_BYTES];
-        checksum[..4].copy_from_slice(&crc32c::crc32c(checked).to_le_bytes());
+        checksum[..4].copy_from_slice(&crc32c(0, checked).to_le_bytes());
         if checked[..8] != SEGMENT_MAGIC || rest != checksum {
             return Err(HeaderFault::Damaged);
         }
@@ -114,7 +114,7 @@ mod tests {
         };
         let mut bytes = header.encode();
         bytes[8] = 9;
-        let checksum = crc32c::crc32c(&bytes[..CHECKED_BYTES]);
+        let checksum = crc32c(0, &bytes[..CHECKED_BYTES]);
         bytes[CHECKED_BYTES..CHECKED_BYTES + 4].copy_from_slice(&checksum.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Version(9)));
     }

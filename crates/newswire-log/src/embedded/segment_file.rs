@@ -44,7 +44,7 @@ struct State {
 }
 
 enum Index {
-    Memory(ActiveIndex),
+    Memory(Box<ActiveIndex>),
     File { file: Arc<dyn DiskFile>, footer: Footer, summary: Arc<Summary>, len: u64 },
 }
 
@@ -78,7 +78,7 @@ impl Segment {
         index: ActiveIndex,
         tables: Arc<TableCache>,
     ) -> Self {
-        let state = RwLock::new(State { end, index: Index::Memory(index) });
+        let state = RwLock::new(State { end, index: Index::Memory(Box::new(index)) });
         Self { header, path, file, salt: header.salt(), state, tables }
     }
 
@@ -176,7 +176,7 @@ impl Segment {
         let index = build_index(self.file.as_ref(), &self.header, end).map_err(|error| self.io(&error))?;
         let Ok(index) = index else { return Err(self.damaged(end)) };
         self.tables.lock().remove(&self.header.sequence);
-        self.state.write().index = Index::Memory(index);
+        self.state.write().index = Index::Memory(Box::new(index));
         Ok(())
     }
 
@@ -226,7 +226,7 @@ impl Segment {
     /// The list of a key; `None` if no record has it.
     pub(crate) fn find(&self, hash: u64) -> Result<Option<FoundKey>, ReadError> {
         self.with_index(|index| match index {
-            Index::Memory(index) => Ok(Ok(index.keys.get(&hash).map(|list| FoundKey {
+            Index::Memory(index) => Ok(Ok(index.keys.get(hash).map(|list| FoundKey {
                 count: list.count(),
                 list: KeyList::InMemory(list.bytes().to_vec()),
             }))),

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use crate::clock::{Clock, SystemClock};
 use crate::dedup::DedupOptions;
 use crate::event_log::{
-    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvent, Observer, ReadError, Trim,
+    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvents, Observer, ReadError, Trim,
     TrimError,
 };
 use crate::floors::{Floor, Floors};
@@ -99,11 +99,15 @@ impl MemoryLog {
 
     /// Appends events whose offsets somebody else gave, ascending and at or beyond the tail; holes are allowed.
     /// Otherwise as [`EventLog::append`].
+    ///
+    /// # Panics
+    /// If there are not as many offsets as events.
     pub fn append_at(
         &self,
-        events: Vec<(u64, NewEvent)>,
+        offsets: Vec<u64>,
+        events: NewEvents,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
-        let (offsets, events) = events.into_iter().unzip();
+        assert_eq!(offsets.len(), events.len(), "an offset for each event");
         self.writer.append(events, Some(offsets))
     }
 }
@@ -136,7 +140,7 @@ impl LogView for MemoryLog {
 }
 
 impl EventLog for MemoryLog {
-    fn append(&self, events: Vec<NewEvent>) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
+    fn append(&self, events: NewEvents) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         self.writer.append(events, None)
     }
 

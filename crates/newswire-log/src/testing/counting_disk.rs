@@ -85,6 +85,10 @@ impl DiskFile for CountingFile {
         self.inner.set_len(len)
     }
 
+    fn reserve(&self, from: u64, end: u64) -> io::Result<()> {
+        self.inner.reserve(from, end)
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }

@@ -9,13 +9,13 @@ use newswire_core::{
 use newswire_protocol::{Draft, FilterSpec, Limits, Scalar, UnixMicros};
 
 use crate::dedup::Dedup;
-use crate::event_log::{AppendError, Appended, EventLog, NewEvent};
+use crate::event_log::{AppendError, Appended, EventLog, NewEvents};
 
 /// An event of the JSON object `text`, as a publisher would send it; `event_id` makes it recognisable as a repeat.
 ///
 /// # Panics
 /// If `text` is no valid event.
-pub fn event(text: &str) -> NewEvent {
+pub fn event(text: &str) -> NewEvents {
     let draft = Draft::parse(text, &Limits::default()).expect("tests write valid events");
     let event_id = draft.event_id.clone().unwrap_or_else(|| "none".to_owned());
     let encoded = draft.encode(&event_id, UnixMicros(1_700_000_000_000_000));
@@ -25,11 +25,11 @@ pub fn event(text: &str) -> NewEvent {
         key[..len].copy_from_slice(&id.as_bytes()[..len]);
         Dedup { key, fingerprint: draft.fingerprint() }
     });
-    NewEvent::new(&EventHead::of(&draft, &encoded), &encoded, dedup)
+    NewEvents::one(&EventHead::of(&draft, &encoded), &encoded, dedup)
 }
 
 /// An event of a channel with a payload that names `n`.
-pub fn numbered(channel: &str, n: u64) -> NewEvent {
+pub fn numbered(channel: &str, n: u64) -> NewEvents {
     event(&format!(r#"{{"channel":"{channel}","event_type":"test.numbered","payload":{{"n":{n}}}}}"#))
 }
 
@@ -43,15 +43,15 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
 ///
 /// # Errors
 /// Those of [`EventLog::append`].
-pub fn append(log: &dyn EventLog, events: Vec<NewEvent>) -> Result<Vec<Appended>, AppendError> {
-    wait(log.append(events))
+pub fn append(log: &dyn EventLog, events: Vec<NewEvents>) -> Result<Vec<Appended>, AppendError> {
+    wait(log.append(events.into_iter().collect()))
 }
 
 /// Appends events that must all be stored; returns their offsets.
 ///
 /// # Panics
 /// If one is not.
-pub fn store(log: &dyn EventLog, events: Vec<NewEvent>) -> Vec<u64> {
+pub fn store(log: &dyn EventLog, events: Vec<NewEvents>) -> Vec<u64> {
     let stored = |appended| match appended {
         Appended::Stored { offset } => offset,
         other => panic!("not stored: {other:?}"),

@@ -449,6 +449,18 @@ impl DiskFile for FaultFile {
         })
     }
 
+    fn reserve(&self, from: u64, end: u64) -> io::Result<()> {
+        let len = self.len()?;
+        let free = self.with(|state| {
+            Ok(state.faults.capacity.map_or(u64::MAX, |all| all.saturating_sub(state.used())))
+        })?;
+        let missing = end.saturating_sub(from.max(len));
+        if missing > 0 {
+            self.set_len(len.max(from.max(len) + missing.min(free)))?;
+        }
+        if missing > free { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.with(|state| Ok(state.inodes[&self.inode].current.len() as u64))
     }

@@ -88,7 +88,7 @@ fn appends_in_order_and_atomically(make: Make<'_>) {
         assert!(text.contains(&format!(r#""offset":{}"#, n + 1)), "{text}");
     }
     // Dropped before the first poll, it never happens.
-    drop(log.append(vec![numbered("tasks", 9)]));
+    drop(log.append(numbered("tasks", 9)));
     assert_eq!(store(log.as_ref(), vec![numbered("tasks", 4)]), [4]);
 }
 
@@ -312,7 +312,7 @@ impl Setup {
 
 fn shares_commits_between_publishers(make: Make<'_>) {
     let log = make(&Setup::new());
-    let appends = (0..200).map(|n| log.append(vec![numbered("tasks", n)]));
+    let appends = (0..200).map(|n| log.append(numbered("tasks", n)));
     let results = wait(futures_util::future::join_all(appends));
     let offsets: Vec<_> = results.into_iter().map(|result| result.unwrap()[0]).collect();
     let expected: Vec<_> = (1..=200).map(|offset| Appended::Stored { offset }).collect();
