@@ -14,9 +14,11 @@ use std::time::Duration;
 use anyhow::Context;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest as Readiness, Poll, Token};
+use newswire_protocol::command::{FilterChange, Start};
 use newswire_protocol::frame::text_header;
 use newswire_protocol::{Draft, Limits, UnixMicros};
 
+use crate::newswire::subscription;
 use crate::peer::{
     Abilities, Interest, Launch, Outgoing, Peer, Progress, Publisher, Running, State, Subscriber, Transport,
 };
@@ -316,7 +318,7 @@ impl Subscriber for BareSubscriber {
     /// Asks as a subscriber of Newswire does, though nobody listens: to the kernel, a peer that talks first is another one
     /// than a peer that only listens, whose acknowledgements cost the writer less.
     fn opened(&mut self, out: &mut Outgoing<'_>) -> State {
-        out.text(br#"{"action":"subscribe","channels":["tasks"]}"#);
+        out.text(&subscription(FilterChange::Keep, Start::Live));
         State::Ready
     }
 

@@ -211,13 +211,7 @@ impl Subscriber for NewswireSubscriber {
     }
 
     fn opened(&mut self, out: &mut Outgoing<'_>) -> State {
-        let subscribe = Subscribe {
-            channels: vec![CHANNEL.to_owned()],
-            filters: self.filters.clone(),
-            start: self.start.clone(),
-            sub: None,
-        };
-        out.text(&written(Command::Subscribe(subscribe)));
+        out.text(&subscription(self.filters.clone(), self.start.clone()));
         State::Waiting
     }
 
@@ -336,6 +330,11 @@ fn before_events() -> Option<Vec<u8>> {
     let draft = Draft::parse(std::str::from_utf8(event).ok()?, &Limits::default()).ok()?;
     let command = written(Command::Publish(Box::new(draft)));
     command.strip_suffix(&event[1..]).map(<[u8]>::to_vec)
+}
+
+/// The command that subscribes to the benchmark's channel.
+pub(crate) fn subscription(filters: FilterChange, start: Start) -> Vec<u8> {
+    written(Command::Subscribe(Subscribe { channels: vec![CHANNEL.to_owned()], filters, start, sub: None }))
 }
 
 fn written(command: Command) -> Vec<u8> {
