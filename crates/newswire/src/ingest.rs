@@ -7,9 +7,8 @@ use newswire_log::{AppendError, Appended, Dedup, NewEvents};
 use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::event::Draft;
 use newswire_protocol::time::UnixMicros;
-use uuid::Uuid;
 
-use crate::Feed;
+use crate::{Feed, event_id};
 
 /// Events that go to the log in one append; a larger publish is cut into several, in order.
 const MAX_APPEND_EVENTS: usize = 4_096;
@@ -68,7 +67,7 @@ impl Feed {
     ) -> Result<String, Refusal> {
         self.inner.channels.admit(&draft.channel, || self.inner.log.channels())?;
         let given_id = draft.event_id.as_deref();
-        let event_id = given_id.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+        let event_id = given_id.map_or_else(|| event_id::new(now).to_string(), str::to_owned);
         let encoded = draft.encode(&event_id, now);
         let dedup = given_id.map(|id| Dedup::of(&principal.id, id, draft.fingerprint()));
         events.push(&EventHead::of(draft, &encoded), &encoded, dedup);

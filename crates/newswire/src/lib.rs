@@ -18,6 +18,7 @@
 
 mod channels;
 mod connections;
+mod event_id;
 mod fanout;
 mod feed;
 mod health;
