@@ -225,7 +225,8 @@ impl<S: Transport> Connection<S> {
         self.doing.get_or_insert_default()
     }
 
-    /// Takes what others have finished for this connection. True if there was any.
+    /// Takes what others have finished for this connection. True if the session is to be asked again behind it; answers to
+    /// publishes only add to what it says next.
     fn poll_doing(&mut self, now: Now, cx: &mut Context<'_>) -> bool {
         let Some(mut doing) = self.doing.take() else { return false };
         let mut any = false;
@@ -241,20 +242,7 @@ impl<S: Transport> Connection<S> {
             }
             any = true;
         }
-        if let Some(Poll::Ready(answers)) = doing.publishing.as_mut().map(|answers| answers.as_mut().poll(cx))
-        {
-            doing.publishing = None;
-            for (ticket, outcome) in answers {
-                self.session.on_published(ticket, outcome);
-            }
-            any = true;
-        }
-        if doing.publishing.is_none() && !doing.drafts.is_empty() {
-            let drafts = std::mem::take(&mut doing.drafts);
-            let principal = self.session.principal().clone();
-            doing.publishing = Some(Box::pin(publish(self.feed.clone(), principal, drafts)));
-            any = true;
-        }
+        self.poll_publishing(&mut doing, cx);
         let settled = doing.held.as_mut().is_some_and(|(_, settled)| settled.as_mut().poll(cx).is_ready());
         let held = if settled { doing.held.take() } else { None };
         if !doing.is_nothing() {
@@ -263,6 +251,38 @@ impl<S: Transport> Connection<S> {
         if let Some((held, _)) = held {
             self.handle_held(held, now);
             any = true;
+        }
+        any
+    }
+
+    /// Publishes what was asked for, all that has come at once, and takes the answers. True if there were any.
+    fn poll_publishing(&mut self, doing: &mut Doing, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        loop {
+            if doing.publishing.is_none() && !doing.drafts.is_empty() {
+                let drafts = std::mem::take(&mut doing.drafts);
+                let principal = self.session.principal().clone();
+                doing.publishing = Some(Box::pin(publish(self.feed.clone(), principal, drafts)));
+            }
+            let Some(Poll::Ready(answers)) =
+                doing.publishing.as_mut().map(|answers| answers.as_mut().poll(cx))
+            else {
+                return any;
+            };
+            doing.publishing = None;
+            for (ticket, outcome) in answers {
+                self.session.on_published(ticket, outcome);
+            }
+            any = true;
+        }
+    }
+
+    /// Hands the publishes over that wait for nobody. True if some of them are answered already.
+    fn begin_publishing(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(mut doing) = self.doing.take() else { return false };
+        let any = self.poll_publishing(&mut doing, cx);
+        if !doing.is_nothing() {
+            self.doing = Some(doing);
         }
         any
     }
@@ -377,8 +397,31 @@ impl<S: Transport> Connection<S> {
             *answered = !waits;
         }
         let read_all = self.wants_input();
-        let hub = &self.shard.hub;
-        match self.session.next_output(now, hub, self.outgoing.room(), TURN_BYTES) {
+        let mut output = self.next_output(now);
+        let publishes = matches!(output, Output::Publish(..));
+        // All that came at once goes to the log at once.
+        while let Output::Publish(ticket, draft) = output {
+            self.doing().drafts.push((ticket, draft));
+            output = self.next_output(now);
+        }
+        let refused = publishes && self.begin_publishing(cx);
+        let step = self.perform(output, read_all, now, cx)?;
+        Ok(if refused { Step::Moved } else { step })
+    }
+
+    fn next_output(&mut self, now: Now) -> Output {
+        self.session.next_output(now, &self.shard.hub, self.outgoing.room(), TURN_BYTES)
+    }
+
+    /// Does what the session said.
+    fn perform(
+        &mut self,
+        output: Output,
+        read_all: bool,
+        now: Now,
+        cx: &mut Context<'_>,
+    ) -> Result<Step, Ending> {
+        match output {
             Output::Write => {
                 let moved = self.poll_write(now, cx)?;
                 match self.session.idle_after_write() {
