@@ -5,6 +5,7 @@
 //!
 //! [`Meta`] is the shared state, in [`MemoryMeta`] or [`EmbeddedMeta`].
 
+mod answer;
 mod buffers;
 pub mod check;
 mod clock;

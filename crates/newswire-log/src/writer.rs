@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -12,8 +12,9 @@ use newswire_core::Batch;
 use newswire_protocol::limits::MAX_OFFSET;
 use newswire_protocol::{Epoch, UnixMicros};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use crate::answer::{self, Asked, Wakes};
 use crate::buffers::BufferPool;
 use crate::clock::Clock;
 use crate::dedup::{BatchIds, DedupOptions, DedupWindow, Seen, StoredId};
@@ -156,7 +157,7 @@ struct Append {
     events: NewEvents,
     /// Given by a remote sequencer; ascending.
     offsets: Option<Vec<u64>>,
-    answer: oneshot::Sender<Done>,
+    answer: Asked<Done>,
     room: OwnedSemaphorePermit,
 }
 
@@ -191,9 +192,20 @@ impl WriterHandle {
         let (closing, closed) = watch::channel(false);
         // A clock of its own for the idle timer: publishers may live in any runtime, or in several.
         let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let (deferred, buffers) = (None, Arc::default());
-        let writer = Writer { engine, shared, last_time, options, appends, closed, timer, deferred, buffers };
-        let thread = std::thread::Builder::new().name("newswire-log".into()).spawn(move || writer.run())?;
+        let (deferred, buffers, last_appends) = (None, Arc::default(), 0);
+        let writer = Writer {
+            engine,
+            shared,
+            last_time,
+            options,
+            appends,
+            closed,
+            timer,
+            deferred,
+            buffers,
+            last_appends,
+        };
+        let thread = thread::Builder::new().name("newswire-log".into()).spawn(move || writer.run())?;
         let room = Arc::new(Semaphore::new(QUEUE_KIB));
         Ok(Self { queue, room, closing, thread: Mutex::new(Some(thread)), options })
     }
@@ -210,7 +222,7 @@ impl WriterHandle {
                 return Err(AppendError::TooLarge { bytes, limit });
             }
             let kib = bytes.div_ceil(1024).clamp(1, QUEUE_KIB) as u32;
-            let (answer, answered) = oneshot::channel();
+            let (answer, answered) = answer::channel();
             // Unconstrained, because a task whose budget is used up would not even be put in line, and so be overtaken
             // by futures polled later; appends are ordered by their first poll.
             let queued = tokio::task::unconstrained(async {
@@ -219,7 +231,7 @@ impl WriterHandle {
                 queue.send(append).await.map_err(|_| AppendError::Closed)
             });
             queued.await?;
-            answered.await.map_err(|_| AppendError::Closed)?.result
+            answered.await.ok_or(AppendError::Closed)?.result
         })
     }
 
@@ -246,6 +258,8 @@ struct Writer<E> {
     deferred: Option<Append>,
     /// For batches.
     buffers: Arc<BufferPool>,
+    /// How many appends the last commit served.
+    last_appends: usize,
 }
 
 enum Next {
@@ -298,6 +312,15 @@ impl<E: Engine> Writer<E> {
         })
     }
 
+    /// Lets others run first where the last commit served many and only few wait: they are about to come. This thread is
+    /// woken by the first of them, and where it shares a core with the publishers it would sync that one alone. On a core
+    /// of its own it goes on at once. Half of them suffice, so that some get theirs ready while others are synced.
+    fn wait_for_company(&self) {
+        if 1 + self.appends.len() < self.last_appends / 2 {
+            thread::yield_now();
+        }
+    }
+
     /// Takes what else waits, up to the size of a batch.
     fn collect(&mut self, first: Append) -> Vec<Append> {
         let mut bytes = first.bytes();
@@ -333,7 +356,7 @@ impl<E: Engine> Writer<E> {
                 Err(error) => return self.fail(&error, answers),
             }
         }
-        answers.into_iter().for_each(Answer::send);
+        send(answers);
     }
 
     /// The batch is durable: readers, followers and metrics learn of it, in this order.
@@ -365,7 +388,7 @@ impl<E: Engine> Writer<E> {
     fn fail(&self, error: &PersistError, answers: Vec<Answer>) {
         let error = self.note(error);
         let (failed, sound): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.rests_on_batch);
-        sound.into_iter().for_each(Answer::send);
+        send(sound);
         refuse(failed.into_iter().map(|answer| (answer.to, answer.spent)), &error);
         if let Some(observer) = &self.shared.observer {
             observer.on_refused(&error);
@@ -405,27 +428,29 @@ impl<E: Engine> Writer<E> {
     }
 }
 
-fn refuse(answers: impl Iterator<Item = (oneshot::Sender<Done>, NewEvents)>, error: &AppendError) {
-    for (answer, spent) in answers {
-        let _ = answer.send(Done { result: Err(error.clone()), _spent: spent });
+fn refuse(answers: impl Iterator<Item = (Asked<Done>, NewEvents)>, error: &AppendError) {
+    let mut wakes = Wakes::default();
+    for (to, spent) in answers {
+        to.answer(Done { result: Err(error.clone()), _spent: spent }, &mut wakes);
+    }
+}
+
+/// A caller that went away stored its events all the same.
+fn send(answers: Vec<Answer>) {
+    let mut wakes = Wakes::default();
+    for Answer { to, result, spent, .. } in answers {
+        to.answer(Done { result, _spent: spent }, &mut wakes);
     }
 }
 
 struct Answer {
-    to: oneshot::Sender<Done>,
+    to: Asked<Done>,
     result: Result<Vec<Appended>, AppendError>,
     /// Whether the result speaks of events of the batch that is being stored.
     rests_on_batch: bool,
     spent: NewEvents,
     /// Given back with the answer, not with the events: a caller that does not look must keep nobody out.
     _room: OwnedSemaphorePermit,
-}
-
-impl Answer {
-    fn send(self) {
-        // A caller that went away stored its events all the same.
-        let _ = self.to.send(Done { result: self.result, _spent: self.spent });
-    }
 }
 
 struct Assembled {
