@@ -273,7 +273,9 @@ impl<E: Engine> Writer<E> {
         loop {
             match self.next() {
                 Next::Append(first) => {
+                    self.wait_for_company();
                     let group = self.collect(first);
+                    self.last_appends = group.len();
                     self.commit(group);
                 }
                 Next::Idle => {
