@@ -184,31 +184,34 @@ fn nothing_to_answer(results: &[Result<Published, Refusal>], bare: bool) -> Opti
 }
 
 fn results_json(results: &[Result<Published, Refusal>]) -> Vec<u8> {
-    let mut body = b"{\"data\":{\"results\":[".to_vec();
+    let mut body = Vec::with_capacity(64 + results.len() * 80);
+    body.extend_from_slice(b"{\"data\":{\"results\":[");
     for (place, result) in results.iter().enumerate() {
         if place > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(result_json(result).to_string().as_bytes());
+        match result {
+            Ok(published) => write_published(&mut body, published),
+            Err(refusal) => body.extend_from_slice(refusal_json(refusal).to_string().as_bytes()),
+        }
     }
     body.extend_from_slice(b"]}}");
     body
 }
 
-fn result_json(result: &Result<Published, Refusal>) -> Value {
-    match result {
-        Ok(Published { offset, event_id, duplicate: false }) => {
-            json!({ "offset": offset, "event_id": event_id })
-        }
-        Ok(Published { offset, event_id, duplicate: true }) => {
-            json!({ "offset": offset, "event_id": event_id, "duplicate": true })
-        }
-        Err(Refusal { code, detail }) => {
-            let mut result = json!({ "error": code.text(), "code": code.code() });
-            if let Some(detail) = detail {
-                result["detail"] = json!(detail);
-            }
-            result
-        }
+/// Written by hand: there is one for every event.
+fn write_published(body: &mut Vec<u8>, Published { offset, event_id, duplicate }: &Published) {
+    body.extend_from_slice(b"{\"offset\":");
+    body.extend_from_slice(offset.to_string().as_bytes());
+    body.extend_from_slice(b",\"event_id\":");
+    json::write_string(body, event_id);
+    body.extend_from_slice(if *duplicate { b",\"duplicate\":true}" } else { b"}" });
+}
+
+fn refusal_json(Refusal { code, detail }: &Refusal) -> Value {
+    let mut result = json!({ "error": code.text(), "code": code.code() });
+    if let Some(detail) = detail {
+        result["detail"] = json!(detail);
     }
+    result
 }
