@@ -8,6 +8,7 @@ use newswire_load::report::System;
 use newswire_load::scenario::{self, Sample, Scenario, Settings};
 use newswire_street_tests::binary;
 
+use crate::bare_door::BareDoor;
 use crate::{peers, segment};
 
 /// Newswire with its defaults.
@@ -29,6 +30,8 @@ pub struct Field {
     over_http: Newswire,
     memory_log: Newswire,
     limit: BareWriter,
+    /// The limit of durable publishing over sockets.
+    door: BareDoor,
     peers: Vec<Box<dyn Peer>>,
     /// Names that are wanted; empty wants everybody.
     only: Vec<String>,
@@ -46,6 +49,7 @@ impl Field {
             over_http: Newswire::new(binary).over_http(),
             memory_log: Newswire::new(binary).with(MEMORY_LOG, &["log.backend=memory"]),
             limit: BareWriter::new(std::env::current_exe()?, &["--bare-writer"]),
+            door: BareDoor::new(std::env::current_exe()?, "--bare-door"),
             peers: peers::all().into_iter().filter(|peer| peer.name() != OURS).collect(),
             only: only.into_iter().map(|word| word.to_lowercase()).collect(),
         })
@@ -53,7 +57,7 @@ impl Field {
 
     /// All of them for the report, also those that are not installed.
     pub fn systems(&self) -> Vec<System> {
-        let fixed: [&dyn Peer; 4] = [&self.ours, &self.over_http, &self.memory_log, &self.limit];
+        let fixed: [&dyn Peer; 5] = [&self.ours, &self.over_http, &self.memory_log, &self.limit, &self.door];
         let peers = self.peers.iter().map(|peer| &**peer);
         let system = |peer: &dyn Peer| System {
             name: peer.name(),
@@ -74,6 +78,7 @@ impl Field {
         let mut add = |peer: &'a dyn Peer| all.push(plain(scenario, peer, settings));
         if scenario.name == "durable" {
             add(&self.over_http);
+            add(&self.door);
         }
         if ["paced", "flood", "latency"].contains(&scenario.name) {
             add(&self.limit);

@@ -6,7 +6,7 @@ use newswire_load::report::{Outcome, Report};
 use newswire_load::stats::Estimate;
 
 use crate::contest::{LIMIT, OURS};
-use crate::{peers, segment};
+use crate::{bare_door, peers, segment};
 
 /// Whom a figure is compared with.
 #[derive(Clone, Copy)]
@@ -101,7 +101,8 @@ impl Goal {
             One(name) => system == name,
             Family(name) => begins(system, name),
             EveryOther => {
-                let ours = system.starts_with(OURS) || system == LIMIT || system == segment::NAME;
+                let limits = [LIMIT, segment::NAME, bare_door::NAME];
+                let ours = system.starts_with(OURS) || limits.contains(&system);
                 let other_promise = system.ends_with(peers::LESS_DURABLE);
                 let same = |goal: &&Goal| goal.scenario == self.scenario && goal.figure == self.figure;
                 let named = GOALS.iter().filter(same).any(|goal| match goal.against {

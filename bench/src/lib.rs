@@ -6,12 +6,14 @@
 #![allow(clippy::print_stdout, reason = "figures are this program's output")]
 
 pub mod bare;
+pub mod bare_door;
 pub mod contest;
 pub mod filtered;
 pub mod goals;
 pub mod in_process;
 pub mod log;
 pub mod peers;
+pub mod publishing;
 pub mod report;
 pub mod scaling;
 pub mod segment;

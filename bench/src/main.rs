@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use newswire_bench::contest::{self, Field};
 use newswire_bench::report::Report;
-use newswire_bench::{filtered, goals, log, peers, scaling};
+use newswire_bench::{bare_door, filtered, goals, log, peers, publishing, scaling};
 use newswire_load::compare::interleave;
 use newswire_load::machine;
 use newswire_load::scenario::{Settings, Site};
@@ -56,6 +56,9 @@ struct Args {
     /// Becomes the bare writer, which gathers this many frames a write
     #[arg(long, value_name = "FRAMES", hide = true)]
     bare_writer: Option<usize>,
+    /// Becomes the bare door, with segments in this directory
+    #[arg(long, value_name = "DIR", hide = true)]
+    bare_door: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -63,6 +66,12 @@ fn main() -> anyhow::Result<()> {
     if let Some(frames) = args.bare_writer {
         return bare::run(frames, |subscribers, publishers| {
             println!("{subscribers} {publishers}");
+            let _ = std::io::stdout().flush();
+        });
+    }
+    if let Some(dir) = &args.bare_door {
+        return bare_door::run(dir, |addr| {
+            println!("{addr}");
             let _ = std::io::stdout().flush();
         });
     }
@@ -111,7 +120,10 @@ fn measure_systems(args: &Args, names: &[String], report: &mut Report) -> anyhow
 fn measure_in_process(what: &str, args: &Args, report: &mut Report) -> anyhow::Result<()> {
     match what {
         "filtered-core" => filtered::measure(report, args.pairs.max(15), args.event_bytes)?,
-        "scaling" => scaling::measure(report, args.pairs.max(15), args.event_bytes),
+        "scaling" => {
+            scaling::measure(report, args.pairs.max(15), args.event_bytes);
+            publishing::measure(report, args.pairs.max(15), args.event_bytes)?;
+        }
         _ => {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

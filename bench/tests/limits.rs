@@ -1,7 +1,8 @@
-//! The limit must deliver as everybody does, or a comparison with it says nothing.
+//! The limits must deliver and acknowledge as everybody does, or a comparison with them says nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+use newswire_bench::bare_door::BareDoor;
 use newswire_load::bare::BareWriter;
 use newswire_load::trial;
 
@@ -13,4 +14,9 @@ fn the_bare_writer_delivers_every_event_however_many_it_gathers() {
         limit.set_frames_a_write(frames);
         trial::run(&limit).unwrap();
     }
+}
+
+#[test]
+fn the_bare_door_acknowledges_what_is_published() {
+    trial::run(&BareDoor::new(env!("CARGO_BIN_EXE_newswire-bench"), "--bare-door")).unwrap();
 }
