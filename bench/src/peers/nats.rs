@@ -1,6 +1,7 @@
 //! NATS: core publish and subscribe for the fan-out, JetStream where events are to be kept. Subscribers come over WebSocket, as
 //! browsers do; publishers over TCP, as services do. `bench/peers/nats/nats.conf` is its configuration.
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -84,7 +85,7 @@ impl Peer for Nats {
         if keeps {
             create_stream(publish_addr)?;
         }
-        Ok(Box::new(Instance { process, addr, publish_addr, keeps }))
+        Ok(Box::new(Instance { process, addr, publish_addr, keeps, publishers: Cell::new(0) }))
     }
 }
 
@@ -114,6 +115,8 @@ struct Instance {
     publish_addr: SocketAddr,
     /// Whether events go through JetStream.
     keeps: bool,
+    /// Publishers so far: each has an inbox of its own.
+    publishers: Cell<usize>,
 }
 
 impl Running for Instance {
@@ -140,7 +143,9 @@ impl Running for Instance {
     }
 
     fn publisher(&self) -> Box<dyn Publisher> {
-        Box::new(NatsPublisher { keeps: self.keeps })
+        let nth = self.publishers.get();
+        self.publishers.set(nth + 1);
+        Box::new(NatsPublisher { inbox: self.keeps.then(|| format!("_INBOX.p{nth}")) })
     }
 
     /// NATS gathers what waits for a connection into one WebSocket message.
@@ -259,7 +264,8 @@ fn last_sequence(message: &[u8]) -> Option<u64> {
 }
 
 struct NatsPublisher {
-    keeps: bool,
+    /// Where acknowledgements of the stream come, and to nobody else.
+    inbox: Option<String>,
 }
 
 impl Publisher for NatsPublisher {
@@ -269,9 +275,8 @@ impl Publisher for NatsPublisher {
 
     fn opened(&mut self, out: &mut Outgoing<'_>) -> State {
         out.raw(CONNECT.as_bytes());
-        // Acknowledgements of the stream come to an inbox; one name serves, because only their number counts.
-        if self.keeps {
-            out.raw(b"SUB _INBOX.p 1\r\n");
+        if let Some(inbox) = &self.inbox {
+            out.raw(format!("SUB {inbox} 1\r\n").as_bytes());
         }
         out.raw(b"PING\r\n");
         State::Waiting
@@ -289,16 +294,16 @@ impl Publisher for NatsPublisher {
     }
 
     fn publish(&mut self, events: &[Vec<u8>], out: &mut Outgoing<'_>) {
-        let reply = if self.keeps { " _INBOX.p" } else { "" };
+        let inbox = self.inbox.as_deref().unwrap_or_default();
         for event in events {
-            out.raw(format!("PUB {CHANNEL}{reply} {}\r\n", event.len()).as_bytes());
+            out.raw(format!("PUB {CHANNEL} {inbox} {}\r\n", event.len()).as_bytes());
             out.raw(event);
             out.raw(b"\r\n");
         }
     }
 
     fn acknowledges(&self) -> bool {
-        self.keeps
+        self.inbox.is_some()
     }
 }
 

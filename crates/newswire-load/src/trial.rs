@@ -70,12 +70,19 @@ fn filters(running: &dyn Running) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every publish is acknowledged.
+/// Every publish is acknowledged, to the one who published.
 fn durable(running: &dyn Running) -> anyhow::Result<()> {
     let mut swarm = Swarm::new(running)?;
     let publisher = swarm.publisher(running.publish_addr(), running.publisher())?;
+    let other = swarm.publisher(running.publish_addr(), running.publisher())?;
     publish(&mut swarm, publisher, 0..EVENTS, 0)?;
-    swarm.wait(|swarm| swarm.acknowledged(publisher) == EVENTS)
+    swarm.wait(|swarm| swarm.acknowledged(publisher) == EVENTS)?;
+    publish(&mut swarm, other, EVENTS..EVENTS + 1, 0)?;
+    // What comes to the wrong one came before.
+    swarm.wait(|swarm| swarm.acknowledged(other) > 0)?;
+    let acknowledged = (swarm.acknowledged(publisher), swarm.acknowledged(other));
+    ensure!(acknowledged == (EVENTS, 1), "acknowledged were {acknowledged:?}");
+    Ok(())
 }
 
 /// Subscribers that were cut off get what they missed.
