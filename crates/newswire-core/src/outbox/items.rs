@@ -82,7 +82,12 @@ pub(crate) enum PlacedKind {
     /// The answer to a command, counted by the session; the replay it starts, if any.
     Answer { seq: u64, starts: Option<u64> },
     /// The end of this replay.
-    CaughtUp { job: u64 },
+    CaughtUp {
+        job: u64,
+        slot: u8,
+        /// The offset of the answer that began it.
+        asked_at: u64,
+    },
 }
 
 /// The log began a new epoch here.

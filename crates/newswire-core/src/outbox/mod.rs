@@ -20,6 +20,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::config::{Backlog, BacklogPolicy};
+use crate::event::Run;
 use crate::subscriptions::Change;
 pub(crate) use crate::told::{Dispatched, Told};
 pub use direct::{DirectSink, Flushed, MAX_SLICES, TURN_BYTES};
@@ -175,10 +176,27 @@ impl Outbox {
     pub(crate) fn fill_placed(&self, of: u64, runs: Vec<QueuedRun>) {
         for item in self.inner.lock().items.iter_mut().rev() {
             if let Item::Placed(placed) = item
-                && placed.what == (PlacedKind::CaughtUp { job: of })
+                && matches!(placed.what, PlacedKind::CaughtUp { job, .. } if job == of)
             {
                 placed.runs = runs;
                 return;
+            }
+        }
+    }
+
+    /// Leaves of the last events of the replays of a set that wait for their places what `kept` leaves of them; it is
+    /// given the offset of the answer that began the replay.
+    pub(crate) fn sift_placed(&self, of: u8, kept: impl Fn(u64, Run) -> Option<Run>) {
+        for item in &mut self.inner.lock().items {
+            if let Item::Placed(placed) = item
+                && let PlacedKind::CaughtUp { slot, asked_at, .. } = placed.what
+                && slot == of
+            {
+                let runs = std::mem::take(&mut placed.runs).into_iter();
+                placed.runs = runs
+                    .filter_map(|queued| kept(asked_at, queued.run))
+                    .map(|run| QueuedRun::new(run.clone(), run.bytes(), Sets::Same(0)))
+                    .collect();
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Replays: their turns beside the live path, and the last step onto it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use newswire_protocol::reply::{self, Echo};
 use parking_lot::Mutex;
 
-use super::job::Job;
+use super::job::{Job, JobEntry};
 use super::stream::{STEPS, Step};
 use super::writer::{Writer, frame};
 use super::{Reads, Session, Span};
@@ -131,7 +133,7 @@ impl Session {
         let mut job = self.jobs.remove(index);
         let changes = self.set_live(&job, &mut hub);
         let frames = self.caught_up(&job, at);
-        let what = PlacedKind::CaughtUp { job: job.id };
+        let what = PlacedKind::CaughtUp { job: job.id, slot: job.slot, asked_at: job.asked_at };
         self.outbox.push_placed(Placed { at, runs: Vec::new(), frames, changes, what });
         self.joining += 1;
         drop(hub);
@@ -148,6 +150,14 @@ impl Session {
         let job = self.jobs.remove(index);
         let changes = self.set_live(&job, &mut hub.lock());
         let gaps = self.change_lag(&changes, at, job.reader.losses());
+        // Replays of the set that were over before the connection fell behind still wait, further on, to send their
+        // last events: those that are now read live before that are not sent again.
+        let live = |entry: &JobEntry| {
+            let (pattern, filter) = (entry.pattern.clone(), Arc::clone(&entry.filter));
+            Span { slot: job.slot, pattern, filter, from: at, to: u64::MAX }
+        };
+        let spans: Vec<Span> = job.entries.iter().map(live).collect();
+        self.outbox.sift_placed(job.slot, |asked_at, run| unsent(run, job.slot, asked_at, &spans));
         writer.bytes(self.caught_up(&job, at));
         writer.bytes(gaps);
         self.note_joined(&job, at);

@@ -7,6 +7,7 @@
 
 mod client;
 mod model;
+mod overlap;
 mod resume;
 mod world;
 
