@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
+
 use super::stage::{Source, Stage, WARM_UP};
 use super::{Sample, Settings};
 use crate::peer::{Peer, Purpose};
@@ -9,7 +11,7 @@ use crate::peer::{Peer, Purpose};
 /// Many publishers, each waiting for its acknowledgement before it publishes again.
 ///
 /// # Errors
-/// When the system fails or refuses an event.
+/// When the system fails, refuses an event, or acknowledges nothing at all.
 pub fn durable(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
     let mut stage = Stage::set(peer, settings, Purpose::Durable)?;
     let mut publishers = Vec::new();
@@ -25,6 +27,8 @@ pub fn durable(peer: &dyn Peer, settings: &Settings) -> anyhow::Result<Sample> {
     publish(&mut stage, &mut publishers, settings.time)?;
     let measured = meter.read(&stage);
     let count = (acknowledged(&stage, &publishers) - before) as f64;
+    // Whoever acknowledges nothing is broken, or its adapter is; as a figure it would be beaten by everybody.
+    ensure!(count > 0.0, "nothing was acknowledged in {:.1} s", measured.seconds);
     let mut sample = measured.sample();
     sample.more("acknowledged", "/s", count / measured.seconds);
     if measured.cpu > 0.0 {
