@@ -106,7 +106,7 @@ impl FileEngine {
     /// Takes back what a failed write or sync may have left behind. The bytes of a refused batch can then not come back
     /// to life: not all of them were written, or they are cut off, or the next batch overwrites their header.
     fn undo(&mut self, doing: &str, error: &io::Error) -> PersistError {
-        (self.zeroed_to, self.reserved_to) = (self.position, self.position);
+        self.forget_room();
         let cut = self.active.file.set_len(self.position);
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if doing == "writing" => {
@@ -117,6 +117,11 @@ impl FileEngine {
             }
             _ => self.broken(doing, error),
         }
+    }
+
+    /// Nothing is known of what stands behind the position.
+    fn forget_room(&mut self) {
+        (self.zeroed_to, self.reserved_to) = (self.position, self.position);
     }
 
     /// Makes room ahead, so that syncs of batches need not change the file's length: of zeros for small batches, for large
@@ -173,7 +178,7 @@ impl FileEngine {
         // Also where nothing is known to be zeroed: zeroing may have failed half-way.
         file.set_len(self.position).map_err(|error| self.broken("cutting", &error))?;
         file.sync_all().map_err(|error| self.broken("syncing", &error))?;
-        (self.zeroed_to, self.reserved_to) = (self.position, self.position);
+        self.forget_room();
         self.durable = Position { sequence: self.active.header.sequence, byte: self.position };
         let header = SegmentHeader {
             epoch: self.store.epoch,
@@ -197,7 +202,7 @@ impl FileEngine {
         self.store.push_segment(next);
         self.keeper.seal(full);
         self.position = SEGMENT_HEADER_BYTES;
-        (self.zeroed_to, self.reserved_to) = (self.position, self.position);
+        self.forget_room();
         self.durable = Position { sequence, byte: SEGMENT_HEADER_BYTES };
         Ok(())
     }
