@@ -475,8 +475,8 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    /// Sets the timer, and gives back `step`; it moved if the time has come already. One that is set for earlier is left alone: deliveries come
-    /// far more often than it rings, and ringing early only costs one look.
+    /// Sets the timer, and gives back `step`; it moved if the time has come already. One that is set for earlier is left
+    /// alone: deliveries come far more often than it rings, and ringing early only costs one look.
     fn poll_timer(&mut self, until: Duration, now: Duration, step: Step, cx: &mut Context<'_>) -> Step {
         if until <= now {
             return Step::Moved;
