@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use newswire_protocol::{Epoch, UnixMicros};
 use parking_lot::Mutex;
 
 use crate::config::SessionConfig;
 use crate::event::Run;
 use crate::hub::Hub;
+use crate::notice::Messages;
 use crate::outbox::{QueuedRun, Sets};
 use crate::read::{Direction, Page, ReadRequest};
 use crate::ring::Slice;
@@ -38,8 +38,8 @@ pub(crate) struct Reader {
 /// Something to hand on.
 #[derive(Debug)]
 pub(crate) enum Ready {
-    /// Whole frames that tell what was lost before the events of the page.
-    Gap(Bytes),
+    /// What was lost before the events of the page.
+    Gap(Messages),
     Run(QueuedRun),
 }
 
@@ -172,22 +172,20 @@ impl Reader {
         self.moved_to(slice.reached);
     }
 
-    /// Takes a page that was read for the present selector. `gaps` writes the frames that tell losses.
+    /// Takes a page that was read for the present selector. `gaps` tells losses.
     pub(crate) fn absorb(
         &mut self,
         page: Page,
         wanted: &dyn Fn(Run) -> Option<Run>,
-        gaps: impl FnOnce(Vec<Loss>) -> Option<Bytes>,
+        gaps: impl FnOnce(Vec<Loss>) -> Messages,
     ) {
         let first_found = page.runs.first().and_then(|run| run.iter().next()).map(|event| event.offset);
         let nothing_before = first_found.unwrap_or(page.reached + 1);
         let before = self.losses.clone();
         let lost = self.losses.note(&page.lost, self.reached, &self.selector, nothing_before);
-        if !lost.is_empty()
-            && let Some(frames) = gaps(lost)
-        {
+        if !lost.is_empty() {
             self.losses_before = Some(before);
-            self.ready.push_back(Ready::Gap(frames));
+            self.ready.push_back(Ready::Gap(gaps(lost)));
         }
         for run in page.runs {
             self.keep(wanted(run));

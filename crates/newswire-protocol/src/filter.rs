@@ -39,6 +39,27 @@ impl FilterSpec {
         }
     }
 
+    /// Accepts one more value of this key, of a filter that is put together from parts.
+    ///
+    /// # Errors
+    /// [`ErrorCode::FilterBoundsExceeded`]; then nothing was changed.
+    pub fn accept(&mut self, key: &str, value: Scalar) -> Result<(), Refusal> {
+        if !value.fits_filter() {
+            return Err(beyond(format!("a key or value of more than {MAX_FILTER_CHARS} characters")));
+        }
+        match self.clauses.iter_mut().find(|(known, _)| known == key) {
+            Some((_, values)) => {
+                within_values(values.len())?;
+                values.push(value);
+                Ok(())
+            }
+            None => self.add(key.to_owned(), |values| {
+                values.push(value);
+                Ok(())
+            }),
+        }
+    }
+
     fn add(
         &mut self,
         key: String,

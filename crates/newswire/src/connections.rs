@@ -27,12 +27,15 @@ struct Shared {
 struct Bells {
     places: Vec<Option<Waker>>,
     free: Vec<u32>,
+    /// Places of guests, for whom nobody waits.
+    guests: usize,
 }
 
 /// A place among the open connections; leaving is dropping it.
 #[derive(Debug)]
 pub(crate) struct Place {
     index: u32,
+    guest: bool,
     shared: Arc<Shared>,
 }
 
@@ -54,6 +57,15 @@ impl Connections {
 
     /// Takes a place, or none when all are taken or everybody is leaving.
     pub(crate) fn enter(&self) -> Option<Place> {
+        self.take_place(false)
+    }
+
+    /// Takes a place for one that is asked to leave like all others, but not waited for: it may be held by whoever waits.
+    pub(crate) fn enter_as_guest(&self) -> Option<Place> {
+        self.take_place(true)
+    }
+
+    fn take_place(&self, guest: bool) -> Option<Place> {
         let shared = &self.shared;
         let mut bells = shared.bells.lock();
         if bells.taken() >= shared.max || shared.leaving.load(Ordering::Acquire) {
@@ -64,7 +76,8 @@ impl Connections {
             u32::try_from(bells.places.len() - 1).expect("connections are bounded far below four billion")
         });
         shared.open.store(bells.taken(), Ordering::Relaxed);
-        Some(Place { index, shared: Arc::clone(shared) })
+        bells.guests += usize::from(guest);
+        Some(Place { index, guest, shared: Arc::clone(shared) })
     }
 
     /// Asks everybody to leave, and lets nobody in any more.
@@ -74,11 +87,11 @@ impl Connections {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until nobody is left. Cancel-safe.
+    /// Waits until nobody is left but guests. Cancel-safe.
     pub(crate) async fn all_closed(&self) {
         loop {
             let emptied = self.shared.emptied.notified();
-            if self.open() == 0 {
+            if self.shared.bells.lock().only_guests() {
                 return;
             }
             emptied.await;
@@ -89,6 +102,10 @@ impl Connections {
 impl Bells {
     fn taken(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+
+    fn only_guests(&self) -> bool {
+        self.taken() == self.guests
     }
 }
 
@@ -110,8 +127,9 @@ impl Drop for Place {
         let mut bells = self.shared.bells.lock();
         waker = bells.places[self.index as usize].take();
         bells.free.push(self.index);
+        bells.guests -= usize::from(self.guest);
         self.shared.open.store(bells.taken(), Ordering::Relaxed);
-        if bells.taken() == 0 {
+        if bells.only_guests() {
             self.shared.emptied.notify_waiters();
         }
         drop(bells);
@@ -140,6 +158,22 @@ mod tests {
         assert!(first.should_leave() && third.should_leave());
         drop((first, third));
         assert!(connections.enter().is_none(), "nobody comes in any more");
+        assert_eq!(connections.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn guests_take_places_and_nobody_waits_for_them() {
+        let connections = Connections::new(2);
+        let (guest, other) = (connections.enter_as_guest().unwrap(), connections.enter().unwrap());
+        assert!(connections.enter_as_guest().is_none());
+        connections.close_all();
+        assert!(guest.should_leave());
+        let mut closed = std::pin::pin!(connections.all_closed());
+        assert!(futures_util::poll!(closed.as_mut()).is_pending(), "somebody is still there");
+        drop(other);
+        closed.await;
+        assert_eq!(connections.open(), 1);
+        drop(guest);
         assert_eq!(connections.open(), 0);
     }
 }

@@ -18,25 +18,42 @@
 
 mod channels;
 mod connections;
+mod event;
 mod event_id;
 mod fanout;
 mod feed;
 mod health;
 mod http;
 mod ingest;
+mod interest;
 mod metrics;
 mod reader;
 mod settings;
 mod socket;
+mod subscription;
 
+pub use event::Event;
 pub use feed::{Feed, FeedBuilder, StartError};
 pub use health::{BusState, FeedState, Health, LogState};
 pub use http::problem::Problem;
+pub use interest::Interest;
 pub use metrics::Metrics;
 pub use settings::Settings;
+pub use subscription::{Ended, SubscribeError, Subscription, Update};
 
 /// What a publisher is told of one stored event.
 pub use newswire_core::Published;
+
+/// What a subscriber is told of its subscriptions, and of what may be missing.
+pub use newswire_core::{Answer, Missing};
+
+/// On whose behalf events are read and published.
+pub use newswire_core::{Principal, RowRule, VariantId};
+
+/// The words of the wire, as far as the library's interface speaks them.
+pub use newswire_protocol::{
+    Draft, Epoch, ErrorCode, GapReason, Limits, Refusal, Scalar, SinceSpec, Start, UnixMicros,
+};
 
 /// The log under a feed.
 pub use newswire_log as log;

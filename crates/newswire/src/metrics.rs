@@ -97,6 +97,7 @@ pub(crate) struct Counters {
     pub(crate) log_reads: Counter,
     pub(crate) log_read_bytes: Counter,
     pub(crate) connections: Gauge,
+    pub(crate) subscribers: Gauge,
     pub(crate) connections_opened: Counter,
     pub(crate) connections_refused: Counter,
     pub(crate) closes: Family<Reason, Counter>,
@@ -166,12 +167,14 @@ impl Counters {
             log_reads: counter(registry, "log_reads", "Pages read from the log for replay and history"),
             log_read_bytes: counter(registry, "log_read_bytes", "Bytes of the log those reads touched"),
             connections: Gauge::default(),
+            subscribers: Gauge::default(),
             connections_opened: counter(registry, "connections_opened", "WebSocket connections accepted"),
             connections_refused: counter(registry, "connections_refused", "Upgrades refused over the limit"),
             closes: family(registry, "connection_closes", "Connections the server closed, by close code"),
             heartbeat_closes: counter(registry, "heartbeat_closes", "Connections closed for silence"),
         };
         registry.register("connections", "WebSocket connections open now", metrics.connections.clone());
+        registry.register("subscribers", "Subscribers in this process now", metrics.subscribers.clone());
         let sampled = Sampled {
             head: gauge(registry, "log_head_offset", "Oldest retained offset"),
             tail: gauge(registry, "log_tail_offset", "Offset the next event gets"),

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use newswire_protocol::Epoch;
 
 use crate::event::{BatchBuilder, Picks, Run};
+use crate::notice::Messages;
 use crate::packed::PackedRun;
 use crate::subscriptions::Change;
 
@@ -63,8 +63,7 @@ pub(crate) struct Placed {
     pub(crate) at: u64,
     /// The last events of a replay, which stand before the messages: behind all live ones that were queued before.
     pub(crate) runs: Vec<QueuedRun>,
-    /// Whole text frames.
-    pub(crate) frames: Bytes,
+    pub(crate) messages: Messages,
     /// What holds from here on.
     pub(crate) changes: Vec<Change>,
     pub(crate) what: PlacedKind,
@@ -72,7 +71,7 @@ pub(crate) struct Placed {
 
 impl Placed {
     pub(super) fn bytes(&self) -> usize {
-        self.frames.len() + self.runs.iter().map(|run| run.bytes).sum::<usize>()
+        self.messages.weight() + self.runs.iter().map(|run| run.bytes).sum::<usize>()
     }
 }
 

@@ -3,20 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use newswire_protocol::command::{CommandId, FilterChange, Start, Subscribe, Unsubscribe};
 use newswire_protocol::limits::MAX_SETS;
-use newswire_protocol::reply::{self, Echo, Gap, Subscribed};
+use newswire_protocol::reply::{Echo, Gap, Subscribed};
 use newswire_protocol::{Epoch, ErrorCode, GapReason, Refusal, RejectReason, UnixMicros};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::job::{self, HistoryPlan, Job, JobEntry};
-use super::writer::{add_frame, add_gap};
 use super::{Reads, Session, Span};
 use crate::channel::ChannelPattern;
 use crate::config::Now;
 use crate::filter::Filter;
 use crate::hub::Hub;
+use crate::notice::Messages;
 use crate::outbox::{Generation, Placed, PlacedKind, Told};
 use crate::reader::{Loss, Losses, Reader, by_stretch};
 use crate::selector::Selector;
@@ -56,7 +55,7 @@ enum Begin {
 /// What the answer says of a beginning, and what it begins.
 struct Begun {
     recovered: Option<bool>,
-    gaps: Vec<u8>,
+    gaps: Messages,
     reader: Reader,
     entries: Vec<JobEntry>,
     /// So many events of each channel, whose beginnings are still to be found.
@@ -80,10 +79,10 @@ impl Session {
         names.extend(wanted.filters.keys().map(ToString::to_string));
         let mut hub = hub.lock();
         let (at, epoch, generation) = (hub.dispatched(), hub.epoch(), hub.generation());
-        let begun = self.begun(begin, &wanted, at, epoch, sub);
+        let mut begun = self.begun(begin, &wanted, at, epoch, sub);
         let starts = begun.as_ref().filter(|begun| !begun.entries.is_empty()).map(|_| self.next_job);
         let (changes, old) = self.change_subs(ask, &wanted, starts, &mut hub);
-        let mut frames = Vec::new();
+        let mut messages = self.form.nothing();
         let echo = Echo { id: id.as_ref(), sub };
         let answer = Subscribed {
             channels: &names,
@@ -92,13 +91,15 @@ impl Session {
             recovered: begun.as_ref().and_then(|begun| begun.recovered),
             rejected: &wanted.rejected,
         };
-        add_frame(&mut frames, |out| reply::subscribed(out, echo, &answer));
-        frames.extend(begun.iter().flat_map(|begun| &begun.gaps));
+        messages.subscribed(echo, &answer);
+        if let Some(begun) = &mut begun {
+            messages.append(std::mem::replace(&mut begun.gaps, self.form.nothing()));
+        }
         if begun.is_some() && starts.is_none() {
             // Nothing is to be replayed, which is soon done.
-            add_frame(&mut frames, |out| reply::caught_up::<&str>(out, echo, &[], at));
+            messages.caught_up(echo, &[], at);
         }
-        self.place_answer(at, frames.into(), changes, starts, sub, hub);
+        self.place_answer(at, messages, changes, starts, sub, hub);
         // What follows concerns this connection alone: others need not wait for it.
         self.renew_spans(generation);
         self.leave_old(sub, &old, at);
@@ -131,12 +132,12 @@ impl Session {
         };
         let changes = old.iter().map(change).collect();
         let names = self.sets.by_name(sub).map(Set::names).unwrap_or_default();
-        let mut frames = Vec::new();
-        add_frame(&mut frames, |out| reply::unsubscribed(out, Echo { id, sub }, &names));
+        let mut messages = self.form.nothing();
+        messages.unsubscribed(Echo { id, sub }, &names);
         let mut hub = hub.lock();
         let (at, generation) = (hub.dispatched(), hub.generation());
         old.iter().for_each(|gone| hub.remove_sub(gone.id));
-        self.place_answer(at, frames.into(), changes, None, sub, hub);
+        self.place_answer(at, messages, changes, None, sub, hub);
         self.renew_spans(generation);
         self.leave_old(sub, &old, at);
         self.forget_spans();
@@ -246,7 +247,8 @@ impl Session {
         let (begin, selector) = begin?;
         let reader = |from: u64| Reader::new(selector, from);
         let all = entries(0);
-        let (recovered, gaps, reader, entries, history) = match begin {
+        let mut gaps = self.form.nothing();
+        let (recovered, reader, entries, history) = match begin {
             Begin::After { offset, epoch: given, tail, head, losses, lost } => {
                 let other = given.is_some_and(|given| given.parse() != Ok(epoch));
                 if other || offset >= tail {
@@ -259,24 +261,23 @@ impl Session {
                         reason: GapReason::Epoch,
                         epoch: Some(epoch),
                     };
-                    let mut frames = Vec::new();
                     if !names.is_empty() {
-                        add_gap(&mut frames, &self.dispatched.told, sub, &gap);
+                        gaps.gap(&self.dispatched.told, sub, epoch, &gap);
                     }
-                    (Some(false), frames, reader(before), all, None)
+                    (Some(false), reader(before), all, None)
                 } else {
-                    let frames = gap_frames(&lost, &self.dispatched.told, sub, epoch);
-                    (Some(lost.is_empty()), frames, reader(offset).with_losses(losses), all, None)
+                    tell_losses(&mut gaps, &lost, &self.dispatched.told, sub, epoch);
+                    (Some(lost.is_empty()), reader(offset).with_losses(losses), all, None)
                 }
             }
             Begin::Since { time, losses, lost } => {
-                let frames = gap_frames(&lost, &self.dispatched.told, sub, epoch);
+                tell_losses(&mut gaps, &lost, &self.dispatched.told, sub, epoch);
                 let reader = reader(0).since(time).with_losses(losses);
-                (Some(lost.is_empty()), frames, reader, all, None)
+                (Some(lost.is_empty()), reader, all, None)
             }
             Begin::History { count } => {
                 // Its selector is made when the beginnings are known.
-                (None, Vec::new(), reader(at), entries(at), Some(count))
+                (None, reader(at), entries(at), Some(count))
             }
         };
         Some(Begun { recovered, gaps, reader, entries, history })
@@ -368,7 +369,7 @@ impl Session {
     fn place_answer(
         &mut self,
         at: u64,
-        frames: Bytes,
+        messages: Messages,
         changes: Vec<Change>,
         starts: Option<u64>,
         sub: Option<&str>,
@@ -384,7 +385,7 @@ impl Session {
         self.outbox.push_placed(Placed {
             at,
             runs: Vec::new(),
-            frames,
+            messages,
             changes,
             what: PlacedKind::Answer { seq, starts },
         });
@@ -472,12 +473,16 @@ fn history_plan(entries: &[JobEntry], count: u64, at: u64, log: &dyn LogView) ->
     HistoryPlan::new(entries.iter().flat_map(of).collect(), count, at)
 }
 
-/// Messages for trimmed events of one set.
-pub(super) fn gap_frames(lost: &[Loss], told: &Told, sub: Option<&str>, epoch: Epoch) -> Vec<u8> {
-    let mut frames = Vec::new();
+/// Tells one set what was trimmed.
+pub(super) fn tell_losses(
+    messages: &mut Messages,
+    lost: &[Loss],
+    told: &Told,
+    sub: Option<&str>,
+    epoch: Epoch,
+) {
     for ((from, to), channels) in by_stretch(lost.iter()) {
         let gap = Gap { channels: &channels, from, to, reason: GapReason::Retention, epoch: Some(epoch) };
-        add_gap(&mut frames, told, sub, &gap);
+        messages.gap(told, sub, epoch, &gap);
     }
-    frames
 }

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::command::gap_frames;
+use super::command::tell_losses;
 use super::job::Job;
 use super::stream::{STEPS, Step};
 use super::writer::Writer;
 use super::{Reads, Session};
 use crate::hub::Hub;
+use crate::notice::Messages;
 use crate::principal::Principal;
 use crate::reader::{Fetched, Loss, Losses, Reader};
 use crate::seeded::seeded_bug;
@@ -54,14 +54,14 @@ impl Session {
             }
             let Some(lag) = &mut self.lag else { return Step::More };
             if let Some(ready) = lag.reader.take(share) {
-                self.send_read(&ready, true, writer);
+                self.send_read(ready, true, writer);
                 continue;
             }
             let position = lag.reader.reached();
             if let Some(placed) = self.outbox.take_placed(position) {
                 let gaps = self.change_lag(&placed.changes, position, &Losses::default());
-                self.send_placed(&placed, writer);
-                writer.bytes(gaps);
+                self.send_placed(*placed, writer);
+                writer.messages(gaps);
                 continue;
             }
             if let Some(job) = self.jobs.iter().position(|job| job.stands_at(position)) {
@@ -132,7 +132,7 @@ impl Session {
             if seeded_bug!(RejoinTooLate) && !self.lag.as_ref().is_some_and(|lag| lag.reader.has_ready()) {
                 break;
             }
-            self.send_read(&ready, true, writer);
+            self.send_read(ready, true, writer);
         }
         self.lag = None;
         true
@@ -140,8 +140,10 @@ impl Session {
 
     /// Something that was placed holds from here on. Returns messages for what the subscriptions that begin here have
     /// lost, where the others were told already. `knows` is what those that begin were told themselves.
-    pub(super) fn change_lag(&mut self, changes: &[Change], at: u64, knows: &Losses) -> Bytes {
-        let Some(lag) = self.lag.as_mut().filter(|_| !changes.is_empty()) else { return Bytes::new() };
+    pub(super) fn change_lag(&mut self, changes: &[Change], at: u64, knows: &Losses) -> Messages {
+        let Some(lag) = self.lag.as_mut().filter(|_| !changes.is_empty()) else {
+            return self.form.nothing();
+        };
         let told: Vec<Lost> = lag.reader.losses().beyond(at).collect();
         let had = |subs: &StreamSubs, slot: u8, channel: &str| {
             subs.iter().any(|((of, pattern), sub)| *of == slot && sub.live && pattern.matches(channel))
@@ -154,7 +156,7 @@ impl Session {
         for change in changes {
             put(&mut lag.subs, change, &change.after);
         }
-        let mut frames = Vec::new();
+        let mut messages = self.form.nothing();
         for (slot, before) in slots.into_iter().zip(before) {
             let begins = told.iter().zip(before).filter(|(lost, before)| {
                 !before && had(&lag.subs, slot, &lost.channel) && knows.told(&lost.channel) < lost.to
@@ -166,10 +168,10 @@ impl Session {
                 })
                 .collect();
             let sub = self.sets.by_slot(slot).and_then(|set| set.name.as_deref());
-            frames.extend(gap_frames(&lost, &self.dispatched.told, sub, self.epoch));
+            tell_losses(&mut messages, &lost, &self.dispatched.told, sub, self.epoch);
         }
         lag.reader.select(live_selector(&lag.subs, &self.principal));
-        frames.into()
+        messages
     }
 }
 

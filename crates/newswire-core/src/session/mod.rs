@@ -15,7 +15,9 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use newswire_protocol::command::{Command, CommandFrame, CommandId, Subscribe, parse_command, too_large};
+use newswire_protocol::command::{
+    Command, CommandFrame, CommandId, Subscribe, Unsubscribe, parse_command, too_large,
+};
 use newswire_protocol::frame::{Opcode, encode_control};
 use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Refusal, reply};
 use parking_lot::Mutex;
@@ -25,6 +27,7 @@ use crate::config::{Now, SessionConfig};
 use crate::filter::Filter;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::hub::{ConnId, Hub};
+use crate::notice::Form;
 use crate::outbox::{DirectSink, Dispatched, MAX_PENDING_ANSWERS, Outbox};
 use crate::packed::Position;
 use crate::principal::Principal;
@@ -38,6 +41,8 @@ use job::Job;
 use lag::Lag;
 use replies::Replies;
 use writer::{Writer, frame};
+
+pub use writer::Piece;
 
 /// What the shell is to do next.
 #[derive(Debug)]
@@ -79,6 +84,8 @@ pub struct Session {
     id: ConnId,
     config: Arc<SessionConfig>,
     principal: Principal,
+    /// How it speaks.
+    form: Form,
     outbox: Arc<Outbox>,
     dispatched: Arc<Dispatched>,
     /// The epoch of the stream; the hub's may be newer for a moment.
@@ -178,12 +185,30 @@ impl Session {
         jitter: f64,
         now: Now,
     ) -> Self {
+        Self::register(hub, config, principal, Form::Frames, jitter, now)
+    }
+
+    /// Registers a reader in the same process, which is handed values instead of frames ([`Session::next_pieces`]) and is
+    /// never asked whether it lives: it says so itself, by closing.
+    pub fn in_process(hub: &Mutex<Hub>, config: Arc<SessionConfig>, principal: Principal, now: Now) -> Self {
+        Self::register(hub, config, principal, Form::Values, 1.0, now)
+    }
+
+    fn register(
+        hub: &Mutex<Hub>,
+        config: Arc<SessionConfig>,
+        principal: Principal,
+        form: Form,
+        jitter: f64,
+        now: Now,
+    ) -> Self {
         let mut hub = hub.lock();
         let (id, outbox, dispatched) = hub.connect(Arc::clone(&principal.id));
         let at = hub.dispatched();
         Self {
             id,
             principal,
+            form,
             outbox,
             dispatched,
             epoch: hub.epoch(),
@@ -294,6 +319,11 @@ impl Session {
         self.on_subscribe(ask, None, now, hub, log)
     }
 
+    /// Unsubscribes without a frame. Answered like a command.
+    pub fn unsubscribe(&mut self, ask: &Unsubscribe, hub: &Mutex<Hub>) {
+        self.on_unsubscribe(ask, None, hub);
+    }
+
     /// Begins a poll of the connection's task: from here on the session alone writes, and `waker` is woken when something
     /// comes. To be called before anything else, so before the output that may be [`Output::Idle`] is asked for.
     ///
@@ -327,20 +357,37 @@ impl Session {
     /// What is to be done next. `out` is cleared; with [`Output::Write`] it holds about `budget` bytes (more only for
     /// one large event or message). Call it only when everything before was written.
     pub fn next_output(&mut self, now: Now, hub: &Mutex<Hub>, out: &mut Vec<Bytes>, budget: usize) -> Output {
-        let mut writer = Writer::new(out, budget);
-        self.heartbeat.write_idle(now.mono);
-        self.heartbeat.reading_paused(!self.wants_commands(), now.mono);
-        let beat_at = match self.heartbeat.poll(now.mono) {
+        debug_assert!(self.form == Form::Frames, "a reader in the process takes pieces");
+        let mut writer = Writer::of_frames(out, budget);
+        let beat_at = self.beat(now.mono, &mut writer);
+        self.output(now, hub, writer, beat_at)
+    }
+
+    /// [`Session::next_output`] for a reader in the same process. With [`Output::Write`] `out` holds what it is handed, and
+    /// none of the other outputs is ever [`Output::Publish`].
+    pub fn next_pieces(&mut self, now: Now, hub: &Mutex<Hub>, out: &mut Vec<Piece>, budget: usize) -> Output {
+        debug_assert!(self.form == Form::Values, "a socket takes frames");
+        self.output(now, hub, Writer::of_pieces(out, budget), Duration::MAX)
+    }
+
+    /// Asks whether the peer lives. Returns when to ask again.
+    fn beat(&mut self, now: Duration, writer: &mut Writer<'_>) -> Duration {
+        self.heartbeat.write_idle(now);
+        self.heartbeat.reading_paused(!self.wants_commands(), now);
+        match self.heartbeat.poll(now) {
             Beat::Close(code) => {
                 self.closing.get_or_insert((code, "no answer to a ping"));
-                now.mono
+                now
             }
             Beat::Ping => {
                 writer.bytes(control(Opcode::Ping, b""));
-                now.mono
+                now
             }
             Beat::Wait(until) => until,
-        };
+        }
+    }
+
+    fn output(&mut self, now: Now, hub: &Mutex<Hub>, mut writer: Writer<'_>, beat_at: Duration) -> Output {
         if let Some((code, reason)) = self.closing {
             return Output::Close(code, reason.to_owned());
         }
@@ -469,7 +516,9 @@ impl Session {
         let safe = if seeded_bug!(CheckpointTooFar) { live_at } else { live_at.min(replays) };
         if safe > self.checkpoint.told {
             self.checkpoint.told = safe;
-            writer.bytes(frame(|out| reply::checkpoint(out, safe)));
+            let mut messages = self.form.nothing();
+            messages.checkpoint(safe);
+            writer.messages(messages);
         }
     }
 

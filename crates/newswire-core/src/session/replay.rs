@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use newswire_protocol::reply::{self, Echo};
+use newswire_protocol::reply::Echo;
 use parking_lot::Mutex;
 
 use super::job::{Job, JobEntry};
 use super::stream::{STEPS, Step};
-use super::writer::{Writer, frame};
+use super::writer::Writer;
 use super::{Reads, Session, Span};
 use crate::event::Run;
 use crate::hub::Hub;
+use crate::notice::Messages;
 use crate::outbox::{Mode, Placed, PlacedKind};
 use crate::reader::Fetched;
 use crate::seeded::seeded_bug;
@@ -64,7 +64,7 @@ impl Session {
             }
             let Some(job) = self.jobs.get_mut(index).filter(|job| job.running) else { return Step::Rest };
             if let Some(ready) = job.reader.take(share) {
-                self.send_read(&ready, false, writer);
+                self.send_read(ready, false, writer);
                 continue;
             }
             let busy = self.asked.is_some() || self.wish.is_some() || self.awaits_epoch;
@@ -132,9 +132,9 @@ impl Session {
         }
         let mut job = self.jobs.remove(index);
         let changes = self.set_live(&job, &mut hub);
-        let frames = self.caught_up(&job, at);
+        let messages = self.caught_up(&job, at);
         let what = PlacedKind::CaughtUp { job: job.id, slot: job.slot, asked_at: job.asked_at };
-        self.outbox.push_placed(Placed { at, runs: Vec::new(), frames, changes, what });
+        self.outbox.push_placed(Placed { at, runs: Vec::new(), messages, changes, what });
         self.joining += 1;
         drop(hub);
         // The place is taken, and only this session empties the outbox: others need not wait while events are matched.
@@ -158,16 +158,18 @@ impl Session {
         };
         let spans: Vec<Span> = job.entries.iter().map(live).collect();
         self.outbox.sift_placed(job.slot, |asked_at, run| unsent(run, job.slot, asked_at, &spans));
-        writer.bytes(self.caught_up(&job, at));
-        writer.bytes(gaps);
+        writer.messages(self.caught_up(&job, at));
+        writer.messages(gaps);
         self.note_joined(&job, at);
         self.tell(at);
     }
 
-    fn caught_up(&self, job: &Job, at: u64) -> Bytes {
+    fn caught_up(&self, job: &Job, at: u64) -> Messages {
         let sub = self.sets.by_slot(job.slot).and_then(|set| set.name.as_deref());
         let echo = Echo { id: job.command.as_ref(), sub };
-        frame(|out| reply::caught_up(out, echo, &job.names(), at))
+        let mut messages = self.form.nothing();
+        messages.caught_up(echo, &job.names(), at);
+        messages
     }
 
     /// The subscriptions of a replay belong to the live path now.

@@ -7,10 +7,10 @@ use newswire_protocol::reply::Gap;
 use newswire_protocol::{CloseCode, GapReason};
 use parking_lot::Mutex;
 
-use super::command::gap_frames;
+use super::command::tell_losses;
 use super::lag::losses_of_set;
 use super::replay::unsent;
-use super::writer::{Writer, add_gap};
+use super::writer::Writer;
 use super::{Asked, Reads, Session};
 use crate::hub::Hub;
 use crate::outbox::{EpochMark, GapMark, Item, Mode, Placed, PlacedKind, QueuedRun};
@@ -90,7 +90,7 @@ impl Session {
             match item {
                 Item::Run(run) => self.send_live(&run, writer),
                 Item::Gap(gap) => self.send_gap(&gap, writer),
-                Item::Placed(placed) => self.send_placed(&placed, writer),
+                Item::Placed(placed) => self.send_placed(*placed, writer),
                 Item::Epoch(mark) => self.begin_epoch(*mark, writer),
             }
         }
@@ -129,7 +129,7 @@ impl Session {
         if seeded_bug!(GapUntold) {
             return;
         }
-        let mut frames = Vec::new();
+        let mut messages = self.form.nothing();
         for gap in &mark.sets {
             let channels: Vec<&str> = gap.channels.iter().map(|channel| &**channel).collect();
             let sub = self.sets.by_slot(gap.slot).and_then(|set| set.name.as_deref());
@@ -140,15 +140,15 @@ impl Session {
                 reason: GapReason::Backlog,
                 epoch: Some(self.epoch),
             };
-            add_gap(&mut frames, &self.dispatched.told, sub, &gap);
+            messages.gap(&self.dispatched.told, sub, self.epoch, &gap);
             self.checkpoint.main_sent = self.checkpoint.main_sent.max(gap.to);
         }
-        writer.bytes(frames.into());
+        writer.messages(messages);
     }
 
-    pub(super) fn send_placed(&mut self, placed: &Placed, writer: &mut Writer<'_>) {
+    pub(super) fn send_placed(&mut self, placed: Placed, writer: &mut Writer<'_>) {
         placed.runs.iter().for_each(|run| writer.run(run));
-        writer.bytes(placed.frames.clone());
+        writer.messages(placed.messages);
         if let PlacedKind::CaughtUp { .. } = placed.what {
             self.joining -= 1;
         }
@@ -177,15 +177,15 @@ impl Session {
             let missing_to = if sub.live { mark.dispatched } else { oldest };
             gaps.entry((slot, missing_to)).or_default().insert(pattern.to_string());
         }
-        let mut frames = Vec::new();
+        let mut messages = self.form.nothing();
         for ((slot, to), names) in gaps {
             let channels: Vec<String> = names.into_iter().collect();
             let sub = self.sets.by_slot(slot).and_then(|set| set.name.as_deref());
             let epoch = Some(mark.epoch);
             let gap = Gap { channels: &channels, from: 0, to, reason: GapReason::Epoch, epoch };
-            add_gap(&mut frames, &self.dispatched.told, sub, &gap);
+            messages.gap(&self.dispatched.told, sub, mark.epoch, &gap);
         }
-        writer.bytes(frames.into());
+        writer.messages(messages);
         for job in self.jobs.iter_mut().filter(|job| job.running) {
             job.restart(oldest, &self.principal);
         }
@@ -194,17 +194,17 @@ impl Session {
     }
 
     /// Hands on what a reader found.
-    pub(super) fn send_read(&mut self, ready: &Ready, main: bool, writer: &mut Writer<'_>) {
+    pub(super) fn send_read(&mut self, ready: Ready, main: bool, writer: &mut Writer<'_>) {
         match ready {
-            Ready::Gap(frames) => writer.bytes(frames.clone()),
-            Ready::Run(run) if main => self.send_live(run, writer),
-            Ready::Run(run) => writer.run(run),
+            Ready::Gap(messages) => writer.messages(messages),
+            Ready::Run(run) if main => self.send_live(&run, writer),
+            Ready::Run(run) => writer.run(&run),
         }
     }
 
     /// Gives a page to whom it was read for, if that still wants it.
     pub(super) fn take_page(&mut self, asked: &Asked, page: Page) {
-        let (sets, told, epoch) = (&self.sets, &self.dispatched.told, self.epoch);
+        let (sets, told, epoch, form) = (&self.sets, &self.dispatched.told, self.epoch, self.form);
         match asked.by {
             Reads::Main => {
                 let Some(lag) = &mut self.lag else { return };
@@ -213,13 +213,13 @@ impl Session {
                 }
                 let subs = &lag.subs;
                 lag.reader.absorb(page, &Some, |lost| {
-                    let mut frames = Vec::new();
+                    let mut messages = form.nothing();
                     let slots: BTreeSet<u8> = subs.keys().map(|(slot, _)| *slot).collect();
                     for slot in slots {
                         let sub = sets.by_slot(slot).and_then(|set| set.name.as_deref());
-                        frames.extend(gap_frames(&losses_of_set(&lost, slot, subs), told, sub, epoch));
+                        tell_losses(&mut messages, &losses_of_set(&lost, slot, subs), told, sub, epoch);
                     }
-                    Some(frames.into())
+                    messages
                 });
             }
             Reads::Job(id) => {
@@ -230,7 +230,9 @@ impl Session {
                 let (slot, asked_at, spans) = (job.slot, job.asked_at, &self.spans);
                 let sub = sets.by_slot(slot).and_then(|set| set.name.as_deref());
                 job.reader.absorb(page, &|run| unsent(run, slot, asked_at, spans), |lost| {
-                    Some(gap_frames(&lost, told, sub, epoch).into())
+                    let mut messages = form.nothing();
+                    tell_losses(&mut messages, &lost, told, sub, epoch);
+                    messages
                 });
             }
             Reads::Nobody => {}

@@ -1,23 +1,45 @@
 //! Gathers what is to be written in one turn.
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use newswire_protocol::frame::encode_text;
-use newswire_protocol::reply::{self, Echo, Gap};
 
-use crate::outbox::{QueuedRun, Told};
+use crate::event::Run;
+use crate::notice::{Messages, Notice, add_frame};
+use crate::outbox::QueuedRun;
 
-/// Slices of shared buffers and small frames of one's own, in order, up to a budget.
+/// What a session hands to a reader in the same process.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// Events of a run: those with these places in it, in order, at least one. Shared with everybody who gets them.
+    Events(Run, Range<usize>),
+    /// A message.
+    Notice(Notice),
+}
+
+/// Slices of shared buffers and small frames of one's own, or the same as values; in order, up to a budget.
 #[derive(Debug)]
 pub(crate) struct Writer<'a> {
-    out: &'a mut Vec<Bytes>,
+    out: Out<'a>,
     budget: usize,
     used: usize,
 }
 
+#[derive(Debug)]
+enum Out<'a> {
+    Frames(&'a mut Vec<Bytes>),
+    Pieces(&'a mut Vec<Piece>),
+}
+
 impl<'a> Writer<'a> {
-    pub(crate) fn new(out: &'a mut Vec<Bytes>, budget: usize) -> Self {
+    pub(crate) fn of_frames(out: &'a mut Vec<Bytes>, budget: usize) -> Self {
         out.clear();
-        Self { out, budget, used: 0 }
+        Self { out: Out::Frames(out), budget, used: 0 }
+    }
+
+    pub(crate) fn of_pieces(out: &'a mut Vec<Piece>, budget: usize) -> Self {
+        out.clear();
+        Self { out: Out::Pieces(out), budget, used: 0 }
     }
 
     pub(crate) fn room(&self) -> usize {
@@ -29,18 +51,45 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.out.is_empty()
+        match &self.out {
+            Out::Frames(slices) => slices.is_empty(),
+            Out::Pieces(pieces) => pieces.is_empty(),
+        }
     }
 
+    /// Frames of which there is no other form.
     pub(crate) fn bytes(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.used += bytes.len();
-            self.out.push(bytes);
+        if bytes.is_empty() {
+            return;
+        }
+        self.used += bytes.len();
+        match &mut self.out {
+            Out::Frames(slices) => slices.push(bytes),
+            Out::Pieces(_) => debug_assert!(false, "a reader in the process sends nothing to be answered so"),
+        }
+    }
+
+    pub(crate) fn messages(&mut self, messages: Messages) {
+        let weight = messages.weight();
+        match (messages, &mut self.out) {
+            (Messages::Frames(frames), _) => self.bytes(frames.into()),
+            (Messages::Values(values), Out::Pieces(pieces)) => {
+                self.used += weight;
+                pieces.extend(values.into_iter().map(Piece::Notice));
+            }
+            (Messages::Values(_), Out::Frames(_)) => {
+                debug_assert!(weight == 0, "a session speaks in one form");
+            }
         }
     }
 
     /// Neighbouring frames leave as one slice.
     pub(crate) fn run(&mut self, run: &QueuedRun) {
+        if let Out::Pieces(pieces) = &mut self.out {
+            self.used += run.bytes;
+            pieces.push(Piece::Events(run.run.clone(), run.next..run.end));
+            return;
+        }
         for stretch in run.stretches() {
             self.bytes(run.run.batch.frames().slice(stretch));
         }
@@ -52,17 +101,4 @@ pub(crate) fn frame(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut frames = Vec::new();
     add_frame(&mut frames, write);
     frames.into()
-}
-
-/// Adds one message as a whole text frame.
-pub(crate) fn add_frame(frames: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut text = Vec::with_capacity(128);
-    write(&mut text);
-    encode_text(frames, &text);
-}
-
-/// Adds a gap message, and counts it: the one way in which gaps are told.
-pub(crate) fn add_gap<C: AsRef<str>>(frames: &mut Vec<u8>, told: &Told, sub: Option<&str>, gap: &Gap<'_, C>) {
-    told.gap(gap.reason);
-    add_frame(frames, |out| reply::gap(out, Echo { id: None, sub }, gap));
 }

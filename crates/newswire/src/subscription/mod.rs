@@ -1,0 +1,228 @@
+//! Subscribers in this process: the stream of updates that a socket would get, as values.
+//!
+//! The same session as a socket's decides what comes when ([`newswire_core::Session`]); it only speaks in values instead
+//! of frames. So replay, seam, gaps and slow readers are the same code and the same tests.
+
+mod reading;
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use futures_util::future::poll_fn;
+use newswire_core::{Answer, Missing, Notice};
+use newswire_log::ReadError;
+use newswire_protocol::{Epoch, GapReason, Refusal, Unsubscribe};
+
+use crate::{Event, Feed, Interest};
+use reading::Reading;
+
+/// What a subscriber is told.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// An event: once each, in offset order, but for a replay that was asked for again.
+    Event(Event),
+    /// The replay is over, and what follows is live. Comes once for each start option.
+    CaughtUp {
+        /// How far the replay went, events or not.
+        offset: u64,
+    },
+    /// Everything that matches up to here has been handed over: safe to resume from. Comes while the log moves past a quiet
+    /// subscriber.
+    Checkpoint {
+        /// Up to here.
+        offset: u64,
+    },
+    /// Matching events may be missing here; a subscriber that must have everything does something about it.
+    Gap(Missing),
+    /// From here on this is subscribed ([`Subscription::add`]).
+    Subscribed(Answer),
+    /// From here on only these are subscribed ([`Subscription::remove`]).
+    Unsubscribed {
+        /// What remains.
+        channels: Vec<String>,
+    },
+}
+
+/// Why a subscription is over before it was dropped. The end of the feed is none of these: then the stream ends.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Ended {
+    /// More waited for it than `backlog.max_bytes`, and `backlog.policy` says that this ends it. Whoever subscribes again
+    /// after the last offset misses nothing.
+    #[error("too slow: the backlog is full")]
+    TooSlow,
+    /// The log could not be read.
+    #[error("reading the log failed: {0}")]
+    LogFailed(#[from] ReadError),
+}
+
+/// Why somebody could not subscribe.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// An unknown channel, a filter beyond its bounds: asking again would not help.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// So many are connected already, over sockets or in this process.
+    #[error("there are {max} connections and subscriptions already (limits.connections)")]
+    TooMany {
+        /// The bound.
+        max: usize,
+    },
+    /// The feed is being shut down.
+    #[error("the feed is shutting down")]
+    ShuttingDown,
+    /// It was over before it began.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+/// A subscriber in this process; dropped, it is forgotten.
+///
+/// A [`Stream`] of updates that ends when the feed is shut down; an [`Ended`] is its last item. Polling it is cancel-safe: what
+/// was not handed over comes with the next poll. Not polled, it holds at most `backlog.max_bytes` of references and two
+/// pages, and `backlog.policy` decides what happens beyond; it keeps nobody waiting.
+pub struct Subscription {
+    answer: Answer,
+    /// Of the last update.
+    epoch: Epoch,
+    reading: Reading,
+}
+
+impl Feed {
+    /// Subscribes in this process, just as a socket would: the same order, the same gaps, the same bounds.
+    ///
+    /// Waits until what was durable before is known to the fan-out, so that one who publishes and then subscribes finds the
+    /// own event in front of the subscription. Takes a place among the connections (`limits.connections`) and is counted in
+    /// `/channels` as they are. Dropping the future leaves nothing behind.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use newswire::{Feed, Interest, Update};
+    ///
+    /// # let feed = Feed::builder().log(std::sync::Arc::new(newswire::log::MemoryLog::new(Default::default())?)).start()?;
+    /// let mut updates = feed.subscribe(Interest::in_channels(["tasks"]).history(10)).await?;
+    /// while let Some(update) = updates.next().await {
+    ///     match update? {
+    ///         Update::Event(event) => println!("{} {}", event.offset(), event.payload()),
+    ///         Update::CaughtUp { .. } => break,
+    ///         Update::Gap(gap) => println!("{} to {} may be missing", gap.from, gap.to),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub async fn subscribe(&self, interest: impl Into<Interest>) -> Result<Subscription, SubscribeError> {
+        let interest = interest.into();
+        let ask = interest.ask()?;
+        self.inner.channels.patterns(&ask.channels)?;
+        let mut reading = Reading::begin(self, interest.principal).await?;
+        reading.subscribe(&ask)?;
+        loop {
+            // Nothing was subscribed before, so nothing but the answer can come first.
+            match poll_fn(|cx| reading.poll_next(cx)).await {
+                Some(Ok(Update::Subscribed(answer))) => {
+                    return Ok(Subscription { epoch: answer.epoch, answer, reading });
+                }
+                Some(Ok(_)) => {}
+                Some(Err(ended)) => return Err(ended.into()),
+                None => return Err(SubscribeError::ShuttingDown),
+            }
+        }
+    }
+}
+
+impl Subscription {
+    /// The next update; `None` once the feed is shut down, and after an [`Ended`]. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Ended`], as the last item.
+    pub async fn next(&mut self) -> Option<Result<Update, Ended>> {
+        poll_fn(|cx| self.poll_update(cx)).await
+    }
+
+    /// What the subscribe was answered: the end of the log at that moment, the epoch, whether everything asked for is there.
+    #[must_use]
+    pub fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
+    /// The epoch that the offset of the last update belongs to.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Subscribes to more, or to the same anew; [`Update::Subscribed`] comes at the place in the stream from which it holds.
+    ///
+    /// Its principal stays that of the first interest. Cancel-safe: dropped, it has either happened or not.
+    ///
+    /// # Errors
+    /// A refusal; nothing was changed then.
+    pub async fn add(&mut self, interest: impl Into<Interest>) -> Result<(), SubscribeError> {
+        let ask = interest.into().ask()?;
+        self.reading.feed().inner.channels.patterns(&ask.channels)?;
+        self.reading.settle().await;
+        self.reading.subscribe(&ask)
+    }
+
+    /// Unsubscribes from these channels and patterns and forgets their filters; [`Update::Unsubscribed`] comes at the place in
+    /// the stream from which it holds: behind what was durable when this was called. Names that are not subscribed are passed
+    /// over. Cancel-safe: dropped, it has either happened or not.
+    ///
+    /// # Errors
+    /// Too many changes wait to be read; see [`Subscription::next`].
+    pub async fn remove<C: Into<String>>(
+        &mut self,
+        channels: impl IntoIterator<Item = C>,
+    ) -> Result<(), SubscribeError> {
+        let channels = channels.into_iter().map(Into::into).collect();
+        self.reading.settle().await;
+        self.reading.unsubscribe(&Unsubscribe { channels, sub: None })
+    }
+
+    fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update, Ended>>> {
+        let update = self.reading.poll_next(cx);
+        if let Poll::Ready(Some(Ok(update))) = &update {
+            match update {
+                Update::Gap(gap) if gap.reason == GapReason::Epoch => self.epoch = gap.epoch,
+                Update::Subscribed(answer) => self.epoch = answer.epoch,
+                _ => {}
+            }
+        }
+        update
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Result<Update, Ended>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_update(cx)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("answer", &self.answer).finish_non_exhaustive()
+    }
+}
+
+impl From<Notice> for Update {
+    fn from(notice: Notice) -> Self {
+        match notice {
+            Notice::Subscribed(answer) => Self::Subscribed(answer),
+            Notice::Unsubscribed { channels } => Self::Unsubscribed { channels },
+            Notice::CaughtUp { offset, .. } => Self::CaughtUp { offset },
+            Notice::Checkpoint { offset } => Self::Checkpoint { offset },
+            Notice::Gap(gap) => Self::Gap(gap),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The loop of one subscriber in this process: what the loop of a connection is for a socket.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use newswire_core::{Now, Output, Page, Piece, Principal, Run, Session, TURN_BYTES};
+use newswire_log::ReadError;
+use newswire_protocol::{ErrorCode, Refusal, Subscribe, Unsubscribe};
+use tokio::time::{Instant, Sleep};
+
+use super::{Ended, SubscribeError, Update};
+use crate::connections::Place;
+use crate::fanout::Shard;
+use crate::{Event, Feed, ingest};
+
+/// Rounds of the loop before the task lets others run.
+const MAX_ROUNDS: usize = 16;
+
+/// A session and what one turn of it gave. Dropped, the hub forgets it.
+pub(super) struct Reading {
+    feed: Feed,
+    /// None once it is over.
+    live: Option<Live>,
+    /// Of one turn, so about [`TURN_BYTES`]; filled only when empty.
+    ready: VecDeque<Piece>,
+    /// Told once.
+    ended: Option<Ended>,
+}
+
+struct Live {
+    shard: Arc<Shard>,
+    session: Session,
+    place: Place,
+    /// Whom the place wakes.
+    waker: Option<Waker>,
+    page: Option<BoxFuture<'static, Result<Page, ReadError>>>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Room for a turn, used again.
+    pieces: Vec<Piece>,
+    feed: Feed,
+}
+
+impl Reading {
+    pub(super) async fn begin(feed: &Feed, principal: Principal) -> Result<Self, SubscribeError> {
+        let metrics = &feed.inner.metrics;
+        let Some(place) = feed.inner.connections.enter_as_guest() else {
+            if feed.is_stopping() {
+                return Err(SubscribeError::ShuttingDown);
+            }
+            metrics.connections_refused.inc();
+            return Err(SubscribeError::TooMany { max: feed.settings().max_connections });
+        };
+        let shard = feed.shard_for_connection();
+        feed.caught_up_with_log(&shard).await;
+        let config = Arc::clone(&feed.inner.session_config);
+        let session = Session::in_process(&shard.hub, config, principal, now(feed));
+        metrics.subscribers.inc();
+        let live = Live {
+            shard,
+            session,
+            place,
+            waker: None,
+            page: None,
+            timer: None,
+            pieces: Vec::new(),
+            feed: feed.clone(),
+        };
+        Ok(Self { feed: feed.clone(), live: Some(live), ready: VecDeque::new(), ended: None })
+    }
+
+    pub(super) fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Waits until the hub has what is durable now.
+    pub(super) async fn settle(&self) {
+        if let Some(live) = &self.live {
+            self.feed.caught_up_with_log(&live.shard).await;
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, ask: &Subscribe) -> Result<(), SubscribeError> {
+        let live = self.live.as_mut().ok_or(SubscribeError::ShuttingDown)?.with_room()?;
+        live.session.subscribe(ask, now(&self.feed), &live.shard.hub, self.feed.log())?;
+        live.wake();
+        Ok(())
+    }
+
+    pub(super) fn unsubscribe(&mut self, ask: &Unsubscribe) -> Result<(), SubscribeError> {
+        let live = self.live.as_mut().ok_or(SubscribeError::ShuttingDown)?.with_room()?;
+        live.session.unsubscribe(ask, &live.shard.hub);
+        live.wake();
+        Ok(())
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update, Ended>>> {
+        // So that one who is never out of updates lets others run.
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let polled = self.poll_unrestricted(cx);
+        if polled.is_ready() {
+            coop.made_progress();
+        }
+        polled
+    }
+
+    fn poll_unrestricted(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update, Ended>>> {
+        if let Some(update) = self.take_ready() {
+            return Poll::Ready(Some(Ok(update)));
+        }
+        let Some(live) = &mut self.live else { return Poll::Ready(self.ended.take().map(Err)) };
+        match ready!(live.poll_turn(cx)) {
+            Ok(()) => {
+                self.ready.extend(live.pieces.drain(..));
+                Poll::Ready(self.take_ready().map(Ok))
+            }
+            Err(ended) => {
+                self.live = None;
+                Poll::Ready(ended.map(Err))
+            }
+        }
+    }
+
+    fn take_ready(&mut self) -> Option<Update> {
+        match self.ready.front_mut()? {
+            Piece::Events(run, places) => {
+                let event = take_event(run, places);
+                if places.start >= places.end {
+                    self.ready.pop_front();
+                }
+                Some(Update::Event(event))
+            }
+            Piece::Notice(_) => match self.ready.pop_front()? {
+                Piece::Notice(notice) => Some(notice.into()),
+                Piece::Events(..) => None,
+            },
+        }
+    }
+}
+
+fn take_event(run: &Run, places: &mut Range<usize>) -> Event {
+    let event = Event::new(Arc::clone(&run.batch), run.index(places.start));
+    places.start += 1;
+    event
+}
+
+impl Live {
+    /// Goes on until there is at least one piece, or it is over: with a reason, or because the feed is shut down.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Option<Ended>>> {
+        self.register(cx.waker());
+        if self.place.should_leave() {
+            return Poll::Ready(Err(None));
+        }
+        for _ in 0..MAX_ROUNDS {
+            if let Some(Poll::Ready(page)) = self.page.as_mut().map(|page| page.as_mut().poll(cx)) {
+                self.page = None;
+                match page {
+                    Ok(page) => self.session.on_page(page),
+                    Err(error) => return Poll::Ready(Err(Some(error.into()))),
+                }
+            }
+            let now = now(&self.feed);
+            match self.session.next_pieces(now, &self.shard.hub, &mut self.pieces, TURN_BYTES) {
+                Output::Write => return Poll::Ready(Ok(())),
+                Output::Read(request) => {
+                    let reader = self.feed.inner.reader.clone();
+                    self.page = Some(Box::pin(async move { reader.read(request).await }));
+                }
+                Output::Close(..) => return Poll::Ready(Err(Some(Ended::TooSlow))),
+                Output::Idle(until) => {
+                    if self.poll_timer(until, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+                // Nobody publishes through a session that is given no commands.
+                Output::Yield | Output::Publish(..) => break,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn register(&mut self, waker: &Waker) {
+        // Sessions of this kind begin nothing that they would have to end.
+        let _ = self.session.resume(waker);
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.place.register(waker);
+            self.waker = Some(waker.clone());
+        }
+    }
+
+    /// Ready once the time has come.
+    fn poll_timer(&mut self, until: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(until) = self.feed.inner.started.checked_add(until) else { return Poll::Pending };
+        let until = Instant::from_std(until);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    /// Refuses a change while too many of them wait to be read.
+    fn with_room(&mut self) -> Result<&mut Self, Refusal> {
+        if self.session.wants_commands() {
+            return Ok(self);
+        }
+        let detail = "too many changes of this subscription wait to be read; read on first";
+        Err(Refusal::because(ErrorCode::Unavailable, detail))
+    }
+
+    /// Has whoever waits in a poll look at what was just asked.
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.session.close(&self.shard.hub);
+        self.feed.inner.metrics.subscribers.dec();
+    }
+}
+
+fn now(feed: &Feed) -> Now {
+    Now { mono: feed.uptime(), wall: ingest::now() }
+}
