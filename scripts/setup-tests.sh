@@ -26,14 +26,21 @@ done
 bring nextest 0.9.143 "runs each test in its own process, and stops one that hangs"
 bring deny 0.20.2 "checks licences, sources and duplicates of the dependencies"
 
-# The count of instructions needs valgrind, and a runner of the very version that Cargo.lock has of its library.
-if ! command -v valgrind >/dev/null; then
-    echo "valgrind is missing; installing it from the system's packages (counts instructions)"
-    as_root=()
+# package COMMAND PACKAGE WHY: the command is there, or comes from the system's packages.
+package() {
+    command -v "$1" >/dev/null && return
+    echo "$1 is missing; installing $2 from the system's packages ($3)"
+    local as_root=()
     [ "$(id -u)" -eq 0 ] || as_root=(sudo)
     "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" apt-get install -y -qq --no-install-recommends valgrind
-fi
+    "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$2"
+}
+
+package chromium chromium "opens the pages that the documents and the server show"
+package chromedriver chromium-driver "drives that browser"
+package python3 python3 "runs the examples that are written in Python"
+# The count of instructions needs valgrind, and a runner of the very version that Cargo.lock has of its library.
+package valgrind valgrind "counts instructions"
 runner=$(sed -n '/^name = "gungraun"$/{n;s/^version = "\(.*\)"$/\1/p}' "$(dirname "$0")/../Cargo.lock")
 if [ "$(gungraun-runner --version 2>/dev/null | sed 's/^[^ ]* //')" = "$runner" ]; then
     echo "gungraun-runner: present"

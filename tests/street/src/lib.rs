@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "every line here runs only inside tests")]
 
 pub mod binary;
+pub mod browser;
 pub mod clients;
 pub mod data;
 pub mod http;
@@ -15,6 +16,7 @@ pub mod raw;
 pub mod server;
 pub mod socket;
 
+pub use browser::Browser;
 pub use http::{Answer, Http};
 pub use raw::{Ending, Frame, Raw};
 pub use server::{Server, ServerOptions};

@@ -20,6 +20,16 @@ pub fn signal(pid: u32, signal: &str) {
     assert!(status.expect("kill starts").success(), "kill -{signal} {pid} failed");
 }
 
+/// Sends `signal` to a process and everything it started, if it was started as the leader of a process group.
+///
+/// # Panics
+/// When there is no such group.
+pub fn signal_group(leader: u32, signal: &str) {
+    let status =
+        Command::new("kill").args([format!("-{signal}"), "--".to_owned(), format!("-{leader}")]).status();
+    assert!(status.expect("kill starts").success(), "no process group {leader}");
+}
+
 /// Resident memory of a process in bytes, from `/proc`.
 pub fn rss_bytes(pid: u32) -> u64 {
     status_kib(pid, "VmRSS:") * 1024

@@ -73,13 +73,6 @@ fn tools(home: &Path) -> PathBuf {
     dir
 }
 
-/// As Ctrl-C does: to everything that the block has started.
-fn signal_group(leader: u32, signal: &str) {
-    let status =
-        Command::new("kill").args([format!("-{signal}"), "--".to_owned(), format!("-{leader}")]).status();
-    assert!(status.unwrap().success(), "no process group {leader}");
-}
-
 /// Runs a block in a process group of its own, as a terminal does, with its output in a file.
 fn run(block: &Block, server: &Server, tools: &Path, dir: &Path) -> String {
     let output = dir.join("output");
@@ -101,10 +94,11 @@ fn run(block: &Block, server: &Server, tools: &Path, dir: &Path) -> String {
         let shown = String::from_utf8_lossy(&fs::read(&output).unwrap()).into_owned();
         if block.follow && !interrupted && shown.contains("task.") {
             interrupted = true;
-            signal_group(child.id(), "INT");
+            // As Ctrl-C does: to everything that the block has started.
+            process::signal_group(child.id(), "INT");
         }
         if started.elapsed() > PATIENCE {
-            signal_group(child.id(), "KILL");
+            process::signal_group(child.id(), "KILL");
             panic!("README.md:{} neither ended nor showed an event:\n{script}\n{shown}", block.line);
         }
         std::thread::sleep(Duration::from_millis(20));
