@@ -3,9 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{Failure, bench, check, demo, publish, serve, tail};
+use crate::commands::{Failure, bench, check, completions, config, demo, publish, serve, tail};
 
 #[derive(Debug, Parser)]
 #[command(name = "newswire", version, about = "A durable, live event feed: one log, many subscribers.")]
@@ -26,13 +26,22 @@ enum Command {
     Tail(tail::Args),
     /// Verify a log without changing it.
     Check(check::Args),
+    /// Look at the configuration without starting a server.
+    Config(config::Args),
+    /// Write what a shell needs to complete commands and flags.
+    Completions(completions::Args),
     /// Measure this Newswire on this machine.
     Bench(bench::Args),
 }
 
+/// The commands with their flags, for what is written about them.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the arguments name.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration; the commands document what they add.
+/// Exit codes are those of [`crate::commands`]; the help of each command says which it uses.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -52,6 +61,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Publish(args) => publish::run(args).await,
         Command::Tail(args) => tail::run(args).await,
         Command::Check(args) => check::run(args).await,
+        Command::Config(args) => config::run(args).await,
+        Command::Completions(args) => completions::run(args, self::command()).await,
         Command::Bench(args) => bench::run(args).await,
     }
 }

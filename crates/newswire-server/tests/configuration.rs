@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use newswire_server::config::{Backend, Config, Inputs, LogFormat, Policy, Sync, docs, load};
+use newswire_server::config::{
+    Backend, Change, Config, Inputs, KEYS, LogFormat, Policy, Reload, Sync, docs, load, load_with_settings,
+};
 
 /// Layers under test: the text of the file, environment variables, `--set` values.
 fn layers(file: &str, environment: &[(&str, &str)], set: &[&str]) -> (tempfile::TempDir, Inputs) {
@@ -304,4 +306,71 @@ fn the_written_pages_are_those_of_the_table() {
              {flag} > {file}"
         );
     }
+}
+
+#[test]
+fn every_key_is_shown_with_its_value_and_its_place() {
+    let file = "[heartbeat]\ninterval = \"1m\"\n[retention.channels.\"a.b\"]\nmax_events = 5\n";
+    let environment =
+        [("NEWSWIRE_ARBITRARY_CHANNELS_ALLOWED", "true"), ("NEWSWIRE_CHANNELS", "tasks, builds")];
+    let (directory, inputs) =
+        layers(file, &environment, &["retention.max_bytes=none", "limits.connections=50_000"]);
+    let (config, settings) = load_with_settings(&inputs).unwrap();
+    let page = settings.effective();
+    let shown = page.replace(&format!("{}/", directory.path().display()), "");
+    for (assignment, place) in [
+        ("listen = \"127.0.0.1:8080\"", "default"),
+        ("channels = [\"tasks\", \"builds\"]", "environment variable NEWSWIRE_CHANNELS"),
+        ("arbitrary_channels_allowed = true", "environment variable NEWSWIRE_ARBITRARY_CHANNELS_ALLOWED"),
+        ("heartbeat.interval = \"1m\"", "newswire.toml, line 2"),
+        ("heartbeat.timeout = \"10s\"", "default"),
+        ("retention.max_bytes = \"none\"", "flag --set"),
+        ("retention.channels.\"a.b\".max_events = 5", "newswire.toml, line 4"),
+        ("limits.connections = 50000", "flag --set"),
+    ] {
+        let line =
+            shown.lines().find(|line| line.starts_with(&format!("{assignment} "))).unwrap_or_else(|| {
+                panic!("no {assignment} in\n{shown}");
+            });
+        assert_eq!(line.split_once("  # ").map(|(_, place)| place), Some(place), "{line}");
+    }
+    for key in KEYS {
+        assert!(key.path.contains('<') || page.contains(key.path), "{}", key.path);
+    }
+    // What is shown is what is meant: as a file it comes to the same.
+    let (_directory, again) = layers(&page, &[], &[]);
+    let (same, settings_again) = load_with_settings(&again).unwrap();
+    assert_eq!(format!("{same:?}"), format!("{config:?}"));
+    assert_eq!(settings.changes(&settings_again), []);
+}
+
+#[test]
+fn a_default_that_follows_another_key_is_shown_as_it_is() {
+    let (_directory, inputs) = layers("", &[], &["log.backend=memory"]);
+    let shown = load_with_settings(&inputs).unwrap().1.effective();
+    assert!(shown.contains("retention.max_bytes = \"256MiB\""), "{shown}");
+}
+
+#[test]
+fn what_a_reload_changes_is_named_with_both_values() {
+    let (_directory, before) = layers("logging.level = \"info\"\n", &[], &["heartbeat.interval=1m"]);
+    let after =
+        "logging.level = \"debug\"\nring.max_bytes = \"32MiB\"\nretention.channels.tasks.max_age = \"1d\"\n";
+    let (_directory, after) = layers(after, &[], &["heartbeat.interval=60s", "retention.max_bytes=none"]);
+    let settings = |inputs| load_with_settings(inputs).unwrap().1;
+    let change = |key: &str, reload, old: &str, new: &str| Change {
+        key: key.into(),
+        reload,
+        old: old.into(),
+        new: new.into(),
+    };
+    assert_eq!(
+        settings(&before).changes(&settings(&after)),
+        [
+            change("retention.max_bytes", Reload::AtOnce, "\"10GiB\"", "\"none\""),
+            change("retention.channels.tasks.max_age", Reload::AtOnce, "not set", "\"1d\""),
+            change("ring.max_bytes", Reload::Restart, "\"16MiB\"", "\"32MiB\""),
+            change("logging.level", Reload::AtOnce, "\"info\"", "\"debug\""),
+        ]
+    );
 }

@@ -32,7 +32,15 @@ directory; it runs on one core and the load generator on another. With --url a s
 gets all those events, on the channel tasks, and its processor time and memory stay unknown.
 
 \"generator\" is how much of its core the load generator used; above 90 % it is marked, because then the server may do more
-than was measured.")]
+than was measured.
+
+Examples:
+  newswire bench                                   the usual scenarios, about a minute
+  newswire bench flood --subscribers 2000          one scenario, larger
+  newswire bench latency --rate 1000 --json        figures for a program
+  newswire bench paced --url ws://127.0.0.1:8080   a server that runs
+
+Exit codes: 0 measured, 1 failed, 2 wrong arguments.")]
 pub struct Args {
     /// What to measure [default: paced, flood, latency, durable, connect, memory, replay]
     #[arg(value_name = "SCENARIO", value_parser = known)]

@@ -13,7 +13,11 @@ use super::EXIT_DAMAGED;
 Reads every record of the log and its indexes, and changes nothing. Beside a running server it works too; what the server
 writes meanwhile may look unfinished.
 
-Exit codes: 0 sound, 1 the directory cannot be read, 4 damaged.")]
+Examples:
+  newswire check                          the default data directory
+  newswire check /var/lib/newswire || mail -s \"the log is damaged\" operator
+
+Exit codes: 0 sound, 1 the directory cannot be read, 2 wrong arguments, 4 damaged.")]
 pub struct Args {
     /// Data directory of the log
     #[arg(default_value = "./newswire-data", value_name = "DIR")]

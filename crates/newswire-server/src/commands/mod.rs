@@ -2,6 +2,8 @@
 
 pub mod bench;
 pub mod check;
+pub mod completions;
+pub mod config;
 pub mod demo;
 pub mod publish;
 pub(crate) mod reach;
@@ -10,12 +12,18 @@ pub mod tail;
 
 use std::process::ExitCode;
 
-/// Wrong arguments or configuration.
+// The table of exit codes stands in docs/operations.md. 0 is done and 1 is any failure without a code of its own.
+
+/// Wrong arguments or configuration; nothing was touched.
 pub const EXIT_USAGE: u8 = 2;
 /// Another server has the data directory.
 pub const EXIT_IN_USE: u8 = 3;
-/// The log is damaged.
+/// A log, or a copy of one, is damaged.
 pub const EXIT_DAMAGED: u8 = 4;
+/// Done but for a part, which the output names: lines that the server rejected.
+pub const EXIT_PARTLY: u8 = 5;
+/// Left at once at SIGINT, with work undone.
+pub const EXIT_INTERRUPTED: u8 = 130;
 
 /// A failure with an exit code of its own, and what to do about it in its text.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ use anyhow::Context;
 use newswire_client::Client;
 use tokio::sync::mpsc;
 
+use super::{EXIT_INTERRUPTED, EXIT_PARTLY};
 use crate::terminal::{DIM, counted, grouped, interrupted, paint};
 
 mod journal;
@@ -24,10 +25,6 @@ use progress::{Progress, summary};
 use sender::{Numbered, Sender};
 use source::Input;
 
-/// Some lines were rejected; the others are published.
-const EXIT_SOME_REJECTED: u8 = 3;
-/// Ended by Ctrl-C, as shells report it.
-const EXIT_INTERRUPTED: u8 = 130;
 /// Lines read ahead of the network. Overflow: reading waits.
 const READ_AHEAD_LINES: usize = 4_096;
 const MAX_BATCH_EVENTS: u16 = 5_000;
@@ -46,7 +43,7 @@ Each line is one event: {\"channel\":\"tasks\",\"event_type\":\"task.created\",\
 Events of a file that have no event_id are given one that depends on the file's content and the line, so that publishing \
 the same file again doubles nothing
 
-Exit codes: 0 all published or there already, 1 failed, 2 wrong arguments, 3 some lines rejected (the others are \
+Exit codes: 0 all published or there already, 1 failed, 2 wrong arguments, 5 some lines rejected (the others are \
 published), 130 interrupted.")]
 pub struct Args {
     /// JSON Lines, plain or gzip; - is standard input
@@ -161,11 +158,7 @@ impl Job<'_> {
                         paint(DIM, "Events with an event_id of their own keep it, also with --again.")
                     );
                 }
-                return Ok(if tally.rejected > 0 {
-                    ExitCode::from(EXIT_SOME_REJECTED)
-                } else {
-                    ExitCode::SUCCESS
-                });
+                return Ok(if tally.rejected > 0 { ExitCode::from(EXIT_PARTLY) } else { ExitCode::SUCCESS });
             }
             Some(Err(error)) => Err(error),
             None => Ok(ExitCode::from(EXIT_INTERRUPTED)),

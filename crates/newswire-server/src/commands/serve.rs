@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -10,7 +10,10 @@ use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio_util::sync::CancellationToken;
 
 use super::{EXIT_USAGE, Failure};
-use crate::config::{Config, Inputs, Source, docs, load, open_beyond_loopback};
+use crate::config::{
+    Config, ConfigError, DEFAULT_FILE, Inputs, Settings, Source, docs, load_with_settings,
+    open_beyond_loopback,
+};
 use crate::logging;
 use crate::server::{Server, signals};
 
@@ -18,10 +21,41 @@ use crate::server::{Server, signals};
 /// may lower it (`net.core.somaxconn`).
 const PENDING_CONNECTIONS: u32 = 4096;
 
+const EXAMPLES: &str = "\
+Examples:
+  newswire serve                                     127.0.0.1:8080, data in ./newswire-data
+  newswire serve --config /etc/newswire.toml         keys as in docs/configuration.md
+  newswire serve --set log.sync=interval --listen 127.0.0.1:0
+  newswire serve --print-config                      what all of it comes to, and who said so
+
+SIGHUP makes it read the file again; SIGTERM and SIGINT stop it in order, a second one at once.
+
+Exit codes: 0 stopped when asked to, 1 failed, 2 wrong arguments or configuration, 3 another server has the data \
+directory, 4 the log is damaged, 130 or 143 left at once at a second signal.";
+
 /// Arguments of `newswire serve`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = docs::help())]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", docs::help()))]
 pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print every configuration key with its value and where that was said, and do not start
+    #[arg(long)]
+    print_config: bool,
+    /// Begin a new epoch: once, after restoring the data directory from a backup
+    #[arg(long)]
+    new_epoch: bool,
+    /// Write docs/configuration.md to standard output
+    #[arg(long, hide = true)]
+    print_config_docs: bool,
+    /// Write newswire.example.toml to standard output
+    #[arg(long, hide = true, conflicts_with = "print_config_docs")]
+    print_config_example: bool,
+}
+
+/// What decides the configuration.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConfigArgs {
     /// Address to listen on [default: 127.0.0.1:8080]; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
@@ -34,15 +68,33 @@ pub struct Args {
     /// Set any configuration key; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Begin a new epoch: once, after restoring the data directory from a backup
-    #[arg(long)]
-    new_epoch: bool,
-    /// Write docs/configuration.md to standard output
-    #[arg(long, hide = true)]
-    print_config_docs: bool,
-    /// Write newswire.example.toml to standard output
-    #[arg(long, hide = true, conflicts_with = "print_config_docs")]
-    print_config_example: bool,
+}
+
+impl ConfigArgs {
+    /// The file that [`ConfigArgs::load`] reads, if it reads any.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(|| Path::new(DEFAULT_FILE).exists().then(|| DEFAULT_FILE.into()))
+    }
+
+    /// Reads the configuration; may be called again for what the file then says.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn read(&self) -> Result<(Config, Settings), ConfigError> {
+        let mut inputs = Inputs::from_process(self.config.clone());
+        inputs.set.clone_from(&self.set);
+        inputs.flags.extend(self.listen.clone().map(|listen| ("--listen", "listen", listen)));
+        inputs.flags.extend(self.data_dir.clone().map(|directory| ("--data-dir", "data_dir", directory)));
+        load_with_settings(&inputs)
+    }
+
+    /// As [`ConfigArgs::read`], for a command that ends where something is wrong.
+    ///
+    /// # Errors
+    /// A [`Failure`] with the exit code for it.
+    pub(crate) fn load(&self) -> anyhow::Result<(Config, Settings)> {
+        self.read().map_err(|error| Failure::new(EXIT_USAGE, error.to_string()).into())
+    }
 }
 
 /// Serves until SIGTERM or SIGINT. Exit codes beside the common ones: 3 if another server has the data directory, 4 if
@@ -60,7 +112,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let new_epoch = args.new_epoch;
-    let config = configuration(args)?;
+    let (config, settings) = args.config.load()?;
+    if args.print_config {
+        anstream::print!("{}", settings.effective());
+        return Ok(ExitCode::SUCCESS);
+    }
     logging::init(&config.logging)?;
     let stop = CancellationToken::new();
     signals::watch(stop.clone()).context("cannot watch for signals")?;
@@ -116,12 +172,4 @@ fn bind(addresses: &[SocketAddr]) -> std::io::Result<TcpListener> {
         }
     }
     result
-}
-
-fn configuration(args: Args) -> anyhow::Result<Config> {
-    let mut inputs = Inputs::from_process(args.config);
-    inputs.set = args.set;
-    inputs.flags.extend(args.listen.map(|listen| ("--listen", "listen", listen)));
-    inputs.flags.extend(args.data_dir.map(|directory| ("--data-dir", "data_dir", directory)));
-    load(&inputs).map_err(|error| Failure::new(EXIT_USAGE, error.to_string()).into())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::key::{Key, Kind};
+use super::key::{Key, Kind, Reload};
 use super::keys::{KEYS, SECTIONS};
 
 const INTRODUCTION: &str = "\
@@ -24,6 +24,13 @@ value, the place where it was written and what is expected. All such mistakes ar
 Durations are written `250ms`, `10s`, `5m`, `36h`, `7d`; sizes `64KiB`, `1MiB`, `10GiB`, or as a plain number of bytes. In
 the environment and with `--set` a list is written with commas (`--set channels=tasks,agents,builds`). The word `none`
 unsets a limit that has a default. `newswire.example.toml` has every key with its default.
+
+`newswire serve --print-config` prints what all of it comes to, as TOML, and where each value was said; it takes the
+arguments that the server would. `newswire config check` only says whether the server would start with it.
+
+SIGHUP makes the server read the file again, below the flags and the environment it was started with. Keys marked reloadable below
+take their new value, the others keep theirs until a restart; the log names both. Where anything is wrong with the new
+configuration, all of the old one stays.
 
 Three environment variables belong to commands and are no keys: `NEWSWIRE_CONFIG`, `NEWSWIRE_URL` and `NEWSWIRE_TOKEN`.
 `NEWSWIRE_TEST_*` and what Kubernetes sets for a service named `newswire` (`NEWSWIRE_SERVICE_HOST`, `NEWSWIRE_PORT_…`) are
@@ -61,7 +68,16 @@ fn describe(page: &mut String, key: &Key) {
     } else {
         let _ = writeln!(page, "Takes {}.", key.kind.expected());
     }
-    let _ = writeln!(page, "Default: {default}. Environment: `{}`.\n", variable(key.path));
+    let _ =
+        writeln!(page, "Default: {default}. Environment: `{}`. {}\n", variable(key.path), reload(key.reload));
+}
+
+fn reload(reload: Reload) -> &'static str {
+    match reload {
+        Reload::AtOnce => "Reloadable.",
+        Reload::NewConnections => "Reloadable, for new connections.",
+        Reload::Restart => "Needs a restart.",
+    }
 }
 
 fn choices(kind: &Kind) -> Option<&'static [(&'static str, &'static str)]> {

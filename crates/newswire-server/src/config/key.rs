@@ -15,8 +15,21 @@ pub struct Key {
     pub kind: Kind,
     /// As one would write it; `None` for a key that is unset unless somebody sets it.
     pub default: Option<&'static str>,
+    /// What SIGHUP does about a new value.
+    pub reload: Reload,
     /// What it does, in one or two sentences of Markdown.
     pub help: &'static str,
+}
+
+/// From when on a changed value counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// From the reload on, for everybody.
+    AtOnce,
+    /// For connections that are made after the reload; those that are there keep the old value.
+    NewConnections,
+    /// From the next start on.
+    Restart,
 }
 
 /// What values a key takes.
@@ -32,6 +45,8 @@ pub enum Kind {
     Count(u64, u64),
     /// As the inner kind, or the word `none`, which unsets it.
     OrNone(&'static Kind),
+    /// As the inner kind, and never shown to anybody.
+    Secret(&'static Kind),
     /// One of these words, each with what it means.
     Choice(&'static [(&'static str, &'static str)]),
     /// Host and port.
@@ -47,6 +62,9 @@ pub enum Kind {
     /// A list of host names without port.
     Hosts,
 }
+
+/// What stands in place of a secret.
+const REDACTED: &str = "(secret)";
 
 /// A value as a source holds it.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +135,7 @@ impl Kind {
     pub(crate) fn read(&self, raw: &Raw) -> Result<Option<Value>, NotOfThisKind> {
         let value = match self {
             Self::OrNone(_) if raw.text() == Some("none") => return Ok(None),
-            Self::OrNone(inner) => return inner.read(raw),
+            Self::OrNone(inner) | Self::Secret(inner) => return inner.read(raw),
             Self::Bool => read_bool(raw).map(Value::Boolean),
             Self::Duration(least, most) => read_duration(raw, *least, *most),
             Self::Size(least, most) => read_size(raw, *least, *most),
@@ -154,6 +172,7 @@ impl Kind {
             }
             Self::Count(least, most) => format!("a number from {least} to {most}"),
             Self::OrNone(inner) => format!("{}, or none", inner.expected()),
+            Self::Secret(inner) => inner.expected(),
             Self::Choice(words) => words_joined(words),
             Self::Address => "host:port, such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080".into(),
             Self::Path => "a path".into(),
@@ -174,15 +193,35 @@ impl Kind {
         }
     }
 
+    /// Whether no message, page or output may hold a value of this kind.
+    pub fn is_secret(&self) -> bool {
+        match self {
+            Self::Secret(_) => true,
+            Self::OrNone(inner) => inner.is_secret(),
+            _ => false,
+        }
+    }
+
+    /// A value as a source holds it, as TOML for people to read; of a secret only that there is one.
+    pub(crate) fn shown(&self, raw: &Raw) -> String {
+        match raw {
+            _ if self.is_secret() => format!("{REDACTED:?}"),
+            Raw::Written(written) => self.as_toml(written.trim()),
+            typed => typed.to_string(),
+        }
+    }
+
     /// A value of this kind as TOML, given as in the table of keys.
     pub(crate) fn as_toml(&self, written: &str) -> String {
         match self {
-            Self::Bool | Self::Count(..) => written.to_owned(),
+            Self::Bool => written.to_owned(),
+            Self::Count(..) => written.replace('_', ""),
             Self::Channels | Self::Origins | Self::Hosts => {
                 Raw::List(Raw::Written(written.into()).texts().into_iter().flatten().map(Raw::Text).collect())
                     .to_string()
             }
             Self::OrNone(inner) if written != "none" => inner.as_toml(written),
+            Self::Secret(inner) => inner.as_toml(written),
             Self::Size(..) if written.bytes().all(|byte| byte.is_ascii_digit()) => written.to_owned(),
             _ => format!("{written:?}"),
         }
@@ -291,6 +330,18 @@ mod tests {
         for bad in ["feed.example:80", "http://feed.example", "*.example", "", "a b"] {
             assert!(!is_host_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_read_and_never_shown() {
+        static TOKEN: Kind = Kind::Path;
+        for kind in [&Kind::Secret(&TOKEN), &Kind::OrNone(&Kind::Secret(&Kind::Path))] {
+            for raw in [Raw::Written("hunter2".into()), Raw::Text("hunter2".into())] {
+                assert_eq!(kind.read(&raw).unwrap(), Some(Value::from("hunter2")));
+                assert_eq!(kind.shown(&raw), "\"(secret)\"");
+            }
+        }
+        assert_eq!(Kind::Path.shown(&Raw::Written("a dir".into())), "\"a dir\"");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use newswire_protocol::limits::MAX_FRAME_BYTES;
 
-use super::key::{Key, Kind};
+use super::key::{Key, Kind, Reload};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -56,6 +56,7 @@ pub const KEYS: &[Key] = &[
         path: "listen",
         kind: Kind::Address,
         default: Some("127.0.0.1:8080"),
+        reload: Reload::Restart,
         help: "Address to listen on. Port 0 takes a free one; the line that `serve` prints names it. Anything but \
                loopback needs `auth.mode` to be set.",
     },
@@ -63,12 +64,14 @@ pub const KEYS: &[Key] = &[
         path: "data_dir",
         kind: Kind::Path,
         default: Some("./newswire-data"),
+        reload: Reload::Restart,
         help: "Directory of the log. Made if it is missing; one server at a time.",
     },
     Key {
         path: "channels",
         kind: Kind::Channels,
         default: Some("tasks,agents,budget,messages,system"),
+        reload: Reload::Restart,
         help: "The declared channels. The list replaces the default one. Channels that are in the log already stay \
                readable.",
     },
@@ -76,12 +79,14 @@ pub const KEYS: &[Key] = &[
         path: "arbitrary_channels_allowed",
         kind: Kind::Bool,
         default: Some("false"),
+        reload: Reload::Restart,
         help: "Whether a publish or subscription may name a channel nobody declared.",
     },
     Key {
         path: "allowed_hosts",
         kind: Kind::Hosts,
         default: Some(""),
+        reload: Reload::AtOnce,
         help: "Host names under which clients reach an open server, beside loopback and the listen address: a \
                container's or proxy's name. A request with another `Host` is refused (`forbidden_host`).",
     },
@@ -92,6 +97,7 @@ pub const KEYS: &[Key] = &[
             ("memory", "Nothing on disk: everything is gone, and the epoch is another, after a restart."),
         ]),
         default: Some("embedded"),
+        reload: Reload::Restart,
         help: "What keeps the events.",
     },
     Key {
@@ -106,18 +112,21 @@ pub const KEYS: &[Key] = &[
             ("os", "The operating system decides. As `interval`, without its bound."),
         ]),
         default: Some("always"),
+        reload: Reload::Restart,
         help: "What an acknowledgement promises.",
     },
     Key {
         path: "log.sync_interval",
         kind: Kind::Duration(MILLI, HOUR),
         default: Some("1s"),
+        reload: Reload::Restart,
         help: "Time between syncs under `log.sync = \"interval\"`.",
     },
     Key {
         path: "log.verify_on_start",
         kind: Kind::Bool,
         default: Some("true"),
+        reload: Reload::Restart,
         help: "Whether the whole log is read and its checksums verified before it is served, about a second a gigabyte \
                from a fast disk. Without, only the segment written last is; damage to an older one is then an error to \
                whoever reads there, or found by `newswire check`.",
@@ -126,12 +135,14 @@ pub const KEYS: &[Key] = &[
         path: "log.segment_bytes",
         kind: Kind::Size(MIB, 2 * GIB),
         default: Some("64MiB"),
+        reload: Reload::Restart,
         help: "Size of one segment file. Retention frees space in these steps.",
     },
     Key {
         path: "log.dedup_window",
         kind: Kind::Duration(Duration::ZERO, WEEK),
         default: Some("10m"),
+        reload: Reload::Restart,
         help: "How long the `event_id` a publisher gave is remembered: the same one again stores nothing and is \
                answered with the offset of the first.",
     },
@@ -139,42 +150,49 @@ pub const KEYS: &[Key] = &[
         path: "log.dedup_max_ids",
         kind: Kind::Count(0, 10_000_000),
         default: Some("1000000"),
+        reload: Reload::Restart,
         help: "How many such ids are remembered at most; beyond it the oldest is forgotten early.",
     },
     Key {
         path: "retention.max_age",
         kind: Kind::OrNone(&AGE),
         default: Some("none"),
+        reload: Reload::AtOnce,
         help: "The oldest an event may get.",
     },
     Key {
         path: "retention.max_bytes",
         kind: Kind::OrNone(&BYTES),
         default: Some("10GiB"),
+        reload: Reload::AtOnce,
         help: "The most all events may take on disk. With `log.backend = \"memory\"` the default is 256MiB.",
     },
     Key {
         path: "retention.max_events",
         kind: Kind::OrNone(&EVENTS),
         default: Some("none"),
+        reload: Reload::AtOnce,
         help: "The most events that are kept.",
     },
     Key {
         path: "retention.channels.<channel>.max_age",
         kind: AGE,
         default: None,
+        reload: Reload::AtOnce,
         help: "The oldest an event of this channel may get, in place of `retention.max_age`, be it longer or shorter.",
     },
     Key {
         path: "retention.channels.<channel>.max_bytes",
         kind: CHANNEL_BYTES,
         default: None,
+        reload: Reload::AtOnce,
         help: "The most the events of this channel may take, beside the limits of the whole log.",
     },
     Key {
         path: "retention.channels.<channel>.max_events",
         kind: EVENTS,
         default: None,
+        reload: Reload::AtOnce,
         help: "The most events of this channel that are kept, beside the limits of the whole log.",
     },
     Key {
@@ -186,24 +204,28 @@ pub const KEYS: &[Key] = &[
             ("disconnect", "It is closed with 4008 and may resume with `after`."),
         ]),
         default: Some("catch_up"),
+        reload: Reload::Restart,
         help: "What happens to a subscriber whose backlog exceeds `backlog.max_bytes`.",
     },
     Key {
         path: "backlog.max_bytes",
         kind: Kind::Size(64 * KIB, GIB),
         default: Some("1MiB"),
+        reload: Reload::Restart,
         help: "Matching bytes that may wait for one subscriber.",
     },
     Key {
         path: "ring.max_bytes",
         kind: Kind::Size(MIB, 16 * GIB),
         default: Some("16MiB"),
+        reload: Reload::Restart,
         help: "Memory for recent events, shared by all subscribers. Whoever falls further behind reads from the log.",
     },
     Key {
         path: "fanout.max_linger",
         kind: Kind::Duration(Duration::ZERO, Duration::from_millis(100)),
         default: Some("2ms"),
+        reload: Reload::Restart,
         help: "How long a committed event may be held back so that several go out in one write, while writing keeps the \
                machine busy. An idle server writes at once, and publishers are never held back. `0ms` for never.",
     },
@@ -211,6 +233,7 @@ pub const KEYS: &[Key] = &[
         path: "fanout.shards",
         kind: Kind::OrNone(&Kind::Count(1, 256)),
         default: Some("none"),
+        reload: Reload::Restart,
         help: "Into how many parts the connections are divided, each served by a task of its own. `none` for as many as \
                there are processors.",
     },
@@ -226,54 +249,63 @@ pub const KEYS: &[Key] = &[
             ("off", "Never."),
         ]),
         default: Some("on"),
+        reload: Reload::Restart,
         help: "Whether messages are compressed, in both directions.",
     },
     Key {
         path: "heartbeat.interval",
         kind: Kind::Duration(SECOND, HOUR),
         default: Some("25s"),
+        reload: Reload::NewConnections,
         help: "Time between two pings of a connection, jittered.",
     },
     Key {
         path: "heartbeat.timeout",
         kind: Kind::Duration(SECOND, HOUR),
         default: Some("10s"),
+        reload: Reload::NewConnections,
         help: "How long a peer may show no sign of life after a ping before it is closed with 4009.",
     },
     Key {
         path: "checkpoint.interval",
         kind: Kind::Duration(Duration::from_millis(100), HOUR),
         default: Some("10s"),
+        reload: Reload::NewConnections,
         help: "The longest a quiet subscriber waits for a `checkpoint` while the log moves.",
     },
     Key {
         path: "write.stall_timeout",
         kind: Kind::Duration(SECOND, HOUR),
         default: Some("60s"),
+        reload: Reload::NewConnections,
         help: "How long bytes may wait for a peer that takes none before it is closed with 4008.",
     },
     Key {
         path: "limits.event_bytes",
         kind: Kind::Size(KIB, MAX_FRAME_BYTES as u64),
         default: Some("65536"),
+        reload: Reload::AtOnce,
         help: "The largest event.",
     },
     Key {
         path: "limits.command_bytes",
         kind: Kind::Size(256, MAX_FRAME_BYTES as u64),
         default: Some("4096"),
+        reload: Reload::NewConnections,
         help: "The largest WebSocket command other than `publish`.",
     },
     Key {
         path: "limits.request_bytes",
         kind: Kind::Size(64 * KIB, 256 * MIB),
         default: Some("16MiB"),
+        reload: Reload::Restart,
         help: "The largest body of one HTTP request, such as a batch of events.",
     },
     Key {
         path: "limits.connections",
         kind: Kind::Count(1, 10_000_000),
         default: Some("20000"),
+        reload: Reload::AtOnce,
         help: "WebSocket connections, and besides them HTTP connections, at once. One WebSocket more is closed with \
                4029 and told when to come back, one HTTP connection more is answered 503. The process needs that many \
                file descriptors (`ulimit -n`).",
@@ -282,24 +314,28 @@ pub const KEYS: &[Key] = &[
         path: "limits.channels",
         kind: Kind::Count(1, 1_000_000),
         default: Some("10000"),
+        reload: Reload::Restart,
         help: "Channels in all; matters with `arbitrary_channels_allowed`.",
     },
     Key {
         path: "limits.log_readers",
         kind: Kind::Count(1, 1_024),
         default: Some("4"),
+        reload: Reload::Restart,
         help: "Threads that read the log for replay and history at once; further reads wait their turn.",
     },
     Key {
         path: "shutdown.timeout",
         kind: Kind::Duration(Duration::ZERO, HOUR),
         default: Some("10s"),
+        reload: Reload::Restart,
         help: "How long a stop waits for requests in flight and for clients to take what was sent to them.",
     },
     Key {
         path: "cors.origins",
         kind: Kind::Origins,
         default: Some(""),
+        reload: Reload::AtOnce,
         help: "Origins of web pages that may call the server, beside pages of the same host. A request of any other \
                page is refused (`forbidden_origin`).",
     },
@@ -307,6 +343,7 @@ pub const KEYS: &[Key] = &[
         path: "auth.mode",
         kind: AUTH_MODE,
         default: None,
+        reload: Reload::Restart,
         help: "How callers prove who they are. Unset, the server is open and therefore listens on loopback only; \
                set to `none` it is open on whatever address it listens.",
     },
@@ -314,12 +351,14 @@ pub const KEYS: &[Key] = &[
         path: "logging.level",
         kind: Kind::LogFilter,
         default: Some("info"),
+        reload: Reload::AtOnce,
         help: "The least severe messages that are written, for all modules or for each.",
     },
     Key {
         path: "logging.format",
         kind: Kind::Choice(&[("human", "A line for people."), ("json", "A JSON object a line.")]),
         default: Some("human"),
+        reload: Reload::Restart,
         help: "How messages are written.",
     },
 ];

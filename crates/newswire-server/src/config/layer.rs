@@ -34,7 +34,7 @@ impl fmt::Display for Source {
 }
 
 /// A key of the table, found in a source: `path` has channel names in place of `<channel>`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) path: Vec<String>,
     pub(crate) key: &'static Key,

@@ -7,22 +7,24 @@ mod key;
 mod keys;
 mod layer;
 mod listen;
+mod load;
 mod problem;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
-use toml::{Table, Value};
 
-pub use key::{Key, Kind};
+pub use key::{Key, Kind, Reload};
 pub use keys::KEYS;
 pub use layer::Source;
 pub use listen::ListenAddress;
+pub use load::{DEFAULT_FILE, Inputs, load, load_with_settings};
 pub use problem::ConfigError;
-use problem::Problem;
+pub use settings::{Change, Settings};
 
 /// Everything the server can be told. Each field is described at its key in [`KEYS`].
 #[derive(Clone, Debug, Deserialize)]
@@ -266,193 +268,6 @@ fn millis<'de, D: Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {
 
 fn some_millis<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
     millis(value).map(Some)
-}
-
-/// The file that is read when `--config` names none and it is there.
-pub const DEFAULT_FILE: &str = "newswire.toml";
-
-/// What the layers are read from.
-#[derive(Clone, Debug, Default)]
-pub struct Inputs {
-    /// The file of `--config`, which must exist; `None` reads [`DEFAULT_FILE`] if it is there.
-    pub file: Option<PathBuf>,
-    /// All environment variables; those that do not begin with `NEWSWIRE_` are left alone.
-    pub environment: Vec<(String, String)>,
-    /// `--set key=value`, in order.
-    pub set: Vec<String>,
-    /// Flags that stand for a key: their name, the key and the value. They win over `--set`.
-    pub flags: Vec<(&'static str, &'static str, String)>,
-}
-
-impl Inputs {
-    /// Inputs with this process's environment. A variable that is not UTF-8 cannot name a key or a value and is skipped.
-    pub fn from_process(file: Option<PathBuf>) -> Self {
-        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Self { file, environment: std::env::vars_os().filter_map(utf8).collect(), ..Self::default() }
-    }
-}
-
-/// Reads all layers.
-///
-/// # Errors
-/// Everything that is wrong with them at once: unknown keys, values a key does not take, values that do not go
-/// together; each with the place where it was written and what is expected instead.
-pub fn load(inputs: &Inputs) -> Result<Config, ConfigError> {
-    let mut problems = Vec::new();
-    let mut settings = Settings::default();
-    for entry in layer::defaults() {
-        settings.put(entry, &mut problems);
-    }
-    let file = inputs.file.as_deref();
-    for entry in file_entries(file, &mut problems) {
-        settings.put(entry, &mut problems);
-    }
-    for entry in layer::environment(inputs.environment.iter().cloned(), &mut problems) {
-        settings.put(entry, &mut problems);
-    }
-    for entry in flag_entries(inputs, &mut problems) {
-        settings.put(entry, &mut problems);
-    }
-    let config = if problems.is_empty() { settings.build(&mut problems) } else { None };
-    match config {
-        Some(config) if problems.is_empty() => Ok(config),
-        _ => Err(ConfigError { problems }),
-    }
-}
-
-fn file_entries(file: Option<&Path>, problems: &mut Vec<Problem>) -> Vec<layer::Entry> {
-    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-    match std::fs::read_to_string(path) {
-        Ok(text) => layer::file(path, &text, problems),
-        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => {
-            problems
-                .push(Problem::Unreadable { file: path.display().to_string(), reason: error.to_string() });
-            Vec::new()
-        }
-    }
-}
-
-fn flag_entries(inputs: &Inputs, problems: &mut Vec<Problem>) -> Vec<layer::Entry> {
-    let mut entries = Vec::new();
-    for assignment in &inputs.set {
-        match assignment.split_once('=') {
-            Some((key, value)) => entries.extend(layer::flag("--set", key.trim(), value, problems)),
-            None => problems.push(Problem::NotAnAssignment { given: assignment.clone() }),
-        }
-    }
-    for (name, key, value) in &inputs.flags {
-        entries.extend(layer::flag(name, key, value, problems));
-    }
-    entries
-}
-
-/// `retention.max_bytes` of a log in memory, unless somebody says otherwise: disks are larger.
-const MEMORY_MAX_BYTES: u64 = 256 << 20;
-
-/// The layers so far: for each key that is set, its value and where it comes from.
-#[derive(Default)]
-struct Settings {
-    values: BTreeMap<Vec<String>, (Value, Source)>,
-}
-
-impl Settings {
-    fn put(&mut self, entry: layer::Entry, problems: &mut Vec<Problem>) {
-        match entry.key.kind.read(&entry.raw) {
-            Ok(Some(value)) => {
-                self.values.insert(entry.path, (value, entry.source));
-            }
-            Ok(None) => {
-                self.values.remove(&entry.path);
-            }
-            Err(key::NotOfThisKind) => problems.push(Problem::BadValue {
-                key: layer::dotted(&entry.path),
-                value: entry.raw,
-                source: entry.source,
-                expected: entry.key.kind.expected(),
-            }),
-        }
-    }
-
-    fn build(self, problems: &mut Vec<Problem>) -> Option<Config> {
-        let mut root = Table::new();
-        for (path, (value, _)) in &self.values {
-            insert(&mut root, path, value.clone());
-        }
-        match serde_path_to_error::deserialize::<_, Config>(Value::Table(root)) {
-            Ok(mut config) => {
-                self.check(&config, problems);
-                if config.log.backend == Backend::Memory && self.is_default("retention.max_bytes") {
-                    config.retention.all.max_bytes = Some(MEMORY_MAX_BYTES);
-                }
-                Some(config)
-            }
-            // Values are checked one by one before, so this is a key that the table and `Config` see differently.
-            Err(error) => {
-                problems.push(Problem::Conflict(format!("`{}`: {}", error.path(), error.inner().message())));
-                None
-            }
-        }
-    }
-
-    /// Rules over several keys.
-    fn check(&self, config: &Config, problems: &mut Vec<Problem>) {
-        if config.auth.mode.is_none() && !config.listen.is_loopback() {
-            problems.push(Problem::Conflict(open_beyond_loopback(&config.listen, &self.source("listen"))));
-        }
-        if config.backlog.max_bytes < config.limits.event_bytes {
-            problems.push(Problem::Conflict(format!(
-                "`backlog.max_bytes` ({}) is less than `limits.event_bytes` ({}): a subscriber must be able to wait \
-                 for one event; raise the first or lower the second",
-                self.source("backlog.max_bytes"),
-                self.source("limits.event_bytes"),
-            )));
-        }
-        if config.channels.len() > config.limits.channels {
-            problems.push(Problem::Conflict(format!(
-                "`channels` ({}) names more channels than `limits.channels` ({}) allows",
-                self.source("channels"),
-                self.source("limits.channels"),
-            )));
-        }
-        for channel in config.retention.channels.keys() {
-            if !config.arbitrary_channels_allowed && !config.channels.contains(channel) {
-                problems.push(Problem::Conflict(format!(
-                    "`retention.channels.{channel}`: there is no channel `{channel}`; add it to `channels`, or \
-                     remove its retention"
-                )));
-            }
-        }
-    }
-
-    fn is_default(&self, key: &str) -> bool {
-        matches!(self.values.get(&vec_path(key)), Some((_, Source::Default)))
-    }
-
-    fn source(&self, key: &str) -> Source {
-        self.values.get(&vec_path(key)).map_or(Source::Default, |(_, source)| source.clone())
-    }
-}
-
-fn vec_path(key: &str) -> Vec<String> {
-    key.split('.').map(Into::into).collect()
-}
-
-fn insert(table: &mut Table, path: &[String], value: Value) {
-    match path {
-        [] => {}
-        [name] => {
-            table.insert(name.clone(), value);
-        }
-        [name, rest @ ..] => {
-            let inner = table.entry(name.clone()).or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(inner) = inner {
-                insert(inner, rest, value);
-            }
-        }
-    }
 }
 
 /// Why an open server refuses an address that is not loopback, and what to do.

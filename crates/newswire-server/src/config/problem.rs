@@ -40,7 +40,7 @@ pub(crate) enum Problem {
     /// A `--set` without `=`.
     NotAnAssignment { given: String },
     /// A known key with a value it does not take.
-    BadValue { key: String, value: Raw, source: Source, expected: String },
+    BadValue { key: String, value: String, source: Source, expected: String },
     /// Values that are each fine and do not go together; says which, and what to do.
     Conflict(String),
 }

@@ -1,0 +1,220 @@
+//! What each key is set to, and where: what [`Config`] is built from, what `--print-config` shows, and what a reload
+//! compares.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use toml::{Table, Value};
+
+use super::key::{self, Raw, Reload};
+use super::keys::KEYS;
+use super::layer::{self, Entry, Source};
+use super::problem::Problem;
+use super::{Config, open_beyond_loopback};
+
+/// `retention.max_bytes` of a log in memory, unless somebody says otherwise: disks are larger.
+const MEMORY_MAX_BYTES: &str = "256MiB";
+
+/// The layers laid over each other: for each key that somebody or the table of keys sets, its value and its place.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    by_path: BTreeMap<Vec<String>, Setting>,
+}
+
+#[derive(Clone, Debug)]
+struct Setting {
+    entry: Entry,
+    /// `None` where the key was unset by the word `none`.
+    value: Option<Value>,
+}
+
+/// A key that one set of [`Settings`] has otherwise than another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its dotted path.
+    pub key: String,
+    /// From when on the new value counts.
+    pub reload: Reload,
+    /// The old value as TOML, `not set`, or a mark in place of a secret.
+    pub old: String,
+    /// The new one.
+    pub new: String,
+}
+
+const NOT_SET: &str = "not set";
+
+impl Settings {
+    pub(super) fn put(&mut self, entry: Entry, problems: &mut Vec<Problem>) {
+        match entry.key.kind.read(&entry.raw) {
+            Ok(value) => {
+                self.by_path.insert(entry.path.clone(), Setting { entry, value });
+            }
+            Err(key::NotOfThisKind) => problems.push(Problem::BadValue {
+                key: layer::dotted(&entry.path),
+                value: if entry.key.kind.is_secret() {
+                    entry.key.kind.shown(&entry.raw)
+                } else {
+                    entry.raw.to_string()
+                },
+                source: entry.source,
+                expected: entry.key.kind.expected(),
+            }),
+        }
+    }
+
+    /// Every key with its value, a line each, as a TOML file that says the same, and where each value comes from.
+    pub fn effective(&self) -> String {
+        let mut lines = Vec::new();
+        for key in KEYS {
+            let mut set =
+                self.by_path.iter().filter(|(_, setting)| setting.entry.key.path == key.path).peekable();
+            if set.peek().is_none() {
+                lines.push((format!("# {} is not set", key.path), String::new()));
+            }
+            for (path, setting) in set {
+                let assignment = format!("{} = {}", quoted(path), setting.shown());
+                lines.push((assignment, format!("# {}", setting.entry.source)));
+            }
+        }
+        let widest =
+            lines.iter().filter(|(_, source)| !source.is_empty()).map(|(text, _)| text.chars().count());
+        let width = widest.filter(|width| *width <= MAX_COLUMN).max().unwrap_or(0);
+        lines.iter().fold(String::new(), |mut page, (text, source)| {
+            let _ = writeln!(page, "{}", format!("{text:<width$}  {source}").trim_end());
+            page
+        })
+    }
+
+    /// What differs in `new`, in the order of the table of keys.
+    pub fn changes(&self, new: &Settings) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for key in KEYS {
+            let of_key = |settings: &Settings| {
+                let set = settings.by_path.iter().filter(|(_, setting)| setting.entry.key.path == key.path);
+                set.map(|(path, setting)| (path.clone(), setting.clone())).collect::<BTreeMap<_, _>>()
+            };
+            let (before, after) = (of_key(self), of_key(new));
+            let paths: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+            for path in paths {
+                let (old, new) = (before.get(path), after.get(path));
+                if old.and_then(|setting| setting.value.as_ref())
+                    != new.and_then(|setting| setting.value.as_ref())
+                {
+                    let shown =
+                        |side: Option<&Setting>| side.map_or_else(|| NOT_SET.to_owned(), Setting::shown);
+                    let (old, new) = (shown(old), shown(new));
+                    changes.push(Change { key: layer::dotted(path), reload: key.reload, old, new });
+                }
+            }
+        }
+        changes
+    }
+
+    /// The configuration, with what a default makes of another key's value put in; `None` where a problem prevents it.
+    pub(super) fn build(&mut self, problems: &mut Vec<Problem>) -> Option<Config> {
+        if !problems.is_empty() {
+            return None;
+        }
+        self.derive_defaults(problems);
+        let mut root = Table::new();
+        for (path, setting) in &self.by_path {
+            if let Some(value) = &setting.value {
+                insert(&mut root, path, value.clone());
+            }
+        }
+        match serde_path_to_error::deserialize::<_, Config>(Value::Table(root)) {
+            Ok(config) => {
+                self.check(&config, problems);
+                Some(config)
+            }
+            // Values are checked one by one before, so this is a key that the table and `Config` see differently.
+            Err(error) => {
+                problems.push(Problem::Conflict(format!("`{}`: {}", error.path(), error.inner().message())));
+                None
+            }
+        }
+    }
+
+    fn derive_defaults(&mut self, problems: &mut Vec<Problem>) {
+        let backend = self.by_path.get(&vec_path("log.backend")).and_then(|setting| setting.value.as_ref());
+        let in_memory = backend.and_then(Value::as_str) == Some("memory");
+        let bytes = self.by_path.get(&vec_path("retention.max_bytes"));
+        if in_memory
+            && let Some(Setting { entry, .. }) = bytes
+            && entry.source == Source::Default
+        {
+            let entry = Entry { raw: Raw::Written(MEMORY_MAX_BYTES.into()), ..entry.clone() };
+            self.put(entry, problems);
+        }
+    }
+
+    /// Rules over several keys.
+    fn check(&self, config: &Config, problems: &mut Vec<Problem>) {
+        if config.auth.mode.is_none() && !config.listen.is_loopback() {
+            problems.push(Problem::Conflict(open_beyond_loopback(&config.listen, &self.source("listen"))));
+        }
+        if config.backlog.max_bytes < config.limits.event_bytes {
+            problems.push(Problem::Conflict(format!(
+                "`backlog.max_bytes` ({}) is less than `limits.event_bytes` ({}): a subscriber must be able to wait \
+                 for one event; raise the first or lower the second",
+                self.source("backlog.max_bytes"),
+                self.source("limits.event_bytes"),
+            )));
+        }
+        if config.channels.len() > config.limits.channels {
+            problems.push(Problem::Conflict(format!(
+                "`channels` ({}) names more channels than `limits.channels` ({}) allows",
+                self.source("channels"),
+                self.source("limits.channels"),
+            )));
+        }
+        for channel in config.retention.channels.keys() {
+            if !config.arbitrary_channels_allowed && !config.channels.contains(channel) {
+                problems.push(Problem::Conflict(format!(
+                    "`retention.channels.{channel}`: there is no channel `{channel}`; add it to `channels`, or \
+                     remove its retention"
+                )));
+            }
+        }
+    }
+
+    fn source(&self, key: &str) -> Source {
+        self.by_path.get(&vec_path(key)).map_or(Source::Default, |setting| setting.entry.source.clone())
+    }
+}
+
+impl Setting {
+    fn shown(&self) -> String {
+        self.entry.key.kind.shown(&self.entry.raw)
+    }
+}
+
+/// Beyond this column the place of a value does not line up with the others'.
+const MAX_COLUMN: usize = 72;
+
+/// The path as a dotted key of TOML.
+fn quoted(path: &[String]) -> String {
+    let is_bare =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let parts = path.iter().map(|part| if is_bare(part) { part.clone() } else { format!("{part:?}") });
+    parts.collect::<Vec<_>>().join(".")
+}
+
+fn vec_path(key: &str) -> Vec<String> {
+    key.split('.').map(Into::into).collect()
+}
+
+fn insert(table: &mut Table, path: &[String], value: Value) {
+    match path {
+        [] => {}
+        [name] => {
+            table.insert(name.clone(), value);
+        }
+        [name, rest @ ..] => {
+            let inner = table.entry(name.clone()).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
