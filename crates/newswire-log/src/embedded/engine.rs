@@ -282,6 +282,11 @@ impl Engine for FileEngine {
         self.write(bytes)?;
         let write = began.elapsed();
         let is_synced = self.is_sync_due();
+        if is_synced && bytes.len() > self.store.options.zero_ahead_batch_bytes {
+            // The sync then finds a large batch on its way, and waits for less.
+            let end = self.position + bytes.len() as u64;
+            self.active.file.begin_writeback(self.position, end);
+        }
         let sync = if is_synced { self.sync()? } else { Duration::ZERO };
         self.batch_at = self.position;
         self.advance(bytes.len(), is_synced);

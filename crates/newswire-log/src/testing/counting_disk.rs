@@ -89,6 +89,10 @@ impl DiskFile for CountingFile {
         self.inner.reserve(from, end)
     }
 
+    fn begin_writeback(&self, from: u64, end: u64) {
+        self.inner.begin_writeback(from, end);
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }
