@@ -9,6 +9,7 @@ use newswire_protocol::{Encoded, Epoch, UnixMicros};
 
 use crate::dedup::Dedup;
 use crate::follow::CommitReceiver;
+use crate::retention::RetentionOptions;
 
 /// Bytes of a packed head, mostly; a longer one is moved once.
 const ROOM_FOR_HEAD: usize = 128;
@@ -343,6 +344,12 @@ pub trait EventLog: LogView + Send + Sync + 'static {
     /// Applies the retention policy now; returns how many events went. It is also applied by itself, periodically.
     /// Blocks on the disk.
     fn retain(&self) -> Result<u64, TrimError>;
+
+    /// Replaces the retention policy, from the next time that it is applied on; returns whether there is one to replace.
+    /// The size of segments stays what it was when the log was opened.
+    fn set_retention(&self, _retention: RetentionOptions) -> bool {
+        false
+    }
 
     /// Figures for metrics and health.
     fn stats(&self) -> LogStats;

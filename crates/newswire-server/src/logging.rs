@@ -3,31 +3,47 @@
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{LogFormat, LoggingConfig};
 use crate::server::count_panic;
+
+/// What is written, which can change while the process runs.
+#[derive(Clone, Debug)]
+pub struct Level(reload::Handle<EnvFilter, Registry>);
+
+impl Level {
+    /// Writes what this filter lets through, from now on.
+    ///
+    /// # Errors
+    /// When it is no filter, which the configuration has checked before, or when another subscriber was there first.
+    pub fn set(&self, level: &str) -> anyhow::Result<()> {
+        Ok(self.0.reload(EnvFilter::try_new(level)?)?)
+    }
+}
 
 /// Sends `tracing` events to standard error and panics to `tracing`. Once a process; a second call changes nothing.
 ///
 /// # Errors
 /// When the level is no filter, which the configuration has checked before.
-pub fn init(config: &LoggingConfig) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.level)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+pub fn init(config: &LoggingConfig) -> anyhow::Result<Level> {
+    let (filter, level) = reload::Layer::new(EnvFilter::try_new(&config.level)?);
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         // Whoever read standard error may have left; that is no reason to panic in the middle of serving.
         .log_internal_errors(false);
     let coloured =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     // An error means that a subscriber is there already, as in tests that start several servers.
-    let _ = match config.format {
-        LogFormat::Human => builder.with_ansi(coloured).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let layer = match config.format {
+        LogFormat::Human => layer.with_ansi(coloured).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
+    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
     std::panic::set_hook(Box::new(report_panic));
-    Ok(())
+    Ok(Level(level))
 }
 
 /// A panic ends one task, not the server: it has to be seen all the same.

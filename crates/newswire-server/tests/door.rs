@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -30,8 +31,11 @@ async fn open(max_connections: usize, router: Router) -> Opened {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let door =
-        Door { max_connections, patience: Duration::from_millis(300), metrics: DoorMetrics::default() };
+    let door = Door {
+        max_connections: Arc::new(max_connections.into()),
+        patience: Duration::from_millis(300),
+        metrics: DoorMetrics::default(),
+    };
     let serving = tokio::spawn({
         let (stop, tasks) = (stop.clone(), tasks.clone());
         async move { door.serve(listener, router, &tasks, stop).await }

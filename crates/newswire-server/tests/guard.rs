@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http::{Method, Request, Response, StatusCode};
 use newswire_server::config::{Config, Inputs, load};
-use newswire_server::server::guard::{self, Guard};
+use newswire_server::server::guard::{self, Guard, Guards};
 use tower::ServiceExt;
 
 fn config(set: &[&str]) -> Config {
@@ -17,7 +15,7 @@ fn config(set: &[&str]) -> Config {
 }
 
 async fn answer(set: &[&str], method: Method, headers: &[(&str, &str)]) -> Response<Body> {
-    let guard = Arc::new(Guard::new(&config(set)));
+    let guard = Guards::new(Guard::new(&config(set)));
     let router = Router::new()
         .route("/", get(async || "news"))
         .route("/", post(async || "stored"))

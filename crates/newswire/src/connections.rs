@@ -15,7 +15,7 @@ pub(crate) struct Connections {
 
 #[derive(Debug)]
 struct Shared {
-    max: usize,
+    max: AtomicUsize,
     open: AtomicUsize,
     leaving: AtomicBool,
     bells: Mutex<Bells>,
@@ -42,13 +42,22 @@ pub(crate) struct Place {
 impl Connections {
     pub(crate) fn new(max: usize) -> Self {
         let shared = Shared {
-            max,
+            max: AtomicUsize::new(max),
             open: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
             bells: Mutex::default(),
             emptied: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn max(&self) -> usize {
+        self.shared.max.load(Ordering::Relaxed)
+    }
+
+    /// Those that are there stay, also where they are more.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.shared.max.store(max, Ordering::Relaxed);
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -68,7 +77,7 @@ impl Connections {
     fn take_place(&self, guest: bool) -> Option<Place> {
         let shared = &self.shared;
         let mut bells = shared.bells.lock();
-        if bells.taken() >= shared.max || shared.leaving.load(Ordering::Acquire) {
+        if bells.taken() >= self.max() || shared.leaving.load(Ordering::Acquire) {
             return None;
         }
         let index = bells.free.pop().unwrap_or_else(|| {
@@ -152,6 +161,9 @@ mod tests {
         second.register(&noop_waker());
         drop(second);
         assert_eq!(connections.open(), 1);
+        connections.set_max(1);
+        assert!(connections.enter().is_none(), "fewer may be there from now on");
+        connections.set_max(2);
         let third = connections.enter().unwrap();
         assert_eq!((third.index, connections.open()), (1, 2));
         connections.close_all();

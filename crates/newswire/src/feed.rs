@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use newswire_core::{Backlog, ChannelPolicy, HeartbeatConfig, Hub, HubConfig, HubStats, SessionConfig};
+use newswire_core::{Backlog, Hub, HubConfig, HubStats};
 use newswire_log::{EventLog, LogHealth};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use crate::health::{FeedState, Health, LogState, Progress};
 use crate::http::publish::BODY_GRAIN;
 use crate::metrics::{Counters, Metrics, Reason, raise};
 use crate::reader::LogReader;
+use crate::reload::LiveSettings;
 use crate::settings::Settings;
 use crate::{fanout, http};
 
@@ -45,7 +46,7 @@ pub(crate) struct Inner {
     pub(crate) flush: Notify,
     pub(crate) channels: Channels,
     pub(crate) settings: Settings,
-    pub(crate) session_config: Arc<SessionConfig>,
+    pub(crate) live: LiveSettings,
     pub(crate) reader: LogReader,
     pub(crate) metrics: Counters,
     all_metrics: Metrics,
@@ -136,7 +137,7 @@ impl FeedBuilder {
                 shards,
                 next_shard: AtomicUsize::new(0),
                 flush: Notify::new(),
-                session_config: Arc::new(session_config(&settings, channels.readable())),
+                live: LiveSettings::new(&settings, channels.readable()),
                 channels,
                 metrics,
                 started: Instant::now(),
@@ -157,20 +158,6 @@ fn hub_config(settings: &Settings) -> HubConfig {
     HubConfig { ring_bytes: settings.ring_max_bytes, backlog, ..HubConfig::default() }
 }
 
-fn session_config(settings: &Settings, channels: ChannelPolicy) -> SessionConfig {
-    SessionConfig {
-        limits: settings.limits,
-        channels,
-        checkpoint_interval: settings.checkpoint_interval,
-        heartbeat: HeartbeatConfig {
-            interval: settings.heartbeat_interval,
-            timeout: settings.heartbeat_timeout,
-            stall_timeout: settings.write_stall_timeout,
-        },
-        ..SessionConfig::default()
-    }
-}
-
 impl Feed {
     /// Starts putting a feed together.
     #[must_use]
@@ -183,7 +170,7 @@ impl Feed {
         http::router(self.clone())
     }
 
-    /// What the feed was told.
+    /// What the feed was told when it started; see [`Feed::reload`].
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.inner.settings

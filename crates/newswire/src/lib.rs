@@ -28,6 +28,7 @@ mod ingest;
 mod interest;
 mod metrics;
 mod reader;
+mod reload;
 mod settings;
 mod socket;
 mod subscription;

@@ -313,7 +313,7 @@ impl Engine for FileEngine {
     }
 
     fn idle_after(&self) -> Option<Duration> {
-        let retention = self.store.options.retention.interval;
+        let retention = self.store.retention().interval;
         Some(self.until_mark().map_or(retention, |mark| mark.min(retention)))
     }
 

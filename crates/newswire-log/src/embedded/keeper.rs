@@ -62,8 +62,8 @@ struct Keeper {
 
 impl Keeper {
     fn run(&self, tasks: &mpsc::Receiver<Task>) {
-        let interval = self.store.options.retention.interval.max(Duration::from_millis(10));
         loop {
+            let interval = self.store.retention().interval.max(Duration::from_millis(10));
             match tasks.recv_timeout(interval) {
                 Ok(Task::Seal(segment)) => self.seal(&segment),
                 Err(mpsc::RecvTimeoutError::Timeout) => self.keep(),

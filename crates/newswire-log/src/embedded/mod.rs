@@ -48,6 +48,7 @@ use crate::event_log::{
     AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvents, ReadError, Trim, TrimError,
 };
 use crate::follow::CommitReceiver;
+use crate::retention::RetentionOptions;
 use crate::writer::{Shared, WriterHandle};
 
 /// The log in a directory of its own.
@@ -165,6 +166,11 @@ impl EventLog for EmbeddedLog {
 
     fn retain(&self) -> Result<u64, TrimError> {
         trim::retain(&self.store, &self.shared)
+    }
+
+    fn set_retention(&self, retention: RetentionOptions) -> bool {
+        self.store.set_retention(retention);
+        true
     }
 
     fn stats(&self) -> LogStats {

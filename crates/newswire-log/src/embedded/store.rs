@@ -16,6 +16,7 @@ use super::options::EmbeddedOptions;
 use super::planner::PlanCache;
 use super::segment_file::{Segment, TableCache};
 use crate::floors::Floors;
+use crate::retention::RetentionOptions;
 
 pub(crate) struct Store {
     pub(crate) disk: Arc<dyn Disk>,
@@ -28,6 +29,8 @@ pub(crate) struct Store {
     /// Ascending; the last one is written to.
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     catalog: RwLock<Catalog>,
+    /// As it is now; what the log was opened with stands in the options.
+    retention: RwLock<Arc<RetentionOptions>>,
     /// As it is on disk.
     manifest: Mutex<Manifest>,
     /// One trim at a time.
@@ -83,6 +86,7 @@ impl Store {
         Self {
             chunks: ChunkCache::new(options.chunk_cache_bytes),
             plans: PlanCache::new(),
+            retention: RwLock::new(Arc::new(options.retention.clone())),
             tables,
             disk,
             dir,
@@ -94,6 +98,14 @@ impl Store {
             trimming: Mutex::new(()),
             id_files: Mutex::default(),
         }
+    }
+
+    pub(crate) fn retention(&self) -> Arc<RetentionOptions> {
+        self.retention.read().clone()
+    }
+
+    pub(crate) fn set_retention(&self, retention: RetentionOptions) {
+        *self.retention.write() = Arc::new(retention);
     }
 
     pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {

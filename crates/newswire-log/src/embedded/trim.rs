@@ -14,24 +14,26 @@ use super::segment_file::Segment;
 use super::store::{ChannelState, Store};
 use crate::event_log::{ReadError, TrimError};
 use crate::floors::Floor;
+use crate::retention::RetentionOptions;
 use crate::writer::Shared;
 
 /// Applies the retention policy; returns how many events went.
 pub(crate) fn retain(store: &Store, shared: &Shared) -> Result<u64, TrimError> {
     ids::remove_expired(store, shared);
-    if store.options.retention.is_unbounded() {
+    let retention = store.retention();
+    if retention.is_unbounded() {
         return Ok(0);
     }
     let _one_at_a_time = store.trimming.lock();
     let (now, tail) = (shared.clock.now(), shared.tail());
     let segments = store.segments();
-    let whole = whole_cut(store, &segments, tail);
+    let whole = whole_cut(&retention, &segments, tail);
     let mut cuts = BTreeMap::new();
     let channels = store.read_catalog(|catalog| catalog.channels.clone());
     let mut age_cuts = BTreeMap::new();
     for (channel, state) in channels {
         let mut cut = whole;
-        if let Some(max_age) = store.options.retention.max_age_of(&channel) {
+        if let Some(max_age) = retention.max_age_of(&channel) {
             let oldest = now.saturating_sub(max_age);
             let by_age = match age_cuts.get(&oldest) {
                 Some(known) => *known,
@@ -39,7 +41,7 @@ pub(crate) fn retain(store: &Store, shared: &Shared) -> Result<u64, TrimError> {
             };
             cut = cut.max(by_age);
         }
-        cut = cut.max(channel_cut(store, &segments, &channel, &state)?).min(tail - 1);
+        cut = cut.max(channel_cut(&retention, &segments, &channel, &state)?).min(tail - 1);
         if cut >= state.first {
             cuts.insert(channel, cut);
         }
@@ -78,8 +80,8 @@ pub(crate) fn is_active_segment_trimmed(store: &Store) -> bool {
 }
 
 /// The offset up to which the bounds of the whole log let events go.
-fn whole_cut(store: &Store, segments: &[Arc<Segment>], tail: u64) -> u64 {
-    let policy = &store.options.retention.all;
+fn whole_cut(retention: &RetentionOptions, segments: &[Arc<Segment>], tail: u64) -> u64 {
+    let policy = &retention.all;
     let mut cut = policy.max_events.map_or(0, |max| (tail - 1).saturating_sub(max));
     if let Some(max) = policy.max_bytes {
         let mut bytes = 0;
@@ -135,12 +137,12 @@ fn last_before_in(segment: &Segment, oldest: UnixMicros, first: u64) -> Result<O
 
 /// The offset up to which a channel's own bounds on number and bytes let its events go.
 fn channel_cut(
-    store: &Store,
+    retention: &RetentionOptions,
     segments: &[Arc<Segment>],
     channel: &Arc<str>,
     state: &ChannelState,
 ) -> Result<u64, ReadError> {
-    let Some(policy) = store.options.retention.channels.get(&**channel) else { return Ok(0) };
+    let Some(policy) = retention.channels.get(&**channel) else { return Ok(0) };
     let average = (state.bytes / state.events.max(1)).max(1);
     let by_bytes = policy.max_bytes.map(|max| max / average);
     let Some(keep) = policy.max_events.into_iter().chain(by_bytes).min() else { return Ok(0) };

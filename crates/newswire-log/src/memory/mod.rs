@@ -61,7 +61,7 @@ pub struct MemoryLog {
 struct Store {
     epoch: Epoch,
     kept: RwLock<Kept>,
-    retention: RetentionOptions,
+    retention: RwLock<Arc<RetentionOptions>>,
     clock: Arc<dyn Clock>,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -91,6 +91,7 @@ impl MemoryLog {
         let MemoryOptions { dedup, retention, batch, clock, observer } = options;
         let shared = Arc::new(Shared::new(1, dedup, clock.clone(), observer.clone()));
         let epoch = Epoch(uuid::Uuid::new_v4());
+        let retention = RwLock::new(Arc::new(retention));
         let store = Arc::new(Store { epoch, kept: RwLock::default(), retention, clock, observer });
         let engine = MemoryEngine { store: store.clone(), retained_at: UnixMicros(0) };
         let writer = WriterHandle::spawn(engine, shared.clone(), UnixMicros(0), batch)?;
@@ -170,6 +171,11 @@ impl EventLog for MemoryLog {
 
     fn retain(&self) -> Result<u64, TrimError> {
         Ok(self.store.retain())
+    }
+
+    fn set_retention(&self, retention: RetentionOptions) -> bool {
+        *self.store.retention.write() = Arc::new(retention);
+        true
     }
 
     fn stats(&self) -> LogStats {
@@ -316,24 +322,29 @@ impl Store {
     }
 
     fn retain(&self) -> u64 {
-        if self.retention.is_unbounded() {
+        let retention = self.retention();
+        if retention.is_unbounded() {
             return 0;
         }
         let now = self.clock.now();
         let whole = {
             let kept = self.kept.read();
             let tail = kept.batches.back().map_or(1, |batch| batch.last() + 1);
-            kept.whole_cut(&self.retention, tail)
+            kept.whole_cut(&retention, tail)
         };
-        self.trim(|kept, channel| whole.max(kept.channel_cut(channel, &self.retention, now)))
+        self.trim(|kept, channel| whole.max(kept.channel_cut(channel, &retention, now)))
+    }
+
+    fn retention(&self) -> Arc<RetentionOptions> {
+        self.retention.read().clone()
     }
 
     fn is_over_size(&self) -> bool {
         // A sixteenth of slack, so that not every commit trims.
         let slack = |max: u64| max + max / 16;
-        let kept = self.kept.read();
-        self.retention.all.max_bytes.is_some_and(|max| kept.bytes > slack(max))
-            || self.retention.all.max_events.is_some_and(|max| kept.events > slack(max))
+        let (kept, retention) = (self.kept.read(), self.retention());
+        retention.all.max_bytes.is_some_and(|max| kept.bytes > slack(max))
+            || retention.all.max_events.is_some_and(|max| kept.events > slack(max))
     }
 }
 
@@ -357,14 +368,14 @@ impl Engine for MemoryEngine {
 
     fn publish(&mut self, stored: &Stored) {
         self.store.kept.write().add(&stored.batch);
-        let due = self.retained_at.saturating_add(self.store.retention.interval);
+        let due = self.retained_at.saturating_add(self.store.retention().interval);
         if stored.now >= due || self.store.is_over_size() {
             self.retain(stored.now);
         }
     }
 
     fn idle_after(&self) -> Option<Duration> {
-        (!self.store.retention.is_unbounded()).then_some(self.store.retention.interval)
+        (!self.store.retention().is_unbounded()).then_some(self.store.retention().interval)
     }
 
     fn idle(&mut self) -> Result<(), PersistError> {

@@ -17,6 +17,8 @@ use crate::config::{
 use crate::logging;
 use crate::server::{Server, signals};
 
+mod reload;
+
 /// Connections that may wait to be accepted, so that a wave of reconnecting clients is not turned away; the system
 /// may lower it (`net.core.somaxconn`).
 const PENDING_CONNECTIONS: u32 = 4096;
@@ -117,11 +119,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         anstream::print!("{}", settings.effective());
         return Ok(ExitCode::SUCCESS);
     }
-    logging::init(&config.logging)?;
+    let logging = logging::init(&config.logging)?;
     let stop = CancellationToken::new();
     signals::watch(stop.clone()).context("cannot watch for signals")?;
     let listener = listen(&config).await?;
+    let hangups = signals::hangups().context("cannot watch for signals")?;
     let server = Server::start(listener, &config, new_epoch).await?;
+    // Ends with the process: nobody waits for it.
+    tokio::spawn(reload::on_signal(hangups, args.config, settings, server.reloader(), logging));
     let address = server.address()?;
     announce(address, &config);
     server.run(stop).await;

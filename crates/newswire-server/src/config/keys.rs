@@ -284,7 +284,7 @@ pub const KEYS: &[Key] = &[
         path: "limits.event_bytes",
         kind: Kind::Size(KIB, MAX_FRAME_BYTES as u64),
         default: Some("65536"),
-        reload: Reload::AtOnce,
+        reload: Reload::NewConnections,
         help: "The largest event.",
     },
     Key {

@@ -10,7 +10,7 @@ use super::key::{self, Raw, Reload};
 use super::keys::KEYS;
 use super::layer::{self, Entry, Source};
 use super::problem::Problem;
-use super::{Config, open_beyond_loopback};
+use super::{Config, ConfigError, open_beyond_loopback};
 
 /// `retention.max_bytes` of a log in memory, unless somebody says otherwise: disks are larger.
 const MEMORY_MAX_BYTES: &str = "256MiB";
@@ -132,6 +132,23 @@ impl Settings {
                 problems.push(Problem::Conflict(format!("`{}`: {}", error.path(), error.inner().message())));
                 None
             }
+        }
+    }
+
+    /// What a server that runs with these settings comes to when it is given others: theirs for the keys that can be
+    /// reloaded, its own for the rest.
+    ///
+    /// # Errors
+    /// Where the two do not go together.
+    pub fn reloaded(&self, new: &Settings) -> Result<(Config, Settings), ConfigError> {
+        let kept = |setting: &Setting| setting.entry.key.reload == Reload::Restart;
+        let own = self.by_path.iter().filter(|(_, setting)| kept(setting));
+        let theirs = new.by_path.iter().filter(|(_, setting)| !kept(setting));
+        let by_path = own.chain(theirs).map(|(path, setting)| (path.clone(), setting.clone())).collect();
+        let (mut mixed, mut problems) = (Self { by_path }, Vec::new());
+        match mixed.build(&mut problems) {
+            Some(config) if problems.is_empty() => Ok((config, mixed)),
+            _ => Err(ConfigError { problems }),
         }
     }
 

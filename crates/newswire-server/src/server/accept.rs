@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -40,7 +41,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 #[derive(Clone, Debug)]
 pub struct Door {
     /// HTTP connections at once. One that became a WebSocket is the feed's and counts there.
-    pub max_connections: usize,
+    ///
+    /// May change at any time; those that are there stay.
+    pub max_connections: Arc<AtomicUsize>,
     /// How long a peer may take for the headers of a request, which is also how long an idle connection is kept, and
     /// how long it may pause in the middle of a body.
     pub patience: Duration,
@@ -60,7 +63,6 @@ impl Door {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) {
-        let places = Arc::new(Semaphore::new(self.max_connections));
         let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE));
         let mut pause = PAUSE.0;
         loop {
@@ -81,16 +83,18 @@ impl Door {
             };
             pause = PAUSE.0;
             self.metrics.accepted.inc();
-            if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let limit = self.max_connections.load(Ordering::Relaxed);
+            // Connections end elsewhere, but begin only here: there are never more.
+            if self.metrics.open() < limit {
                 let open = self.metrics.count_open();
                 let connection = self.serve_connection(stream, peer, router.clone(), stop.clone());
                 tasks.spawn(async move {
-                    let _held = (place, open);
+                    let _held = open;
                     connection.await;
                 });
             } else {
                 self.metrics.refused.inc();
-                tracing::warn!(%peer, limit = self.max_connections, "connection refused: limits.connections reached");
+                tracing::warn!(%peer, limit, "connection refused: limits.connections reached");
                 if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
                     tasks.spawn(refuse(stream, place));
                 }

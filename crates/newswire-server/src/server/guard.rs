@@ -14,6 +14,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::Authority;
 use http::{Method, StatusCode, Uri};
 use newswire::Problem;
+use parking_lot::RwLock;
 
 use crate::config::Config;
 
@@ -28,6 +29,26 @@ pub struct Guard {
     origins: Vec<String>,
 }
 
+/// The guard that stands at this moment. Cloning gives the same place.
+#[derive(Clone, Debug)]
+pub struct Guards(Arc<RwLock<Arc<Guard>>>);
+
+impl Guards {
+    /// Begins with this one.
+    pub fn new(guard: Guard) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(guard))))
+    }
+
+    /// Puts another in its place, for requests from now on.
+    pub fn replace(&self, guard: Guard) {
+        *self.0.write() = Arc::new(guard);
+    }
+
+    fn current(&self) -> Arc<Guard> {
+        self.0.read().clone()
+    }
+}
+
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -40,7 +61,8 @@ pub enum Refused {
 /// Lets a request through [`Guard::check`], answers what it refuses, and adds CORS headers for listed origins.
 ///
 /// A layer for [`axum::middleware::from_fn_with_state`]; it has to be the outermost one.
-pub async fn layer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub async fn layer(State(guard): State<Guards>, request: Request, next: Next) -> Response {
+    let guard = guard.current();
     if let Err(refused) = guard.check(request.uri(), request.headers()) {
         tracing::debug!(?refused, host = ?request.headers().get(header::HOST),
             origin = ?request.headers().get(header::ORIGIN), "request refused");

@@ -44,6 +44,11 @@ impl DoorMetrics {
         metrics
     }
 
+    /// Connections open now.
+    pub(crate) fn open(&self) -> usize {
+        usize::try_from(self.open.get()).unwrap_or(0)
+    }
+
     pub(crate) fn count_open(&self) -> Open {
         self.open.inc();
         Open(self.open.clone())

@@ -9,6 +9,8 @@ pub mod signals;
 pub mod storage;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -24,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Compression, Config, Policy};
 use accept::{Door, PATIENCE};
+use guard::{Guard, Guards};
 pub use metrics::DoorMetrics;
 pub(crate) use metrics::count_panic;
 #[cfg(test)]
@@ -38,6 +41,7 @@ pub struct Server {
     feed: Feed,
     router: Router,
     door: Door,
+    guards: Guards,
     listener: TcpListener,
     stop_within: Duration,
 }
@@ -54,13 +58,23 @@ impl Server {
             metrics::register_process(registry);
             DoorMetrics::register(registry)
         });
-        let door =
-            Door { max_connections: config.limits.connections, patience: PATIENCE, metrics: door_metrics };
+        let door = Door {
+            max_connections: Arc::new(AtomicUsize::new(config.limits.connections)),
+            patience: PATIENCE,
+            metrics: door_metrics,
+        };
         let log = storage::open(config, new_epoch, metrics.observer()).await?;
         let feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log).start()?;
         make_room_for_files(config.limits.connections);
-        let router = routes::router(&feed, config);
-        Ok(Self { feed, router, door, listener, stop_within: config.shutdown.timeout })
+        let guards = Guards::new(Guard::new(config));
+        let router = routes::router(&feed, guards.clone());
+        Ok(Self { feed, router, door, guards, listener, stop_within: config.shutdown.timeout })
+    }
+
+    /// A way to give it another configuration while it runs.
+    pub fn reloader(&self) -> Reloader {
+        let max_connections = self.door.max_connections.clone();
+        Reloader { feed: self.feed.clone(), guards: self.guards.clone(), max_connections }
     }
 
     /// The address it listens on, with the port it was given.
@@ -93,6 +107,31 @@ impl Server {
                 drained,
                 "stopped; some peers were cut because shutdown.timeout was over"
             );
+        }
+    }
+}
+
+/// Gives a running server another configuration.
+#[derive(Clone, Debug)]
+pub struct Reloader {
+    feed: Feed,
+    guards: Guards,
+    max_connections: Arc<AtomicUsize>,
+}
+
+impl Reloader {
+    /// Takes over every key that [`KEYS`](crate::config::KEYS) marks as reloadable, but those of logging, which are the
+    /// process's and not the server's. Blocks on the disk, because retention is applied at once.
+    pub fn apply(&self, config: &Config) {
+        make_room_for_files(config.limits.connections);
+        self.max_connections.store(config.limits.connections, Ordering::Relaxed);
+        self.guards.replace(Guard::new(config));
+        self.feed.reload(&settings(config));
+        let log = self.feed.log();
+        if log.set_retention(storage::retention(config))
+            && let Err(error) = log.retain()
+        {
+            tracing::warn!(%error, "retention was not applied");
         }
     }
 }

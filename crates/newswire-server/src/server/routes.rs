@@ -1,7 +1,5 @@
 //! Everything the server answers: the feed below `/api/v1`, metrics at the root, the guard before all of it.
 
-use std::sync::Arc;
-
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -9,15 +7,14 @@ use axum::{Router, middleware};
 use http::{StatusCode, header};
 use newswire::{Feed, METRICS_CONTENT_TYPE, Problem};
 
-use super::guard::{self, Guard};
-use crate::config::Config;
+use super::guard::{self, Guards};
 
-pub(super) fn router(feed: &Feed, config: &Config) -> Router {
+pub(super) fn router(feed: &Feed, guards: Guards) -> Router {
     Router::new()
         .route("/metrics", get(metrics).with_state(feed.clone()))
         .nest("/api/v1", feed.router())
         .fallback(unknown_address)
-        .layer(middleware::from_fn_with_state(Arc::new(Guard::new(config)), guard::layer))
+        .layer(middleware::from_fn_with_state(guards, guard::layer))
 }
 
 async fn metrics(State(feed): State<Feed>) -> Response {

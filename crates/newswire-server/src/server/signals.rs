@@ -24,6 +24,14 @@ pub fn watch(stop: CancellationToken) -> io::Result<()> {
     Ok(())
 }
 
+/// A stream of SIGHUPs. Those that arrive while one is being answered count as one.
+///
+/// # Errors
+/// When the handler cannot be installed.
+pub fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
     tokio::select! {
         _ = terminate.recv() => ("SIGTERM", SignalKind::terminate().as_raw_value()),

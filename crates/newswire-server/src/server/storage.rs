@@ -79,7 +79,8 @@ fn dedup(config: &Config) -> DedupOptions {
     DedupOptions { window: config.log.dedup_window, max_ids: config.log.dedup_max_ids }
 }
 
-fn retention(config: &Config) -> RetentionOptions {
+/// The retention policy of the configuration.
+pub(super) fn retention(config: &Config) -> RetentionOptions {
     let channels = &config.retention.channels;
     RetentionOptions {
         all: policy(&config.retention.all),

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,8 @@ pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) first_line: String,
     rest: Option<JoinHandle<String>>,
-    log: Option<JoinHandle<String>>,
+    log: Option<JoinHandle<()>>,
+    said: Arc<Mutex<String>>,
 }
 
 impl Served {
@@ -78,17 +80,20 @@ impl Served {
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut errors = child.stderr.take().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let said = Arc::new(Mutex::new(String::new()));
+        let heard = said.clone();
         let log = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = errors.read_to_string(&mut text);
-            text
+            for line in errors.split(b'\n').map_while(Result::ok) {
+                *heard.lock().unwrap() += &(String::from_utf8_lossy(&line).into_owned() + "\n");
+            }
         });
         let mut first_line = String::new();
         output.read_line(&mut first_line).unwrap();
         let Some(address) = first_line.trim_end().strip_prefix("newswire listening on http://") else {
             let _ = child.kill();
-            panic!("the server said {first_line:?} and {}", log.join().unwrap());
+            log.join().unwrap();
+            panic!("the server said {first_line:?} and {}", said.lock().unwrap());
         };
         let address = address.parse().unwrap();
         let rest = std::thread::spawn(move || {
@@ -96,11 +101,20 @@ impl Served {
             let _ = output.read_to_string(&mut text);
             text
         });
-        Self { child, address, first_line, rest: Some(rest), log: Some(log) }
+        Self { child, address, first_line, rest: Some(rest), log: Some(log), said }
     }
 
     pub(crate) fn signal(&self, name: &str) {
         signal(self.child.id(), name);
+    }
+
+    /// Waits until its log has a text for the nth time.
+    pub(crate) fn says(&self, text: &str, times: usize) {
+        let begin = Instant::now();
+        while self.said.lock().unwrap().matches(text).count() < times {
+            assert!(begin.elapsed() < PATIENCE, "never said {text:?}: {}", self.said.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits for its end: the status, what else it wrote on standard output, and its log.
@@ -113,8 +127,10 @@ impl Served {
             assert!(begin.elapsed() < PATIENCE, "the server does not end");
             std::thread::sleep(Duration::from_millis(5));
         };
-        let text = |reader: &mut Option<JoinHandle<String>>| reader.take().unwrap().join().unwrap();
-        (status, text(&mut self.rest), text(&mut self.log))
+        let rest = self.rest.take().unwrap().join().unwrap();
+        self.log.take().unwrap().join().unwrap();
+        let log = self.said.lock().unwrap().clone();
+        (status, rest, log)
     }
 
     /// Waits until it takes no connections any more.

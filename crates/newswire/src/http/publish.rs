@@ -44,7 +44,7 @@ pub(super) async fn publish(
         Form::Json => split_json(&body.bytes)?,
         Form::Lines => split_lines(&body.bytes)?,
     };
-    let limits = feed.settings().limits;
+    let limits = feed.inner.live.limits();
     let drafts = texts.into_iter().map(|text| Draft::parse(text?, &limits));
     let results = feed.publish_parsed(&principal, drafts).await;
     match nothing_to_answer(&results, bare) {

@@ -153,7 +153,7 @@ impl<S: Transport> Connection<S> {
     ) -> Self {
         let shard = feed.shard_for_connection();
         let jitter = 0.9 + 0.2 * fastrand::f64();
-        let config = feed.inner.session_config.clone();
+        let config = feed.inner.live.session();
         let limits = config.limits;
         let mut session = Session::open(&shard.hub, config, principal, jitter, now(&feed));
         // What a client forgets after each message saves so little that it is sent plain frames.
@@ -372,7 +372,7 @@ impl<S: Transport> Connection<S> {
 
     /// Whether a frame may be a subscribe and the hub has not got everything that is durable.
     fn must_settle(&self, frame: &str) -> bool {
-        frame.len() <= self.feed.settings().limits.command_bytes
+        frame.len() <= self.feed.inner.live.limits().command_bytes
             && frame.contains("subscribe")
             && *self.shard.dispatched.borrow() + 1 < self.feed.log().tail()
     }

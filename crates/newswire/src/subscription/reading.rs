@@ -53,11 +53,11 @@ impl Reading {
                 return Err(SubscribeError::ShuttingDown);
             }
             metrics.connections_refused.inc();
-            return Err(SubscribeError::TooMany { max: feed.settings().max_connections });
+            return Err(SubscribeError::TooMany { max: feed.inner.connections.max() });
         };
         let shard = feed.shard_for_connection();
         feed.caught_up_with_log(&shard).await;
-        let config = Arc::clone(&feed.inner.session_config);
+        let config = feed.inner.live.session();
         let session = Session::in_process(&shard.hub, config, principal, now(feed));
         metrics.subscribers.inc();
         let live = Live {
