@@ -79,7 +79,7 @@ fn rate(door: Door, cores: &[usize], event_bytes: usize) -> anyhow::Result<f64> 
 async fn publish(door: Door, event_bytes: usize) -> anyhow::Result<f64> {
     let dir = tempfile::tempdir()?;
     let log = Arc::new(EmbeddedLog::open(dir.path(), EmbeddedOptions::default(), Arc::new(OsDisk))?);
-    let feed = Feed::builder().log(log).start()?;
+    let feed = Feed::builder().log(log).build()?;
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let text: Arc<str> = wire::event("", event_bytes).into();
     let mut publishers = JoinSet::new();
@@ -111,7 +111,8 @@ async fn publish(door: Door, event_bytes: usize) -> anyhow::Result<f64> {
 
 async fn publish_one(feed: &Feed, text: &str) -> anyhow::Result<()> {
     let draft = Draft::parse(text, &Limits::default()).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-    let stored = feed.publish(&Principal::anonymous(), vec![draft]).await.pop().context("no answer")?;
+    let stored =
+        feed.publish_drafts(&Principal::anonymous(), vec![draft]).await.pop().context("no answer")?;
     stored.map(drop).map_err(|refusal| anyhow::anyhow!("{refusal}"))
 }
 

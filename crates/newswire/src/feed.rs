@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use newswire_core::{Backlog, Hub, HubConfig, HubStats};
-use newswire_log::{EventLog, LogHealth};
+use newswire_core::{Backlog, BacklogPolicy, Hub, HubConfig, HubStats};
+use newswire_log::{
+    EmbeddedLog, EmbeddedOptions, EventLog, LogHealth, MemoryLog, MemoryOptions, Observer, OpenError, OsDisk,
+};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +26,7 @@ use crate::metrics::{Counters, Metrics, Reason, raise};
 use crate::reader::LogReader;
 use crate::reload::LiveSettings;
 use crate::settings::Settings;
+use crate::soon::Soon;
 use crate::{fanout, http};
 
 /// Bytes of HTTP publish bodies in memory at once, over all requests; one that finds no room is answered 503.
@@ -55,61 +60,103 @@ pub(crate) struct Inner {
     pub(crate) body_room: Arc<Semaphore>,
     /// The zero of the session's clock.
     pub(crate) started: Instant,
+    /// What is published without waiting.
+    pub(crate) soon: Soon,
     progress: Progress,
     stopping: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
 
 /// Puts a [`Feed`] together.
+#[must_use = "nothing happens before it is built"]
 pub struct FeedBuilder {
     settings: Settings,
     log: Option<Arc<dyn EventLog>>,
+    data_dir: Option<PathBuf>,
     metrics: Metrics,
 }
 
-/// Why a feed did not start.
+/// Why a feed was not built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
-    /// No log was given.
-    #[error("a feed needs a log: call FeedBuilder::log")]
-    NoLog,
+pub enum BuildError {
     /// A declared channel has a name that cannot be one.
     #[error("channel {name:?} cannot be declared: a name has 1 to 128 characters of A-Z a-z 0-9 _ . : # @ -")]
     Channel {
         /// The name as given.
         name: String,
     },
+    /// The log in the data directory did not open; the text says what to do.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The system gives no thread for a log in memory.
+    #[error("cannot start a log in memory: {0}")]
+    Memory(#[source] io::Error),
 }
 
 impl FeedBuilder {
-    /// Numbers and choices; see [`Settings`].
-    #[must_use]
+    /// All numbers and choices at once; what is called behind it changes single ones. See [`Settings`].
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// Where events are kept.
-    #[must_use]
+    /// The channels that exist from the start, in place of the five that every feed has otherwise.
+    pub fn channels<C: Into<String>>(mut self, channels: impl IntoIterator<Item = C>) -> Self {
+        self.settings.channels = channels.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Lets publishers and subscribers name channels that nobody declared; at most `limits.channels` in all.
+    pub fn arbitrary_channels(mut self) -> Self {
+        self.settings.arbitrary_channels_allowed = true;
+        self
+    }
+
+    /// What may wait for one subscriber, in bytes of matching events, and what happens beyond.
+    pub fn backlog(mut self, policy: BacklogPolicy, max_bytes: usize) -> Self {
+        self.settings.backlog_policy = policy;
+        self.settings.backlog_max_bytes = max_bytes;
+        self
+    }
+
+    /// Keeps events in files of this directory, which is made if it is not there: [`newswire_log::EmbeddedLog`] with its
+    /// defaults, where an answered event is synced. For other options open the log yourself and call [`FeedBuilder::log`].
+    pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(directory.into());
+        self
+    }
+
+    /// Keeps events in this log. Wins over [`FeedBuilder::data_dir`].
+    ///
+    /// Without either of the two, events live in memory ([`newswire_log::MemoryLog`] with its defaults) and are gone with the
+    /// process.
     pub fn log(mut self, log: Arc<dyn EventLog>) -> Self {
         self.log = Some(log);
         self
     }
 
     /// Metrics that the log reports to already; without them the feed has its own.
-    #[must_use]
     pub fn metrics(mut self, metrics: Metrics) -> Self {
         self.metrics = metrics;
         self
     }
 
-    /// Starts the fan-out on the current tokio runtime.
+    /// Starts the feed on the current tokio runtime. Opening a data directory reads its log, and blocks meanwhile.
+    ///
+    /// End it with [`Feed::shutdown`]: its tasks keep it alive, however many of its clones are dropped.
     ///
     /// # Errors
-    /// See [`StartError`].
-    pub fn start(self) -> Result<Feed, StartError> {
-        let log = self.log.ok_or(StartError::NoLog)?;
+    /// See [`BuildError`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn build(self) -> Result<Feed, BuildError> {
+        let log = match (self.log, self.data_dir) {
+            (Some(log), _) => log,
+            (None, Some(directory)) => open(&directory, self.metrics.observer())?,
+            (None, None) => in_memory(self.metrics.observer())?,
+        };
         let settings = self.settings;
         let channels = Channels::new(
             &settings.channels,
@@ -117,7 +164,7 @@ impl FeedBuilder {
             settings.max_channels,
             &log.channels(),
         )
-        .map_err(|name| StartError::Channel { name })?;
+        .map_err(|name| BuildError::Channel { name })?;
         let metrics = self.metrics.counters.clone();
         let commits = log.follow();
         let dispatched = commits.start() - 1;
@@ -142,6 +189,7 @@ impl FeedBuilder {
                 metrics,
                 started: Instant::now(),
                 all_metrics: self.metrics,
+                soon: Soon::default(),
                 progress: Progress::default(),
                 stopping: CancellationToken::new(),
                 tasks: TaskTracker::new(),
@@ -153,6 +201,16 @@ impl FeedBuilder {
     }
 }
 
+fn open(directory: &Path, observer: Arc<dyn Observer>) -> Result<Arc<dyn EventLog>, BuildError> {
+    let options = EmbeddedOptions { observer: Some(observer), ..EmbeddedOptions::default() };
+    Ok(Arc::new(EmbeddedLog::open(directory, options, Arc::new(OsDisk))?))
+}
+
+fn in_memory(observer: Arc<dyn Observer>) -> Result<Arc<dyn EventLog>, BuildError> {
+    let options = MemoryOptions { observer: Some(observer), ..MemoryOptions::default() };
+    Ok(Arc::new(MemoryLog::new(options).map_err(BuildError::Memory)?))
+}
+
 fn hub_config(settings: &Settings) -> HubConfig {
     let backlog = Backlog { policy: settings.backlog_policy, max_bytes: settings.backlog_max_bytes };
     HubConfig { ring_bytes: settings.ring_max_bytes, backlog, ..HubConfig::default() }
@@ -160,9 +218,8 @@ fn hub_config(settings: &Settings) -> HubConfig {
 
 impl Feed {
     /// Starts putting a feed together.
-    #[must_use]
     pub fn builder() -> FeedBuilder {
-        FeedBuilder { settings: Settings::default(), log: None, metrics: Metrics::new() }
+        FeedBuilder { settings: Settings::default(), log: None, data_dir: None, metrics: Metrics::new() }
     }
 
     /// The routes of the feed: `/events`, `/channels`, `/health`, `/metrics`, `/ws`; nest them under `/api/v1`.
@@ -170,7 +227,24 @@ impl Feed {
         http::router(self.clone())
     }
 
-    /// What the feed was told when it started; see [`Feed::reload`].
+    /// A WebSocket route for every channel of the feed, on an address of your own: `base` and the channel's name. Whoever
+    /// connects gets the last `history` events and then what comes, unless the query asks for another beginning or for
+    /// filters. To be merged into an application, with its middleware around it.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let feed = newswire::Feed::builder().build()?;
+    /// // ws://…/live/tasks, ws://…/live/agents, …
+    /// let app: axum::Router = axum::Router::new().merge(feed.channel_routes("/live", 20));
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub fn channel_routes(&self, base: &str, history: u64) -> Router {
+        http::channel_router(self.clone(), base, history)
+    }
+
+    /// What the feed was told.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
@@ -285,13 +359,18 @@ impl Feed {
         self.inner.stopping.is_cancelled()
     }
 
-    /// Stops the feed: sessions get 1001 with `retry_after_ms`, the fan-out ends, the log is closed cleanly.
+    /// Stops the feed: what was to be published soon is published, sessions get 1001 with `retry_after_ms`, subscriptions end, the fan-out ends, the log is
+    /// closed cleanly.
     ///
     /// Returns whether every session ended within `grace`; those that did not are cut.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.stopping.cancel();
         self.inner.connections.close_all();
         let deadline = tokio::time::Instant::now() + grace;
+        if let Some(publishing) = self.inner.soon.close() {
+            // What is not published in time is refused by the closed log, which is counted and logged.
+            let _ = tokio::time::timeout_at(deadline, publishing).await;
+        }
         let drained = tokio::time::timeout_at(deadline, self.inner.connections.all_closed()).await.is_ok();
         let log = Arc::clone(&self.inner.log);
         // Closing syncs, which blocks; a panic there was reported by the panic hook already.

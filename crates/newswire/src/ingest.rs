@@ -8,7 +8,7 @@ use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::event::Draft;
 use newswire_protocol::time::UnixMicros;
 
-use crate::{Feed, event_id};
+use crate::{Feed, NewEvent, event_id};
 
 /// Events that go to the log in one append; a larger publish is cut into several, in order.
 const MAX_APPEND_EVENTS: usize = 4_096;
@@ -17,11 +17,52 @@ const MAX_APPEND_EVENTS: usize = 4_096;
 const MAX_APPEND_BYTES: usize = 4 << 20;
 
 impl Feed {
-    /// Stores events and answers, in the order given, once the accepted ones are durable.
+    /// Stores an event and answers once it is durable: with its offset and id, and whether it was there already.
     ///
-    /// A refused event is refused alone. Events of one call keep their order in the log. Dropping the future
-    /// does not undo what was handed to the log already.
-    pub async fn publish(
+    /// Dropping the future does not undo what was handed to the log already.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use newswire::{Feed, NewEvent};
+    ///
+    /// let feed = Feed::builder().channels(["orders"]).build()?;
+    /// let order = NewEvent::new("orders", "order.placed").payload(&std::collections::BTreeMap::from([("total", 42)]));
+    /// let stored = feed.publish(order.clone().id("order-1")).await?;
+    /// assert_eq!((stored.offset, stored.duplicate), (1, false));
+    /// assert!(feed.publish(order.id("order-1")).await?.duplicate);
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// The rule that the event breaks, an unknown channel, an id in use for another event, a log that takes nothing.
+    pub async fn publish(&self, event: impl Into<NewEvent>) -> Result<Published, Refusal> {
+        let results = self.publish_all([event.into()]).await;
+        results.into_iter().next().unwrap_or_else(|| Err(ErrorCode::Unavailable.into()))
+    }
+
+    /// Stores events in their order and answers in it, once the accepted ones are durable. A refused event is refused alone.
+    pub async fn publish_all(
+        &self,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Vec<Result<Published, Refusal>> {
+        self.publish_as(&Principal::anonymous(), events).await
+    }
+
+    /// [`Feed::publish_all`] on behalf of somebody: ids are theirs, and clash with nobody else's.
+    pub async fn publish_as(
+        &self,
+        principal: &Principal,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Vec<Result<Published, Refusal>> {
+        let limits = self.inner.live.limits();
+        let drafts: Vec<_> = events.into_iter().map(|event| event.draft(&limits)).collect();
+        self.publish_parsed(principal, drafts.into_iter()).await
+    }
+
+    /// [`Feed::publish_as`] for events that were parsed from the JSON of the protocol.
+    pub async fn publish_drafts(
         &self,
         principal: &Principal,
         drafts: Vec<Draft>,
@@ -29,7 +70,7 @@ impl Feed {
         self.publish_parsed(principal, drafts.into_iter().map(Ok)).await
     }
 
-    /// Like [`publish`](Self::publish), for input of which some could not be parsed: those keep their place. Drafts are
+    /// Like [`publish_drafts`](Self::publish_drafts), for input of which some could not be parsed: those keep their place. Drafts are
     /// asked for as they are stored, so that a large request is never parsed as a whole.
     pub(crate) async fn publish_parsed(
         &self,

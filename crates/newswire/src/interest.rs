@@ -1,6 +1,6 @@
 //! What a subscriber in this process wants: channels, filters, where to begin, and on whose behalf.
 
-use newswire_core::Principal;
+use newswire_core::{Backlog, BacklogPolicy, Principal};
 use newswire_protocol::{
     Epoch, ErrorCode, FilterChange, FilterSpec, Query, Refusal, Scalar, SinceSpec, Start, Subscribe,
 };
@@ -23,6 +23,7 @@ pub struct Interest {
     pub(crate) filters: FilterSpec,
     pub(crate) start: Start,
     pub(crate) principal: Principal,
+    pub(crate) backlog: Option<Backlog>,
     /// The first thing that was wrong with it.
     refusal: Option<Refusal>,
 }
@@ -35,6 +36,7 @@ impl Interest {
             filters: FilterSpec::default(),
             start: Start::Live,
             principal: Principal::anonymous(),
+            backlog: None,
             refusal: None,
         }
     }
@@ -80,6 +82,13 @@ impl Interest {
     /// On whose behalf: sees what they may see, and is counted as theirs. Anonymous where this is not called.
     pub fn principal(mut self, principal: Principal) -> Self {
         self.principal = principal;
+        self
+    }
+
+    /// What may wait for this subscriber, in bytes of matching events, and what happens beyond; that of the feed where this is
+    /// not called.
+    pub fn backlog(mut self, policy: BacklogPolicy, max_bytes: usize) -> Self {
+        self.backlog = Some(Backlog { policy, max_bytes });
         self
     }
 

@@ -1,11 +1,11 @@
 //! Newswire as a library: a durable event feed with live WebSocket subscribers, for axum applications.
 //!
 //! ```no_run
-//! use std::sync::Arc;
-//! use newswire::{Feed, log::{MemoryLog, MemoryOptions}};
+//! use newswire::{Feed, NewEvent};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let feed = Feed::builder().log(Arc::new(MemoryLog::new(MemoryOptions::default())?)).start()?;
+//! let feed = Feed::builder().channels(["tasks", "agents"]).data_dir("./events").build()?;
+//! feed.publish(NewEvent::new("tasks", "task.created")).await?;
 //! let app: axum::Router = axum::Router::new().nest("/api/v1", feed.router());
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
 //! axum::serve(listener, app).await?;
@@ -23,24 +23,30 @@ mod event_id;
 mod fanout;
 mod feed;
 mod health;
+mod history;
 mod http;
 mod ingest;
 mod interest;
 mod metrics;
+mod new_event;
 mod reader;
 mod reload;
 mod settings;
 mod socket;
+mod soon;
 mod subscription;
 
 pub use event::Event;
-pub use feed::{Feed, FeedBuilder, StartError};
+pub use feed::{BuildError, Feed, FeedBuilder};
 pub use health::{BusState, FeedState, Health, LogState};
+pub use history::{History, HistoryError, HistoryPage, MAX_HISTORY_EVENTS};
 pub use http::problem::Problem;
 pub use interest::Interest;
 pub use metrics::Metrics;
+pub use new_event::NewEvent;
 pub use settings::Settings;
-pub use subscription::{Ended, SubscribeError, Subscription, Update};
+pub use soon::PublishSoonError;
+pub use subscription::{Delivery, DeliveryError, Ended, Outcome, SubscribeError, Subscription, Update};
 
 /// What a publisher is told of one stored event.
 pub use newswire_core::Published;
@@ -50,6 +56,9 @@ pub use newswire_core::{Answer, Missing};
 
 /// On whose behalf events are read and published.
 pub use newswire_core::{Principal, RowRule, VariantId};
+
+/// What happens to a subscriber who is slow.
+pub use newswire_core::BacklogPolicy;
 
 /// The words of the wire, as far as the library's interface speaks them.
 pub use newswire_protocol::{

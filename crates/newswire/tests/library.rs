@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
 use tower::ServiceExt;
 
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn feed(settings: Settings) -> Feed {
     let log = Arc::new(MemoryLog::new(MemoryOptions::default()).unwrap());
-    Feed::builder().settings(settings).log(log).start().unwrap()
+    Feed::builder().settings(settings).log(log).build().unwrap()
 }
 
 fn draft(n: u64) -> Draft {
@@ -75,7 +76,7 @@ async fn an_application_publishes_and_a_browser_sees_it() {
     let answer = receive(&mut socket).await;
     assert_eq!((&answer["action"], &answer["id"]), (&json!("subscribed"), &json!(7)));
     for n in 0..100 {
-        let results = feed.publish(&Principal::anonymous(), vec![draft(n)]).await;
+        let results = feed.publish_drafts(&Principal::anonymous(), vec![draft(n)]).await;
         assert_eq!(results[0].as_ref().unwrap().offset, n + 1);
     }
     for n in 0..100 {
@@ -98,7 +99,7 @@ async fn a_stream_that_is_no_socket_serves_as_well() {
     assert_eq!(receive(&mut socket).await["action"], "subscribed");
     assert_eq!(receive(&mut socket).await["action"], "caught_up");
     let drafts = (0..1_000).map(draft).collect();
-    feed.publish(&Principal::anonymous(), drafts).await;
+    feed.publish_drafts(&Principal::anonymous(), drafts).await;
     for n in 0..1_000 {
         assert_eq!(receive(&mut socket).await["payload"]["n"], n);
     }
@@ -110,7 +111,7 @@ async fn an_answered_publish_lies_before_a_later_subscription() {
     let address = serve(&feed).await;
     let mut socket = connect(address, "/ws").await;
     for n in 0..50 {
-        let results = feed.publish(&Principal::anonymous(), vec![draft(n)]).await;
+        let results = feed.publish_drafts(&Principal::anonymous(), vec![draft(n)]).await;
         let offset = results[0].as_ref().unwrap().offset;
         send(&mut socket, json!({"action": "subscribe", "channels": ["tasks"], "sub": n.to_string()})).await;
         let answer = loop {
@@ -149,7 +150,7 @@ async fn connections_of_every_hub_get_everything_in_order() {
         let feed = feed.clone();
         publishing.spawn(async move {
             for n in 0..50 {
-                feed.publish(&Principal::anonymous(), vec![draft(publisher * 50 + n)])
+                feed.publish_drafts(&Principal::anonymous(), vec![draft(publisher * 50 + n)])
                     .await
                     .remove(0)
                     .unwrap();
@@ -194,7 +195,10 @@ async fn a_shutdown_answers_what_was_asked_and_says_when_to_return() {
     assert!(close.reason.starts_with("retry_after_ms="));
     while socket.next().await.is_some_and(|message| message.is_ok()) {}
     assert!(closing.await.unwrap(), "the session did not end in time");
-    assert!(feed.publish(&Principal::anonymous(), vec![draft(1)]).await[0].is_err(), "the log is closed");
+    assert!(
+        feed.publish_drafts(&Principal::anonymous(), vec![draft(1)]).await[0].is_err(),
+        "the log is closed"
+    );
 }
 
 #[tokio::test]
@@ -207,4 +211,99 @@ async fn the_routes_of_the_application_are_its_own() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.ends_with("own"), "{answer}");
+}
+
+/// A middleware of the application's own, that knows who asks.
+async fn who_asks(
+    mut request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    if let Some(name) = request.headers().get("x-user").and_then(|name| name.to_str().ok()) {
+        let principal = Principal { id: name.into(), ..Principal::anonymous() };
+        request.extensions_mut().insert(principal);
+    }
+    next.run(request).await
+}
+
+#[tokio::test]
+async fn the_application_says_who_asks_over_any_stream() {
+    let feed = feed(Settings::default());
+    let application = application(&feed).layer(axum::middleware::from_fn(who_asks));
+    let publish = async |user: &str| {
+        let event =
+            json!({"event_type": "a", "channel": "tasks", "event_id": "same", "payload": {"by": user}});
+        let request = Request::post("/api/v1/events")
+            .header("content-type", "application/json")
+            .header("x-user", user)
+            .body(Body::from(event.to_string()))
+            .unwrap();
+        let answer = application.clone().oneshot(request).await.unwrap();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        serde_json::from_slice::<Value>(&body).unwrap()["data"]["results"][0].clone()
+    };
+    assert_eq!(publish("ada").await["offset"], 1);
+    assert_eq!(publish("bob").await["offset"], 2, "an id is its publisher's own");
+    assert_eq!(
+        (&publish("ada").await["offset"], &publish("ada").await["duplicate"]),
+        (&json!(1), &json!(true))
+    );
+    // Over a stream that could as well be TLS, through the same middleware.
+    let (near, far) = tokio::io::duplex(1 << 10);
+    let service = TowerToHyperService::new(application.clone());
+    tokio::spawn(async move {
+        hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+            .serve_connection_with_upgrades(TokioIo::new(far), service)
+            .await
+    });
+    let request = "ws://localhost/api/v1/ws/tasks?after=0".into_client_request().unwrap();
+    let mut socket = client_async(request, near).await.unwrap().0;
+    assert_eq!(receive(&mut socket).await["action"], "subscribed");
+    assert_eq!(receive(&mut socket).await["payload"]["by"], "ada");
+    assert_eq!(receive(&mut socket).await["payload"]["by"], "bob");
+}
+
+#[tokio::test]
+async fn channels_have_routes_of_the_application_with_history() {
+    let feed = feed(Settings::default());
+    feed.publish_drafts(&Principal::anonymous(), (0..10).map(draft).collect()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let application =
+        Router::new().route("/own", get(|| async { "own" })).merge(feed.channel_routes("/live/", 3));
+    tokio::spawn(async move { axum::serve(listener, application).await });
+    let connect = async |path: &str| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        client_async(format!("ws://{address}{path}"), stream).await.map(|(socket, _)| socket)
+    };
+    let mut socket = connect("/live/tasks").await.unwrap();
+    assert_eq!(receive(&mut socket).await["action"], "subscribed");
+    for n in 7..10 {
+        assert_eq!(receive(&mut socket).await["payload"]["n"], n);
+    }
+    assert_eq!(receive(&mut socket).await["action"], "caught_up");
+    feed.publish_drafts(&Principal::anonymous(), vec![draft(10)]).await;
+    assert_eq!(receive(&mut socket).await["payload"]["n"], 10);
+    let mut socket = connect("/live/tasks?after=10&n=10").await.unwrap();
+    assert_eq!(receive(&mut socket).await["recovered"], true);
+    assert_eq!(receive(&mut socket).await["payload"]["n"], 10);
+    assert!(connect("/live/nowhere").await.is_err());
+}
+
+#[tokio::test]
+async fn a_subscriber_in_the_process_counts_as_others_do() {
+    let feed = feed(Settings::default());
+    let subscription = feed.subscribe("ta*").await.unwrap();
+    let mut socket = connect(serve(&feed).await, "/ws/tasks").await;
+    assert_eq!(receive(&mut socket).await["action"], "subscribed");
+    let subscribers = async || {
+        let request = Request::get("/channels").body(Body::empty()).unwrap();
+        let answer = feed.router().oneshot(request).await.unwrap();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let channels: Value = serde_json::from_slice(&body).unwrap();
+        let tasks = channels["data"].as_array().unwrap().iter().find(|channel| channel["channel"] == "tasks");
+        tasks.unwrap()["subscribers"].clone()
+    };
+    assert_eq!(subscribers().await, 2);
+    drop(subscription);
+    assert_eq!(subscribers().await, 1);
 }

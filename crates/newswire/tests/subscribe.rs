@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn feed(settings: Settings) -> Feed {
     let log = Arc::new(MemoryLog::new(MemoryOptions::default()).unwrap());
-    Feed::builder().settings(settings).log(log).start().unwrap()
+    Feed::builder().settings(settings).log(log).build().unwrap()
 }
 
 async fn publish(feed: &Feed, channel: &str, numbers: impl IntoIterator<Item = u64>) {
@@ -29,7 +29,8 @@ async fn publish(feed: &Feed, channel: &str, numbers: impl IntoIterator<Item = u
         let event = json!({"event_type": "task.created", "channel": channel, "payload": payload});
         Draft::parse(&event.to_string(), &Limits::default()).unwrap()
     };
-    let results = feed.publish(&Principal::anonymous(), numbers.into_iter().map(draft).collect()).await;
+    let results =
+        feed.publish_drafts(&Principal::anonymous(), numbers.into_iter().map(draft).collect()).await;
     results.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
@@ -85,7 +86,7 @@ async fn an_event_is_what_was_published() {
     let mut subscription = feed.subscribe(["tasks"]).await.unwrap();
     let text = r#"{"channel":"tasks","event_type":"task.created","event_id":"mine","source":"s","correlation_id":"c",
         "causation_id":"d","timestamp":"2026-11-22T15:24:00Z","payload":{"b":1.50,"a":[null]}}"#;
-    feed.publish(&Principal::anonymous(), vec![Draft::parse(text, &Limits::default()).unwrap()]).await;
+    feed.publish_drafts(&Principal::anonymous(), vec![Draft::parse(text, &Limits::default()).unwrap()]).await;
     let event = next_event(&mut subscription).await;
     assert_eq!((event.offset(), event.channel(), event.event_type()), (1, "tasks", "task.created"));
     assert_eq!(

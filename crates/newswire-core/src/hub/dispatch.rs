@@ -105,11 +105,12 @@ impl Hub {
         } else {
             merge(&self.index, hits, batch, merged)?
         };
-        let sets = sets_of(&self.index, hits, &run, self.config.backlog);
+        let backlog = conn.outbox.backlog(&self.config.backlog);
+        let sets = sets_of(&self.index, hits, &run, *backlog);
         self.deliveries += run.len() as u64;
         if seeded_bug!(SetsNotMerged) && hits.len() > 1 {
             let again = QueuedRun::new(run.clone(), bytes, sets.clone());
-            wakes.add(&conn.outbox, conn.outbox.push_run(again, &self.config.backlog));
+            wakes.add(&conn.outbox, conn.outbox.push_run(again, backlog));
         }
         let packed = conn.deflate.then(|| {
             let About { reads, subs, .. } = &mut *conn.about;
@@ -117,7 +118,7 @@ impl Hub {
         });
         let packed = packed.flatten();
         let run = QueuedRun { packed, ..QueuedRun::new(run, bytes, sets) };
-        wakes.add(&conn.outbox, conn.outbox.push_run(run, &self.config.backlog));
+        wakes.add(&conn.outbox, conn.outbox.push_run(run, backlog));
         Some(())
     }
 }

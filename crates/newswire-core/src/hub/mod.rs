@@ -11,7 +11,7 @@ use newswire_protocol::{Epoch, GapReason};
 use rustc_hash::FxHashMap;
 
 use crate::channel::ChannelPattern;
-use crate::config::HubConfig;
+use crate::config::{Backlog, HubConfig};
 use crate::figures::{ConnectionInfo, HubStats, SubscriptionInfo};
 use crate::filter::Filter;
 use crate::index::{GroupId, Index, Member, Predicate, SubId};
@@ -212,10 +212,15 @@ impl Hub {
         }
     }
 
-    pub(crate) fn connect(&mut self, principal: Arc<str>) -> (ConnId, Arc<Outbox>, Arc<Dispatched>) {
+    /// `backlog` holds in place of the hub's.
+    pub(crate) fn connect(
+        &mut self,
+        principal: Arc<str>,
+        backlog: Option<Backlog>,
+    ) -> (ConnId, Arc<Outbox>, Arc<Dispatched>) {
         let id = ConnId(self.next_conn);
         self.next_conn += self.shards;
-        let outbox = Arc::<Outbox>::default();
+        let outbox = Arc::new(Outbox::with_backlog(backlog));
         let (subs, set_names, reads) = (Vec::new(), Vec::new(), None);
         let about = Box::new(About { id, principal, subs, set_names, reads });
         let (outbox_here, hits) = (Arc::clone(&outbox), NO_HIT);

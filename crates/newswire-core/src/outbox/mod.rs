@@ -37,6 +37,8 @@ const SHARED_RUNS: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     inner: Mutex<Inner>,
+    /// In place of the hub's.
+    own_backlog: Option<Box<Backlog>>,
     pub(crate) figures: Figures,
 }
 
@@ -119,6 +121,15 @@ impl Taken {
 }
 
 impl Outbox {
+    pub(crate) fn with_backlog(backlog: Option<Backlog>) -> Self {
+        Self { own_backlog: backlog.map(Box::new), ..Self::default() }
+    }
+
+    /// The bound that holds here, where the hub's is this one.
+    pub(crate) fn backlog<'a>(&'a self, of_hub: &'a Backlog) -> &'a Backlog {
+        self.own_backlog.as_deref().unwrap_or(of_hub)
+    }
+
     pub(crate) fn wake_later(&self) -> Option<Waker> {
         self.inner.lock().disarm()
     }

@@ -23,7 +23,7 @@ use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Refusal, reply};
 use parking_lot::Mutex;
 
 use crate::channel::ChannelPattern;
-use crate::config::{Now, SessionConfig};
+use crate::config::{Backlog, Now, SessionConfig};
 use crate::filter::Filter;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::hub::{ConnId, Hub};
@@ -185,13 +185,19 @@ impl Session {
         jitter: f64,
         now: Now,
     ) -> Self {
-        Self::register(hub, config, principal, Form::Frames, jitter, now)
+        Self::register(hub, config, principal, Form::Frames, None, jitter, now)
     }
 
     /// Registers a reader in the same process, which is handed values instead of frames ([`Session::next_pieces`]) and is
-    /// never asked whether it lives: it says so itself, by closing.
-    pub fn in_process(hub: &Mutex<Hub>, config: Arc<SessionConfig>, principal: Principal, now: Now) -> Self {
-        Self::register(hub, config, principal, Form::Values, 1.0, now)
+    /// never asked whether it lives: it says so itself, by closing. Its `backlog` holds in place of the hub's.
+    pub fn in_process(
+        hub: &Mutex<Hub>,
+        config: Arc<SessionConfig>,
+        principal: Principal,
+        backlog: Option<Backlog>,
+        now: Now,
+    ) -> Self {
+        Self::register(hub, config, principal, Form::Values, backlog, 1.0, now)
     }
 
     fn register(
@@ -199,11 +205,12 @@ impl Session {
         config: Arc<SessionConfig>,
         principal: Principal,
         form: Form,
+        backlog: Option<Backlog>,
         jitter: f64,
         now: Now,
     ) -> Self {
         let mut hub = hub.lock();
-        let (id, outbox, dispatched) = hub.connect(Arc::clone(&principal.id));
+        let (id, outbox, dispatched) = hub.connect(Arc::clone(&principal.id), backlog);
         let at = hub.dispatched();
         Self {
             id,
@@ -245,6 +252,11 @@ impl Session {
     pub fn accept_compressed(&mut self, hub: &Mutex<Hub>) {
         self.window = Some(Box::default());
         hub.lock().accept_compressed(self.id);
+    }
+
+    /// Whether a replay is under way: some `caught_up` has not been handed on.
+    pub fn is_replaying(&self) -> bool {
+        !self.jobs.is_empty() || self.joining > 0
     }
 
     /// Its name in the hub.

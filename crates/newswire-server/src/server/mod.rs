@@ -64,7 +64,7 @@ impl Server {
             metrics: door_metrics,
         };
         let log = storage::open(config, new_epoch, metrics.observer()).await?;
-        let feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log).start()?;
+        let feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log).build()?;
         make_room_for_files(config.limits.connections);
         let guards = Guards::new(Guard::new(config));
         let router = routes::router(&feed, guards.clone());

@@ -178,7 +178,6 @@ mod tests {
     use std::time::Duration;
 
     use newswire_core::Principal;
-    use newswire_log::{MemoryLog, MemoryOptions};
     use newswire_protocol::{Draft, Limits};
 
     use super::*;
@@ -187,7 +186,7 @@ mod tests {
         let text = r#"{"channel":"tasks","event_type":"task.created"}"#;
         for _ in 0..events {
             let draft = Draft::parse(text, &Limits::default()).unwrap();
-            feed.publish(&Principal::anonymous(), vec![draft]).await.remove(0).unwrap();
+            feed.publish_drafts(&Principal::anonymous(), vec![draft]).await.remove(0).unwrap();
         }
     }
 
@@ -203,7 +202,7 @@ mod tests {
     }
 
     fn feed() -> Feed {
-        Feed::builder().log(Arc::new(MemoryLog::new(MemoryOptions::default()).unwrap())).start().unwrap()
+        Feed::builder().build().unwrap()
     }
 
     #[tokio::test]

@@ -39,6 +39,18 @@ pub(crate) fn router(feed: Feed) -> Router {
         .with_state(feed)
 }
 
+/// `base/{channel}`: the WebSocket of one channel, with so many events of its past unless the query says where to begin.
+pub(crate) fn channel_router(feed: Feed, base: &str, history: u64) -> Router {
+    let path = format!("{}/{{channel}}", base.trim_end_matches('/'));
+    let handler = move |feed, caller, channel, request| {
+        websocket::one_channel_with_history(feed, caller, channel, history, request)
+    };
+    Router::new()
+        .route(&path, answers("GET", get(handler)))
+        .layer(middleware::from_fn(identify))
+        .with_state(feed)
+}
+
 fn answers(allow: &'static str, methods: MethodRouter<Feed>) -> MethodRouter<Feed> {
     methods.fallback(move || async move { Problem::method_not_allowed(allow) })
 }

@@ -8,7 +8,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use newswire_core::Principal;
-use newswire_protocol::command::{FilterChange, Subscribe};
+use newswire_protocol::command::{FilterChange, Start, Subscribe};
 use newswire_protocol::query::Query;
 use tokio::net::TcpStream;
 
@@ -43,6 +43,22 @@ pub(crate) async fn one_channel(
 ) -> Result<Response, Problem> {
     let mut query = read_query(request.uri())?;
     query.channels.insert(0, segment(channel)?);
+    upgrade(feed, caller.0, request, Some(subscribe(query)))
+}
+
+/// A route of the application's own: [`one_channel`] that begins with some history where the query names no beginning.
+pub(crate) async fn one_channel_with_history(
+    State(feed): State<Feed>,
+    caller: Caller,
+    channel: Segment,
+    history: u64,
+    request: Request,
+) -> Result<Response, Problem> {
+    let mut query = read_query(request.uri())?;
+    query.channels = vec![segment(channel)?];
+    if history > 0 && query.start() == Start::Live {
+        query.history = Some(history);
+    }
     upgrade(feed, caller.0, request, Some(subscribe(query)))
 }
 

@@ -556,7 +556,7 @@ impl<S> Drop for Connection<S> {
 async fn publish(feed: Feed, principal: Principal, drafts: Vec<(Ticket, Box<Draft>)>) -> Answers {
     let (tickets, drafts): (Vec<Ticket>, Vec<Draft>) =
         drafts.into_iter().map(|(ticket, draft)| (ticket, *draft)).unzip();
-    let results = feed.publish(&principal, drafts).await;
+    let results = feed.publish_drafts(&principal, drafts).await;
     tickets.into_iter().zip(results).collect()
 }
 

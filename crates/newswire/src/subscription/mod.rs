@@ -3,6 +3,7 @@
 //! The same session as a socket's decides what comes when ([`newswire_core::Session`]); it only speaks in values instead
 //! of frames. So replay, seam, gaps and slow readers are the same code and the same tests.
 
+mod delivery;
 mod reading;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use newswire_log::ReadError;
 use newswire_protocol::{Epoch, GapReason, Refusal, Unsubscribe};
 
 use crate::{Event, Feed, Interest};
+pub use delivery::{Delivery, DeliveryError, Outcome};
 use reading::Reading;
 
 /// What a subscriber is told.
@@ -102,7 +104,7 @@ impl Feed {
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// use newswire::{Feed, Interest, Update};
     ///
-    /// # let feed = Feed::builder().log(std::sync::Arc::new(newswire::log::MemoryLog::new(Default::default())?)).start()?;
+    /// # let feed = Feed::builder().build()?;
     /// let mut updates = feed.subscribe(Interest::in_channels(["tasks"]).history(10)).await?;
     /// while let Some(update) = updates.next().await {
     ///     match update? {
@@ -123,7 +125,7 @@ impl Feed {
         let interest = interest.into();
         let ask = interest.ask()?;
         self.inner.channels.patterns(&ask.channels)?;
-        let mut reading = Reading::begin(self, interest.principal).await?;
+        let mut reading = Reading::begin(self, interest.principal, interest.backlog).await?;
         reading.subscribe(&ask)?;
         loop {
             // Nothing was subscribed before, so nothing but the answer can come first.
@@ -186,6 +188,10 @@ impl Subscription {
         let channels = channels.into_iter().map(Into::into).collect();
         self.reading.settle().await;
         self.reading.unsubscribe(&Unsubscribe { channels, sub: None })
+    }
+
+    fn is_replaying(&self) -> bool {
+        self.reading.is_replaying()
     }
 
     fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update, Ended>>> {

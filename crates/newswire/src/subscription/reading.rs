@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use newswire_core::{Now, Output, Page, Piece, Principal, Run, Session, TURN_BYTES};
+use newswire_core::{Backlog, Now, Output, Page, Piece, Principal, Run, Session, TURN_BYTES};
 use newswire_log::ReadError;
 use newswire_protocol::{ErrorCode, Refusal, Subscribe, Unsubscribe};
 use tokio::time::{Instant, Sleep};
@@ -46,7 +46,11 @@ struct Live {
 }
 
 impl Reading {
-    pub(super) async fn begin(feed: &Feed, principal: Principal) -> Result<Self, SubscribeError> {
+    pub(super) async fn begin(
+        feed: &Feed,
+        principal: Principal,
+        backlog: Option<Backlog>,
+    ) -> Result<Self, SubscribeError> {
         let metrics = &feed.inner.metrics;
         let Some(place) = feed.inner.connections.enter_as_guest() else {
             if feed.is_stopping() {
@@ -58,7 +62,7 @@ impl Reading {
         let shard = feed.shard_for_connection();
         feed.caught_up_with_log(&shard).await;
         let config = feed.inner.live.session();
-        let session = Session::in_process(&shard.hub, config, principal, now(feed));
+        let session = Session::in_process(&shard.hub, config, principal, backlog, now(feed));
         metrics.subscribers.inc();
         let live = Live {
             shard,
@@ -73,14 +77,21 @@ impl Reading {
         Ok(Self { feed: feed.clone(), live: Some(live), ready: VecDeque::new(), ended: None })
     }
 
+    pub(super) fn is_replaying(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.session.is_replaying())
+    }
+
     pub(super) fn feed(&self) -> &Feed {
         &self.feed
     }
 
     /// Waits until the hub has what is durable now.
-    pub(super) async fn settle(&self) {
-        if let Some(live) = &self.live {
-            self.feed.caught_up_with_log(&live.shard).await;
+    pub(super) fn settle(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (feed, shard) = (self.feed.clone(), self.live.as_ref().map(|live| Arc::clone(&live.shard)));
+        async move {
+            if let Some(shard) = shard {
+                feed.caught_up_with_log(&shard).await;
+            }
         }
     }
 
