@@ -175,6 +175,10 @@ async fn a_policy_of_its_own_holds_for_one_subscription_only() {
     assert!(matches!(ended, Err(DeliveryError::Ended(Ended::TooSlow))), "{ended:?}");
     let seen = Seen::default();
     let callback = seen.clone();
-    feed.deliver(patient, move |update| std::future::ready(callback.note(&update))).join().await.unwrap();
+    let delivery = feed.deliver(patient, move |update| {
+        callback.note(&update);
+        std::future::ready(())
+    });
+    delivery.join().await.unwrap();
     assert_eq!(seen.offsets(), (1..=200).collect::<Vec<_>>());
 }

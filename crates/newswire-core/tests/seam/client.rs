@@ -14,6 +14,7 @@ use newswire_protocol::Epoch;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::in_process::InProcess;
 use crate::world::{AGENTS, CHANNELS, Event, TYPES, World};
 
 /// A filter as the model knows it; `None` in all is the empty one.
@@ -193,9 +194,11 @@ pub struct Client {
     /// The epoch when it connected.
     pub era: usize,
     pub closed: Option<u16>,
-    reading: Option<ReadRequest>,
+    pub reading: Option<ReadRequest>,
     out: Vec<Bytes>,
     pub next_id: u64,
+    /// Reads in the same process: is handed values, and compares as they would have been sent.
+    pub in_process: Option<InProcess>,
 }
 
 impl Command {
@@ -232,7 +235,19 @@ impl Client {
             reading: None,
             out: Vec::new(),
             next_id: 1,
+            in_process: None,
         }
+    }
+
+    pub fn connect_in_process(world: &World) -> Self {
+        let mut client = Self::connect(world);
+        client.session.close(&world.hubs[client.shard]);
+        let config = Arc::clone(&world.config);
+        let hub = &world.hubs[client.shard];
+        client.session = Session::in_process(hub, config, Principal::anonymous(), None, world.now);
+        client.window = None;
+        client.in_process = Some(InProcess::default());
+        client
     }
 
     pub fn hub<'w>(&self, world: &'w World) -> &'w Mutex<Hub> {
@@ -260,7 +275,7 @@ impl Client {
     }
 
     /// The task found nothing to do.
-    fn rest_until(&mut self, until: Duration, arms: bool) {
+    pub fn rest_until(&mut self, until: Duration, arms: bool) {
         self.quiet = Some(until);
         if arms {
             self.session.arm(|| Some(Arc::clone(&self.socket) as Arc<dyn DirectSink>));
@@ -304,7 +319,11 @@ impl Client {
             return;
         }
         self.resume();
-        let sub = SUBS[usize::from(seed.sub) % SUBS.len()];
+        // A reader in the process has one set, and nothing to say but what it subscribes.
+        let sub = if self.in_process.is_some() { None } else { SUBS[usize::from(seed.sub) % SUBS.len()] };
+        if self.in_process.is_some() && seed.kind % 16 < 2 {
+            return;
+        }
         let channels: Vec<&'static str> = PATTERNS
             .into_iter()
             .enumerate()
@@ -421,6 +440,9 @@ impl Client {
         let era = world.eras.iter().position(|era| era.id == epoch).unwrap();
         let received = self.received.len();
         self.commands.push(Command { id, sub, what, at, era, received });
+        if self.in_process.is_some() {
+            return self.ask_in_process(&text.to_string(), world);
+        }
         self.session.handle(&text.to_string(), world.now, &world.hubs[self.shard], world);
     }
 
@@ -438,6 +460,9 @@ impl Client {
             self.socket.state.lock().bytes.extend(rest);
             self.rest = None;
             self.receive();
+        }
+        if self.in_process.is_some() {
+            return self.pump_in_process(world, budget);
         }
         let arms = !budget.is_multiple_of(3);
         match self.session.next_output(world.now, &world.hubs[self.shard], &mut self.out, budget) {

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stdout)]
 
 mod client;
+mod in_process;
 mod model;
 mod overlap;
 mod resume;
@@ -47,6 +48,8 @@ struct Case {
     policy: BacklogPolicy,
     tight: bool,
     clients: u8,
+    /// Which of them read in the same process, a bit each.
+    in_process: u8,
     ops: Vec<Op>,
 }
 
@@ -83,7 +86,10 @@ impl Case {
             let op = if calm { Self::calm_op(&mut rng) } else { None };
             ops.push(op.unwrap_or_else(|| Self::op(&mut rng, trims, epochs)));
         }
-        Self { policy, tight, clients, ops }
+        // Drawn apart, so that the rest of a case stays as it was.
+        let mut apart = Rng::with_seed(!seed);
+        let in_process = apart.u8(..) & apart.u8(..);
+        Self { policy, tight, clients, in_process, ops }
     }
 
     fn command(rng: &mut Rng) -> Op {
@@ -133,7 +139,7 @@ impl Case {
 
     fn run(&self) -> Verdict {
         let mut world = World::new(self.policy, self.tight);
-        let mut clients: Vec<Client> = (0..self.clients).map(|_| Client::connect(&world)).collect();
+        let mut clients: Vec<Client> = (0..self.clients).map(|client| self.connect(&world, client)).collect();
         for op in &self.ops {
             let of = |client: &u8| usize::from(*client) % usize::from(self.clients);
             match op {
@@ -167,10 +173,11 @@ impl Case {
                 }
                 Op::Advance(tenths) => world.advance(Duration::from_millis(u64::from(*tenths) * 100)),
                 Op::Reconnect(client) => {
+                    let number = *client % self.clients;
                     let client = &mut clients[of(client)];
                     model::check(client, &world, false).inspect_err(|_| client.show())?;
                     client.close(&world);
-                    *client = Client::connect(&world);
+                    *client = self.connect(&world, number);
                 }
             }
         }
@@ -190,6 +197,14 @@ impl Case {
             return Err(format!("the hub keeps {stats:?}"));
         }
         Ok(())
+    }
+
+    fn connect(&self, world: &World, client: u8) -> Client {
+        if self.in_process & (1 << client) != 0 {
+            Client::connect_in_process(world)
+        } else {
+            Client::connect(world)
+        }
     }
 
     /// As [`Case::run`], with a panic as a failure too.
@@ -235,10 +250,11 @@ fn nothing_is_lost_repeated_or_out_of_order() {
             let why = small.judge().unwrap_err();
             let ops: Vec<String> = small.ops.iter().map(|op| format!("  {op:?}")).collect();
             panic!(
-                "seed {seed}, {:?}, tight {}, {} clients:\n{}\n{why}",
+                "seed {seed}, {:?}, tight {}, {} clients, in process {:b}:\n{}\n{why}",
                 small.policy,
                 small.tight,
                 small.clients,
+                small.in_process,
                 ops.join("\n")
             );
         }
