@@ -3,6 +3,7 @@
 //! The only place that knows the JSON and the frames. Everything here is a pure function of its input: no clock,
 //! no sockets, no randomness. Parsing never recurses and never reads a number as floating point.
 
+pub mod cloudevents;
 pub mod codes;
 pub mod command;
 mod command_text;
