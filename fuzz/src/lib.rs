@@ -12,7 +12,7 @@ use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvents};
 use newswire_protocol::frame::{Item, Violation};
 use newswire_protocol::{
     Command, CommandFrame, Draft, ErrorCode, FilterSpec, FrameDecoder, Limits, Refusal, Scalar,
-    ServerMessage, UnixMicros, json, parse_command, parse_server_message, payload_scalar,
+    ServerMessage, UnixMicros, cloudevents, json, parse_command, parse_server_message, payload_scalar,
 };
 
 const NOW: UnixMicros = UnixMicros(1_795_361_040_123_456);
@@ -47,6 +47,35 @@ fn decode<'a>(deflate: bool, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Ite
         assert!(piece.is_empty());
     }
     (items, None)
+}
+
+/// A CloudEvent that was read keeps its data to the byte, and written from the log it is read as the same event again.
+pub fn cloudevent(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    let limits = Limits::default();
+    let Ok(draft) = cloudevents::parse(text, Some("tasks"), &limits) else {
+        return;
+    };
+    let id = draft.event_id.as_deref().expect("source and id are required");
+    let stored = String::from_utf8(draft.encode(id, NOW).with_offset(7)).expect("stored events are UTF-8");
+    let epoch = "7d0c1f9e-6a35-4f0b-8a55-0d3f3a1f6b52".parse().expect("an epoch");
+    let outgoing = cloudevents::Outgoing::of(&stored, epoch).expect("a stored event");
+    assert_eq!(outgoing.data(), &*draft.payload);
+    let mut written = Vec::new();
+    outgoing.write(&mut written);
+    let written = String::from_utf8(written).expect("what is written is UTF-8");
+    let again =
+        cloudevents::parse(&written, None, &Limits { event_bytes: 1 << 20, ..limits }).expect(&written);
+    assert_eq!(
+        (&again.payload, &again.channel, &again.event_type),
+        (&draft.payload, &draft.channel, &draft.event_type)
+    );
+    for (_, value) in outgoing.headers() {
+        assert!(value.bytes().all(|byte| (0x21..0x7f).contains(&byte)));
+        cloudevents::attribute_value(value.as_bytes()).expect("what was encoded can be decoded");
+    }
 }
 
 /// A command that was read is read again the same from what a client writes for it; a refusal has a valid answer.

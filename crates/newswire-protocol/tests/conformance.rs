@@ -66,6 +66,7 @@ fn names_are_unique_in_every_file() {
         "filters.json",
         "queries.json",
         "messages.json",
+        "cloudevents.json",
     ] {
         let mut seen = HashSet::new();
         for Named { name } in vectors(file) {
@@ -466,4 +467,68 @@ fn numbers() {
             assert_eq!(String::from_utf8(canonical).unwrap(), vector.canonical, "{written}");
         }
     }
+}
+
+#[derive(Deserialize)]
+struct CloudEventVector {
+    name: String,
+    channel: Option<String>,
+    cloudevent: String,
+    event: Option<BTreeMap<String, String>>,
+    written: Option<String>,
+    error: Option<String>,
+    code: Option<String>,
+}
+
+#[test]
+fn cloudevents() {
+    let epoch = "7d0c1f9e-6a35-4f0b-8a55-0d3f3a1f6b52".parse().unwrap();
+    for vector in vectors::<CloudEventVector>("cloudevents.json") {
+        let name = &vector.name;
+        let read = newswire_protocol::cloudevents::parse(
+            &vector.cloudevent,
+            vector.channel.as_deref(),
+            &Limits::default(),
+        );
+        let draft = match (read, vector.event, vector.error, vector.code) {
+            (Ok(draft), Some(event), None, None) => {
+                assert_eq!(fields(&draft), event, "{name}");
+                draft
+            }
+            (Err(refusal), None, Some(error), Some(code)) => {
+                assert_eq!(
+                    (refusal.code.text(), refusal.code.code()),
+                    (&*error, &*code),
+                    "{name}: {refusal}"
+                );
+                continue;
+            }
+            (outcome, ..) => panic!("{name}: {outcome:?}"),
+        };
+        let encoded = draft.encode(draft.event_id.as_deref().unwrap(), UnixMicros(1_795_361_040_123_456));
+        let stored = String::from_utf8(encoded.with_offset(1234)).unwrap();
+        let mut written = Vec::new();
+        cloudevents::Outgoing::of(&stored, epoch).unwrap().write(&mut written);
+        let written = String::from_utf8(written).unwrap();
+        assert!(serde_json::from_str::<&RawValue>(&written).is_ok(), "{name}: {written}");
+        if let Some(expected) = vector.written {
+            assert_eq!(written, expected, "{name}");
+        }
+    }
+}
+
+/// The fields that the draft has.
+fn fields(draft: &Draft) -> BTreeMap<String, String> {
+    let fields = [
+        ("channel", Some(&*draft.channel)),
+        ("event_type", Some(&*draft.event_type)),
+        ("payload", Some(&*draft.payload)),
+        ("timestamp", draft.timestamp.as_deref()),
+        ("event_id", draft.event_id.as_deref()),
+        ("source", draft.source.as_deref()),
+        ("traceparent", draft.traceparent.as_deref()),
+        ("correlation_id", draft.correlation_id.as_deref()),
+        ("causation_id", draft.causation_id.as_deref()),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect()
 }

@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) soon: Soon,
     progress: Progress,
     stopping: CancellationToken,
+    /// Event streams over HTTP end; no new ones begin.
+    pub(crate) streams_end: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -192,6 +194,7 @@ impl FeedBuilder {
                 soon: Soon::default(),
                 progress: Progress::default(),
                 stopping: CancellationToken::new(),
+                streams_end: CancellationToken::new(),
                 tasks: TaskTracker::new(),
                 settings,
             }),
@@ -359,12 +362,23 @@ impl Feed {
         self.inner.stopping.is_cancelled()
     }
 
+    pub(crate) fn streams_are_ending(&self) -> bool {
+        self.inner.streams_end.is_cancelled()
+    }
+
+    /// Ends every event stream over HTTP, telling its client when to come back. For servers that wait for the requests in
+    /// flight before they call [`Feed::shutdown`]: streams are requests that end only when they are told to.
+    pub fn end_streams(&self) {
+        self.inner.streams_end.cancel();
+    }
+
     /// Stops the feed: what was to be published soon is published, sessions get 1001 with `retry_after_ms`, subscriptions end, the fan-out ends, the log is
     /// closed cleanly.
     ///
     /// Returns whether every session ended within `grace`; those that did not are cut.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.stopping.cancel();
+        self.end_streams();
         self.inner.connections.close_all();
         let deadline = tokio::time::Instant::now() + grace;
         if let Some(publishing) = self.inner.soon.close() {

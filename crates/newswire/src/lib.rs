@@ -41,6 +41,7 @@ pub use feed::{BuildError, Feed, FeedBuilder};
 pub use health::{BusState, FeedState, Health, LogState};
 pub use history::{History, HistoryError, HistoryPage, MAX_HISTORY_EVENTS};
 pub use http::problem::Problem;
+pub use http::stream::ConnectionCut;
 pub use interest::Interest;
 pub use metrics::Metrics;
 pub use new_event::NewEvent;

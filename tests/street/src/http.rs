@@ -100,6 +100,20 @@ impl Http {
         answer.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"))
     }
 
+    /// GET whose body is read as it comes.
+    ///
+    /// # Panics
+    /// When nothing is answered.
+    pub async fn open(&self, path: &str, headers: &[(&str, &str)]) -> reqwest::Response {
+        // Without the time limit of other requests.
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client without TLS");
+        let mut request = client.get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap_or_else(|error| panic!("GET {path}: {error:?}"))
+    }
+
     /// GET below `/api/v1`.
     pub async fn get(&self, path: &str) -> Answer {
         self.send("GET", &format!("/api/v1{path}"), &[], "").await

@@ -15,12 +15,14 @@ pub mod process;
 pub mod raw;
 pub mod server;
 pub mod socket;
+pub mod sse;
 
 pub use browser::Browser;
 pub use http::{Answer, Http};
 pub use raw::{Ending, Frame, Raw};
 pub use server::{Server, ServerOptions};
 pub use socket::{Heard, Socket};
+pub use sse::EventStream;
 
 use std::time::Duration;
 

@@ -207,6 +207,20 @@ impl Raw {
         }
     }
 
+    /// Everything that comes until `text` has come, which is part of it.
+    pub async fn read_until(&mut self, text: &str) -> String {
+        while !self.unread.windows(text.len()).any(|window| window == text.as_bytes()) {
+            assert!(self.read_more(PATIENCE).await, "it ends before {text:?}: {:?}", self.unread);
+        }
+        String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
+    }
+
+    /// Everything that comes until the connection ends, however it does.
+    pub async fn read_to_end(&mut self) -> String {
+        while self.read_more(PATIENCE).await {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
+    }
+
     /// Reads on to the end and gives it; texts, pings and pongs before it are passed over.
     pub async fn ending(&mut self) -> Ending {
         let mut ending = Ending::Dropped;

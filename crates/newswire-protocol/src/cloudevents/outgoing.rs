@@ -78,7 +78,10 @@ impl<'a> Outgoing<'a> {
     /// The attributes as headers carry them: names without `ce-`, values in visible ASCII.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
         self.attributes.iter().map(|(name, value)| {
-            (*name, percent_encoded(value, |byte| matches!(byte, b'"' | b'%') || !(0x21..0x7f).contains(&byte)))
+            (
+                *name,
+                percent_encoded(value, |byte| matches!(byte, b'"' | b'%') || !(0x21..0x7f).contains(&byte)),
+            )
         })
     }
 

@@ -20,7 +20,9 @@ fn ids_fit_and_stay_apart() {
     assert!(crate::names::is_event_id(&long) && long.starts_with("blake3:"));
     assert_ne!(long, event_id(&"s".repeat(126), "ie"));
     assert_eq!(long, event_id(&"s".repeat(126), "id"), "the same pair, the same id");
-    assert!(crate::names::is_event_id(&event_id("é", "1")) && crate::names::is_event_id(&event_id("s", "\n")));
+    assert!(
+        crate::names::is_event_id(&event_id("é", "1")) && crate::names::is_event_id(&event_id("s", "\n"))
+    );
 }
 
 #[test]
@@ -66,8 +68,13 @@ fn attributes_beside_their_data() {
         [("specversion", "1.0"), ("id", "1"), ("source", "/s"), ("type", "a"), ("whatever", "x")]
             .map(|(name, value)| (name, Cow::Borrowed(value)))
     };
-    let draft =
-        from_attributes(attributes(), Some("text/json; charset=utf-8"), " {\"n\":1.0}\n", Some("tasks"), &limits);
+    let draft = from_attributes(
+        attributes(),
+        Some("text/json; charset=utf-8"),
+        " {\"n\":1.0}\n",
+        Some("tasks"),
+        &limits,
+    );
     let draft = draft.unwrap();
     assert_eq!((&*draft.payload, &*draft.channel), ("{\"n\":1.0}", "tasks"));
     assert_eq!(&*from_attributes(attributes(), None, "", Some("c"), &limits).unwrap().payload, "{}");

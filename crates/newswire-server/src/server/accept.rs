@@ -16,6 +16,7 @@ use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use newswire::ConnectionCut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -115,9 +116,12 @@ impl Door {
                 tracing::debug!(%peer, %error, "the peer left at once");
                 return;
             }
+            let cut = ConnectionCut::default();
+            let of_requests = cut.clone();
             let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
                 let mut request = request.map(|body| Body::new(PatientBody::new(body, patience)));
                 request.extensions_mut().insert(ConnectInfo(peer));
+                request.extensions_mut().insert(of_requests.clone());
                 let router = router.clone();
                 async move {
                     Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
@@ -133,12 +137,18 @@ impl Door {
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
             tokio::pin!(connection);
-            let result = tokio::select! {
-                result = connection.as_mut() => result,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+            let ending = async {
+                tokio::select! {
+                    result = connection.as_mut() => result,
+                    () = stop.cancelled() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
                 }
+            };
+            let result = tokio::select! {
+                result = ending => result,
+                () = cut.0.cancelled() => return,
             };
             if let Err(error) = result {
                 tracing::debug!(%peer, %error, "connection ended early");

@@ -94,6 +94,7 @@ impl Server {
         self.door.serve(self.listener, self.router, &requests, stop).await;
         let begin = Instant::now();
         requests.close();
+        self.feed.end_streams();
         // Requests first, as they may publish and the log still takes it; half the time, as sessions need some too.
         let answered = timeout(self.stop_within / 2, requests.wait()).await.is_ok();
         let rest = self.stop_within.saturating_sub(begin.elapsed());

@@ -1,26 +1,41 @@
 //! `GET /events` and `GET /events/{offset}`.
 
 use axum::extract::State;
-use axum::response::Response;
-use http::Uri;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use newswire_protocol::limits::MAX_OFFSET;
-use newswire_protocol::query::Query;
+use newswire_protocol::query::{Order, Query};
 
+use super::cloudevents::{self, Mode};
 use super::problem::Problem;
 use super::{Caller, Segment, json_response, read_query, segment};
-use crate::Feed;
 use crate::history::{History, HistoryError, HistoryPage, MAX_HISTORY_EVENTS};
+use crate::{Event, Feed};
 
 const DEFAULT_LIMIT: u64 = 100;
 const MAX_LIMIT: u64 = MAX_HISTORY_EVENTS as u64;
 
+/// The form of an answer depends on this header.
+const VARY: HeaderValue = HeaderValue::from_static("accept");
+
 /// A page of history.
-pub(super) async fn events(State(feed): State<Feed>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn events(
+    State(feed): State<Feed>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let query = read_query(&uri)?;
+    let cursor = if query.order == Some(Order::Desc) { "before" } else { "after" };
     let limit = limit(&query)?;
     let wanted = History::from_query(query, caller.0).limit(limit);
     let page = feed.history(wanted).await.map_err(HistoryError::into_refusal)?;
-    Ok(page_response(&page))
+    let mut response = match Mode::of_page(&headers) {
+        Mode::Own => page_response(&page),
+        Mode::Structured | Mode::Binary => cloudevents::batch(&page, &uri, cursor)?,
+    };
+    response.headers_mut().append(header::VARY, VARY);
+    Ok(response)
 }
 
 fn limit(query: &Query) -> Result<usize, Problem> {
@@ -45,17 +60,20 @@ fn page_response(page: &HistoryPage) -> Response {
     json_response(body)
 }
 
-/// One event, by offset.
+/// One event, by offset. Within an epoch it never changes, so whoever has it is told no more than that (304).
 pub(super) async fn event(
     State(feed): State<Feed>,
     caller: Caller,
     offset: Segment,
+    uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let mode = Mode::of_one(&uri, &headers)?;
     let Ok(offset @ 1..=MAX_OFFSET) = segment(offset)?.parse::<u64>() else {
         return Err(Problem::bad_request(format!("an offset is a whole number from 1 to {MAX_OFFSET}")));
     };
     match feed.event(offset, &caller.0).await.map_err(HistoryError::into_refusal)? {
-        Some(event) => Ok(json_response([b"{\"data\":", event.json(), b"}"].concat())),
+        Some(event) => event_response(&feed, &event, mode, &headers),
         None if offset >= feed.log().tail() => {
             Err(Problem::not_found(format!("the log ends at offset {}", feed.log().tail() - 1)))
         }
@@ -64,4 +82,27 @@ pub(super) async fn event(
             feed.log().head()
         ))),
     }
+}
+
+fn event_response(feed: &Feed, event: &Event, mode: Mode, headers: &HeaderMap) -> Result<Response, Problem> {
+    let epoch = feed.log().epoch();
+    let tag = format!("\"{epoch}:{}{}\"", event.offset(), mode.tag());
+    let mut response = match mode {
+        _ if is_known(headers, &tag) => StatusCode::NOT_MODIFIED.into_response(),
+        Mode::Own => json_response([b"{\"data\":", event.json(), b"}"].concat()),
+        mode => cloudevents::one(event, epoch, mode)?,
+    };
+    let tag = HeaderValue::try_from(tag).expect("an epoch and a number are visible ASCII");
+    response.headers_mut().insert(header::ETAG, tag);
+    // To be asked again each time: a later epoch may have another event here, and retention none.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response.headers_mut().append(header::VARY, VARY);
+    Ok(response)
+}
+
+/// Whether the client has what this tag stands for already.
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let listed = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
+    let mut tags = listed.flat_map(|list| list.split(',')).map(str::trim);
+    tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }

@@ -1,10 +1,12 @@
 //! The HTTP surface: everything below `/api/v1`.
 
 mod channels;
+mod cloudevents;
 mod health;
 mod history;
 pub(crate) mod problem;
 pub(crate) mod publish;
+pub(crate) mod stream;
 pub(crate) mod websocket;
 
 use axum::extract::rejection::PathRejection;
@@ -26,6 +28,7 @@ use problem::Problem;
 pub(crate) fn router(feed: Feed) -> Router {
     Router::new()
         .route("/events", answers("GET, HEAD, POST", get(history::events).post(publish::publish)))
+        .route("/events/stream", answers("GET, HEAD", get(stream::stream)))
         .route("/events/{offset}", answers("GET, HEAD", get(history::event)))
         .route("/channels", answers("GET, HEAD", get(channels::channels)))
         .route("/health", answers("GET, HEAD", get(health::health)))

@@ -63,6 +63,14 @@ impl Problem {
         problem
     }
 
+    /// 503 for one connection too many.
+    pub(crate) fn too_many_connections(detail: impl Into<String>) -> Self {
+        let (code, title) = ("too_many_connections", "Too many connections");
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail);
+        problem.0.header = Some((header::RETRY_AFTER, "5"));
+        problem
+    }
+
     /// 503 for a part that cannot work now.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", detail)

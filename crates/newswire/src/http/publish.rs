@@ -1,4 +1,4 @@
-//! `POST /events`: one event, an array, or NDJSON.
+//! `POST /events`: one event, an array, NDJSON, or CloudEvents.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -8,17 +8,18 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::BytesMut;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use newswire_core::Principal;
+use newswire_protocol::cloudevents::{BATCH, STRUCTURED};
 use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::event::Draft;
 use newswire_protocol::json;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::json_response;
 use super::problem::Problem;
+use super::{cloudevents, json_response};
 use crate::{Feed, Published};
 
 /// Bytes that one permit of [`crate::feed::Inner::body_room`] stands for.
@@ -34,18 +35,33 @@ type Text<'a> = Result<&'a str, Refusal>;
 pub(super) async fn publish(
     State(feed): State<Feed>,
     Extension(principal): Extension<Principal>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let form = Form::of(&headers)?;
+    let channel = cloudevents::channel(&uri)?;
     let body = read_body(&feed, body).await?;
-    let bare = matches!(form, Form::Json) && body.bytes.trim_ascii_start().starts_with(b"{");
-    let texts = match form {
-        Form::Json => split_json(&body.bytes)?,
-        Form::Lines => split_lines(&body.bytes)?,
+    let texts = form.split(&body.bytes)?;
+    let bare = match form {
+        Form::Json => body.bytes.trim_ascii_start().starts_with(b"{"),
+        Form::CloudEvent | Form::BinaryCloudEvent => true,
+        Form::Lines | Form::CloudEvents => false,
     };
     let limits = feed.inner.live.limits();
-    let drafts = texts.into_iter().map(|text| Draft::parse(text?, &limits));
+    let read = |text| match form {
+        Form::Json | Form::Lines => Draft::parse(text, &limits),
+        Form::CloudEvent | Form::CloudEvents => {
+            newswire_protocol::cloudevents::parse(text, channel.as_deref(), &limits)
+        }
+        Form::BinaryCloudEvent => cloudevents::read_binary(&headers, text, channel.as_deref(), &limits),
+    };
+    let trace = traceparent(&headers);
+    let drafts = texts.into_iter().map(|text| {
+        let mut draft = read(text?)?;
+        draft.traceparent = draft.traceparent.or_else(|| trace.map(str::to_owned));
+        Ok(draft)
+    });
     let results = feed.publish_parsed(&principal, drafts).await;
     match nothing_to_answer(&results, bare) {
         Some(problem) => Err(problem),
@@ -56,8 +72,15 @@ pub(super) async fn publish(
 /// How the body is written.
 #[derive(Clone, Copy)]
 enum Form {
+    /// One event or an array of them.
     Json,
+    /// One event a line.
     Lines,
+    CloudEvent,
+    /// An array.
+    CloudEvents,
+    /// Its attributes are headers, and the body is its data.
+    BinaryCloudEvent,
 }
 
 impl Form {
@@ -65,16 +88,55 @@ impl Form {
         let given =
             headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+            STRUCTURED => Ok(Self::CloudEvent),
+            BATCH => Ok(Self::CloudEvents),
+            "" | "application/json" | "text/json" if cloudevents::is_binary(headers) => {
+                Ok(Self::BinaryCloudEvent)
+            }
+            media if cloudevents::is_binary(headers) && media.ends_with("+json") => {
+                Ok(Self::BinaryCloudEvent)
+            }
             "application/json" => Ok(Self::Json),
             "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => Ok(Self::Lines),
             _ => Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
                 "Unsupported media type",
-                "send events as application/json (one event or an array) or application/x-ndjson (one a line)",
+                "send events as application/json (one event or an array), application/x-ndjson (one a line), or as \
+                 CloudEvents whose data is JSON",
             )),
         }
     }
+
+    /// What stands for each event.
+    fn split(self, body: &[u8]) -> Result<Vec<Text<'_>>, Problem> {
+        match self {
+            Self::Json => split_json(body),
+            Self::Lines => split_lines(body),
+            Self::CloudEvent => match utf8(body)? {
+                text if text.trim_start().starts_with('{') => Ok(vec![Ok(text)]),
+                _ => Err(invalid_json("expected a CloudEvent, which is an object".to_owned())),
+            },
+            Self::CloudEvents => split_array(utf8(body)?, "expected an array of CloudEvents"),
+            Self::BinaryCloudEvent => Ok(vec![Ok(utf8(body)?)]),
+        }
+    }
+}
+
+/// The W3C trace context that the request came with, if it is one.
+fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = given.split('-');
+    let hex = |part: Option<&str>, digits: usize| {
+        part.is_some_and(|part| {
+            part.len() == digits && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        })
+    };
+    // Later versions may have more parts behind these; 255 is none.
+    let is_one =
+        !given.starts_with("ff") && [2, 32, 16, 2].into_iter().all(|digits| hex(parts.next(), digits));
+    let nothing_behind = parts.next().is_none() || !given.starts_with("00");
+    (is_one && nothing_behind && given.len() <= 128).then_some(given)
 }
 
 /// A body in memory, and its share of the room for bodies.
@@ -126,11 +188,19 @@ fn too_many() -> Problem {
 
 /// One event object or an array of them.
 fn split_json(body: &[u8]) -> Result<Vec<Text<'_>>, Problem> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| invalid_json(format!("the body is not UTF-8 from byte {}", error.valid_up_to())))?;
+    let text = utf8(body)?;
     if text.trim_start().starts_with('{') {
         return Ok(vec![Ok(text)]);
     }
+    split_array(text, "expected an event object or an array of them")
+}
+
+fn utf8(body: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(body)
+        .map_err(|error| invalid_json(format!("the body is not UTF-8 from byte {}", error.valid_up_to())))
+}
+
+fn split_array<'a>(text: &'a str, expected: &str) -> Result<Vec<Text<'a>>, Problem> {
     let mut texts = Vec::new();
     let mut count = 0_usize;
     let is_array = json::each_element(text, |element| {
@@ -143,7 +213,7 @@ fn split_json(body: &[u8]) -> Result<Vec<Text<'_>>, Problem> {
     match is_array {
         true if count > MAX_EVENTS => Err(too_many()),
         true => Ok(texts),
-        false => Err(invalid_json("expected an event object or an array of them".to_owned())),
+        false => Err(invalid_json(expected.to_owned())),
     }
 }
 

@@ -36,10 +36,15 @@ pub(super) fn echoed_close(received: Option<u16>) -> Vec<u8> {
     frame
 }
 
-/// `retry_after_ms=N`, spread so that `clients` do not come back in the same moment (about 500 a second).
+/// `retry_after_ms=N`
 pub(super) fn retry_reason(clients: usize) -> String {
+    format!("retry_after_ms={}", retry_after_ms(clients))
+}
+
+/// When one of `clients` is to come back: spread, so that they do not in the same moment (about 500 a second).
+pub(crate) fn retry_after_ms(clients: usize) -> u64 {
     let spread = (clients as u64 * 2).clamp(*RETRY_MS.start(), *RETRY_MS.end());
-    format!("retry_after_ms={}", 100 + fastrand::u64(..spread))
+    100 + fastrand::u64(..spread)
 }
 
 /// Writes what is left, half-closes, and reads on until the peer is gone. Ready when there is nothing more to do.

@@ -13,6 +13,7 @@ use newswire_protocol::deflate::Agreed;
 
 use crate::Feed;
 use crate::connections::Place;
+pub(crate) use closing::retry_after_ms;
 use connection::Connection;
 pub(crate) use transport::Tcp;
 use transport::Transport;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use newswire_protocol::{
-    Draft, ErrorCode, Event, Limits, ServerMessage, parse_command, parse_server_message,
+    Draft, ErrorCode, Event, Limits, ServerMessage, cloudevents, parse_command, parse_server_message,
 };
 use serde_json::Value;
 
@@ -69,6 +69,9 @@ fn read(block: &Block) -> Result<(), String> {
                 Err(error) => Err(error.to_string()),
             }
         }
+        "json cloudevent" => {
+            cloudevents::parse(text, None, &limits).map(drop).map_err(|refusal| refusal.to_string())
+        }
         "json draft" => Draft::parse(text, &limits).map(drop).map_err(|refusal| refusal.to_string()),
         "json event" => serde_json::from_str::<Event>(text).map(drop).map_err(|error| error.to_string()),
         _ => Ok(()),
@@ -98,6 +101,7 @@ fn every_example_is_read_as_what_it_is_said_to_be() {
         ("```json command\n{\"action\":\"subscribe\",\"chanels\":[]}\n```\n", "no field chanels"),
         ("```json reply\n{\"action\":\"caught_upp\",\"offset\":1}\n```\n", "unknown action"),
         ("```json event\n{\"event_type\":\"a\"}\n```\n", "x.md:1"),
+        ("```json cloudevent\n{\"specversion\":\"1.0\"}\n```\n", "source"),
         ("```json draft\n{\"event_type\":\"a\"}\n```\n", "x.md:1"),
     ] {
         assert_found(&unreadable(&Document::parse("x.md", planted)), expected);
