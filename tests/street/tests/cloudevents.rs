@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 const ONE: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
 
+#[allow(clippy::needless_pass_by_value, reason = "callers write json!() in place")]
 fn cloudevent(id: &str, more: Value) -> Value {
     let mut event = json!({"specversion": "1.0", "type": "task.created", "source": "/planner", "id": id});
     event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
