@@ -69,5 +69,8 @@ pub use newswire_protocol::{
 /// The log under a feed.
 pub use newswire_log as log;
 
+/// What a log of your own reads and answers: selectors, pages, batches.
+pub use newswire_core as core;
+
 /// Content type of [`Feed::metrics_text`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
