@@ -74,3 +74,8 @@ pub use newswire_core as core;
 
 /// Content type of [`Feed::metrics_text`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The code of the how-to is compiled with the examples of this documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embedding.md")]
+struct Embedding;
