@@ -82,3 +82,31 @@ fn what_is_refused_says_why() {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(shown.contains("Unknown channel") || shown.contains("unknown_channel"), "{shown}");
 }
+
+#[test]
+fn a_follower_rides_out_a_restart_and_sees_each_event_once() {
+    let mut server = Server::start();
+    let dir = desk(&server);
+    let script = "import sys\nfrom follow import follow\nfor _, event in follow(channels='tasks', after=0):\n    \
+                  print(event['payload']['n'], file=sys.stderr, flush=True)\n    \
+                  if event['payload']['n'] == 59:\n        break\n";
+    fs::write(dir.path().join("all.py"), script).unwrap();
+    let follower = std::thread::spawn({
+        let dir = dir.path().to_owned();
+        move || python(&dir, &["all.py"])
+    });
+    for round in 0..3 {
+        let numbers = (round * 20..round * 20 + 20).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        let script = format!(
+            "from feed import publish\nfor n in [{numbers}]:\n    \
+             publish({{'channel': 'tasks', 'event_type': 'task.updated', 'payload': {{'n': n}}}})\n"
+        );
+        let output = python(dir.path(), &["-c", &script]);
+        assert!(output.status.success(), "{output:?}");
+        server.restart();
+    }
+    let output = follower.join().unwrap();
+    let seen: Vec<u64> =
+        String::from_utf8(output.stderr).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(seen, (0..60).collect::<Vec<_>>());
+}
