@@ -46,6 +46,19 @@ pub enum Key {
 }
 
 impl Key {
+    /// As filters write it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::CorrelationId => "correlation_id",
+            Self::CausationId => "causation_id",
+            Self::Agent => "agent",
+            Self::Project => "project",
+            Self::Source => "source",
+            Self::EventType => "event_type",
+            Self::Payload(name) => name,
+        }
+    }
+
     fn parse(name: &str) -> Self {
         match name {
             "correlation_id" => Self::CorrelationId,

@@ -160,7 +160,7 @@ pub use meta::{DamagedMeta, EventHead, MetaView};
 pub use notice::{Answer, Missing, Notice};
 pub use outbox::{DirectSink, Flushed, MAX_PENDING_ANSWERS, MAX_SLICES, TURN_BYTES};
 pub use packed::MAX_STREAMS;
-pub use principal::{Principal, RowRule, VariantId};
+pub use principal::{Principal, Role, RowRule, VariantId};
 pub use read::{Direction, Page, ReadRequest};
 pub use selector::{Selector, SelectorEntry};
 pub use session::{Output, Piece, Published, Session, Ticket};

@@ -1,9 +1,13 @@
 //! Who is connected: the limit, and how everybody is asked to leave.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
+use newswire_core::ConnId;
+use newswire_protocol::UnixMicros;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -20,15 +24,65 @@ struct Shared {
     leaving: AtomicBool,
     bells: Mutex<Bells>,
     emptied: Notify,
+    /// Those that were told to leave and have not left.
+    kicked: AtomicUsize,
 }
 
-/// Wakers of the connections, by place; a few words a connection, because idle ones are counted in kilobytes.
+/// Who is where; a few words a connection, because idle ones are counted in kilobytes.
 #[derive(Debug, Default)]
 struct Bells {
-    places: Vec<Option<Waker>>,
+    places: Vec<Seat>,
     free: Vec<u32>,
     /// Places of guests, for whom nobody waits.
     guests: usize,
+}
+
+/// What is known of one place.
+#[derive(Debug, Default)]
+struct Seat {
+    waker: Option<Waker>,
+    visitor: Option<Box<Visitor>>,
+    kicked: bool,
+}
+
+/// Who has a place.
+#[derive(Clone, Debug)]
+pub(crate) struct Visitor {
+    /// As the hub knows it.
+    pub(crate) id: ConnId,
+    pub(crate) peer: Peer,
+    pub(crate) since: UnixMicros,
+}
+
+/// The other side of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// `websocket`, `stream` or `library`.
+    pub(crate) kind: &'static str,
+    /// Where it comes from, as far as that is known.
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// Somebody in this process.
+    pub(crate) const LIBRARY: Self = Self { kind: "library", address: None };
+
+    pub(crate) fn websocket(address: Option<SocketAddr>) -> Self {
+        Self { kind: "websocket", address }
+    }
+
+    pub(crate) fn stream(address: Option<SocketAddr>) -> Self {
+        Self { kind: "stream", address }
+    }
+}
+
+/// Why a connection should leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// Everybody does.
+    Stopping,
+    /// This one was told to.
+    Kicked,
 }
 
 /// A place among the open connections; leaving is dropping it.
@@ -47,6 +101,7 @@ impl Connections {
             leaving: AtomicBool::new(false),
             bells: Mutex::default(),
             emptied: Notify::new(),
+            kicked: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -81,7 +136,7 @@ impl Connections {
             return None;
         }
         let index = bells.free.pop().unwrap_or_else(|| {
-            bells.places.push(None);
+            bells.places.push(Seat::default());
             u32::try_from(bells.places.len() - 1).expect("connections are bounded far below four billion")
         });
         shared.open.store(bells.taken(), Ordering::Relaxed);
@@ -92,8 +147,31 @@ impl Connections {
     /// Asks everybody to leave, and lets nobody in any more.
     pub(crate) fn close_all(&self) {
         self.shared.leaving.store(true, Ordering::Release);
-        let wakers: Vec<Waker> = self.shared.bells.lock().places.iter().flatten().cloned().collect();
+        let wakers: Vec<Waker> = self.shared.bells.lock().wakers();
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Everybody who has said who they are.
+    pub(crate) fn visitors(&self) -> HashMap<ConnId, Visitor> {
+        let bells = self.shared.bells.lock();
+        let visitors = bells.places.iter().filter_map(|seat| seat.visitor.as_deref());
+        visitors.map(|visitor| (visitor.id, visitor.clone())).collect()
+    }
+
+    /// Tells one to leave; false if nobody has this id. Telling it twice is telling it once.
+    pub(crate) fn kick(&self, id: ConnId) -> bool {
+        let mut bells = self.shared.bells.lock();
+        let is_it = |seat: &&mut Seat| seat.visitor.as_ref().is_some_and(|visitor| visitor.id == id);
+        let Some(seat) = bells.places.iter_mut().find(is_it) else { return false };
+        if !std::mem::replace(&mut seat.kicked, true) {
+            self.shared.kicked.fetch_add(1, Ordering::Release);
+        }
+        let waker = seat.waker.clone();
+        drop(bells);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
     }
 
     /// Waits until nobody is left but guests. Cancel-safe.
@@ -109,6 +187,10 @@ impl Connections {
 }
 
 impl Bells {
+    fn wakers(&self) -> Vec<Waker> {
+        self.places.iter().filter_map(|seat| seat.waker.clone()).collect()
+    }
+
     fn taken(&self) -> usize {
         self.places.len() - self.free.len()
     }
@@ -119,22 +201,35 @@ impl Bells {
 }
 
 impl Place {
-    /// Who is to be woken when everybody should leave. To be called before [`Place::should_leave`] is asked.
-    pub(crate) fn register(&self, waker: &Waker) {
-        self.shared.bells.lock().places[self.index as usize] = Some(waker.clone());
+    /// Says who has this place.
+    pub(crate) fn introduce(&self, visitor: Visitor) {
+        self.shared.bells.lock().places[self.index as usize].visitor = Some(Box::new(visitor));
     }
 
-    /// Whether this connection should leave.
-    pub(crate) fn should_leave(&self) -> bool {
-        self.shared.leaving.load(Ordering::Acquire)
+    /// Who is to be woken when it should leave. To be called before [`Place::should_leave`] is asked.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.shared.bells.lock().places[self.index as usize].waker = Some(waker.clone());
+    }
+
+    /// Whether this connection should leave, and why.
+    pub(crate) fn should_leave(&self) -> Option<Leave> {
+        if self.shared.leaving.load(Ordering::Acquire) {
+            return Some(Leave::Stopping);
+        }
+        // Asked at every turn of every connection: the lock only while somebody is to go.
+        let somebody = self.shared.kicked.load(Ordering::Acquire) > 0;
+        (somebody && self.shared.bells.lock().places[self.index as usize].kicked).then_some(Leave::Kicked)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let waker;
+        let seat;
         let mut bells = self.shared.bells.lock();
-        waker = bells.places[self.index as usize].take();
+        seat = std::mem::take(&mut bells.places[self.index as usize]);
+        if seat.kicked {
+            self.shared.kicked.fetch_sub(1, Ordering::Release);
+        }
         bells.free.push(self.index);
         bells.guests -= usize::from(self.guest);
         self.shared.open.store(bells.taken(), Ordering::Relaxed);
@@ -142,8 +237,8 @@ impl Drop for Place {
             self.shared.emptied.notify_waiters();
         }
         drop(bells);
-        // It may be the last thing that keeps its task: not to be dropped while others wait for the lock.
-        drop(waker);
+        // Its waker may be the last thing that keeps its task: not to be dropped while others wait for the lock.
+        drop(seat);
     }
 }
 
@@ -167,10 +262,32 @@ mod tests {
         let third = connections.enter().unwrap();
         assert_eq!((third.index, connections.open()), (1, 2));
         connections.close_all();
-        assert!(first.should_leave() && third.should_leave());
+        assert_eq!(
+            (first.should_leave(), third.should_leave()),
+            (Some(Leave::Stopping), Some(Leave::Stopping))
+        );
         drop((first, third));
         assert!(connections.enter().is_none(), "nobody comes in any more");
         assert_eq!(connections.open(), 0);
+    }
+
+    #[test]
+    fn one_is_told_to_leave_and_no_other() {
+        let connections = Connections::new(3);
+        let places: Vec<Place> = (0..2).map(|_| connections.enter().unwrap()).collect();
+        for (place, id) in places.iter().zip(7..) {
+            place.introduce(Visitor { id: ConnId(id), peer: Peer::LIBRARY, since: UnixMicros(0) });
+        }
+        assert!(connections.kick(ConnId(8)) && connections.kick(ConnId(8)) && !connections.kick(ConnId(9)));
+        assert_eq!((places[0].should_leave(), places[1].should_leave()), (None, Some(Leave::Kicked)));
+        assert_eq!(connections.visitors().len(), 2);
+        drop(places);
+        assert!(connections.visitors().is_empty() && !connections.kick(ConnId(8)));
+        assert_eq!(
+            connections.enter().unwrap().should_leave(),
+            None,
+            "the place of one who left is like any other"
+        );
     }
 
     #[tokio::test]
@@ -179,7 +296,7 @@ mod tests {
         let (guest, other) = (connections.enter_as_guest().unwrap(), connections.enter().unwrap());
         assert!(connections.enter_as_guest().is_none());
         connections.close_all();
-        assert!(guest.should_leave());
+        assert!(guest.should_leave().is_some());
         let mut closed = std::pin::pin!(connections.all_closed());
         assert!(futures_util::poll!(closed.as_mut()).is_pending(), "somebody is still there");
         drop(other);

@@ -217,8 +217,13 @@ impl Raw {
 
     /// Everything that comes until the connection ends, however it does.
     pub async fn read_to_end(&mut self) -> String {
+        String::from_utf8_lossy(&self.read_bytes_to_end().await).into_owned()
+    }
+
+    /// As [`Self::read_to_end`], whatever the bytes are.
+    pub async fn read_bytes_to_end(&mut self) -> Vec<u8> {
         while self.read_more(PATIENCE).await {}
-        String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
+        std::mem::take(&mut self.unread)
     }
 
     /// Reads on to the end and gives it; texts, pings and pongs before it are passed over.

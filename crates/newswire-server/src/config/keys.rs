@@ -325,6 +325,23 @@ pub const KEYS: &[Key] = &[
         help: "Threads that read the log for replay and history at once; further reads wait their turn.",
     },
     Key {
+        path: "limits.requests_per_second",
+        kind: Kind::OrNone(&Kind::Count(1, 1_000_000)),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "HTTP requests (WebSocket upgrades among them) that one address may make in the long run, and so may one \
+               identity; one more is answered 429. Of IPv6 the network of 64 bits counts as one address, and a proxy is \
+               one too: set it there. Health and metrics are never refused. `none` for no limit, which is right on \
+               loopback.",
+    },
+    Key {
+        path: "limits.requests_burst",
+        kind: Kind::OrNone(&Kind::Count(1, 10_000_000)),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "How many of them may come at once. `none` for ten seconds' worth.",
+    },
+    Key {
         path: "shutdown.timeout",
         kind: Kind::Duration(Duration::ZERO, HOUR),
         default: Some("10s"),
@@ -346,6 +363,14 @@ pub const KEYS: &[Key] = &[
         reload: Reload::Restart,
         help: "How callers prove who they are. Unset, the server is open and therefore listens on loopback only; \
                set to `none` it is open on whatever address it listens.",
+    },
+    Key {
+        path: "auth.anonymous_admin",
+        kind: Kind::Bool,
+        default: Some("false"),
+        reload: Reload::Restart,
+        help: "With `auth.mode` set to `none`: whether everybody may administer, too (see and close connections, trim the \
+               log). Without `auth.mode` callers are on this machine, and may.",
     },
     Key {
         path: "logging.level",

@@ -12,7 +12,7 @@ mod problem;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -208,6 +208,10 @@ pub struct LimitsConfig {
     pub connections: usize,
     pub channels: usize,
     pub log_readers: usize,
+    #[serde(default)]
+    pub requests_per_second: Option<NonZeroU32>,
+    #[serde(default)]
+    pub requests_burst: Option<NonZeroU32>,
 }
 
 /// How the server stops.
@@ -234,6 +238,9 @@ pub struct AuthConfig {
     /// `None` until somebody decides; then the server is open, and listens on loopback only.
     #[serde(default)]
     pub mode: Option<AuthMode>,
+    /// `auth.anonymous_admin`
+    #[serde(default)]
+    pub anonymous_admin: bool,
 }
 
 /// `auth.mode`

@@ -60,7 +60,7 @@ pub enum Refused {
 
 /// Lets a request through [`Guard::check`], answers what it refuses, and adds CORS headers for listed origins.
 ///
-/// A layer for [`axum::middleware::from_fn_with_state`]; it has to be the outermost one.
+/// A layer for [`axum::middleware::from_fn_with_state`]; what looks at a request before it must let refused ones be.
 pub async fn layer(State(guard): State<Guards>, request: Request, next: Next) -> Response {
     let guard = guard.current();
     if let Err(refused) = guard.check(request.uri(), request.headers()) {
@@ -130,18 +130,27 @@ impl Guard {
         headers.append(header::VARY, HeaderValue::from_static("origin"));
         if let Some(origin) = listed {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
         }
     }
 }
+
+/// What a page may send beside what every page may: credentials, the forms of a body, the place to resume from, the
+/// attributes of a CloudEvent that we read.
+const ALLOWED_HEADERS: &str = "authorization, content-type, content-encoding, last-event-id, if-none-match, \
+    traceparent, x-request-id, ce-specversion, ce-id, ce-source, ce-type, ce-time, ce-channel, ce-traceparent, \
+    ce-correlationid, ce-causationid";
+/// What a page may read of an answer beside what every page may.
+const EXPOSED_HEADERS: &str = "etag, link, ratelimit, ratelimit-policy, retry-after, x-request-id, ce-specversion, \
+    ce-id, ce-source, ce-type, ce-time, ce-channel, ce-traceparent, ce-correlationid, ce-causationid, ce-epoch, ce-offset";
 
 fn preflight(origin: HeaderValue) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     for (name, value) in [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, last-event-id"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
         // Chrome asks before a public page may talk to a private address.
         (HeaderName::from_static("access-control-allow-private-network"), "true"),

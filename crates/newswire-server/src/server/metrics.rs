@@ -17,6 +17,7 @@ pub struct DoorMetrics {
     pub(crate) accepted: Counter,
     pub(crate) refused: Counter,
     pub(crate) accept_errors: Counter,
+    pub(crate) limited: Counter,
     open: Gauge,
 }
 
@@ -35,6 +36,11 @@ impl DoorMetrics {
             "connections_refused",
             "Connections refused over the limit",
             metrics.refused.clone(),
+        );
+        registry.register(
+            "requests_limited",
+            "Requests refused over limits.requests_per_second",
+            metrics.limited.clone(),
         );
         registry.register(
             "accept_errors",

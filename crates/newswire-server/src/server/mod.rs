@@ -2,22 +2,27 @@
 
 pub mod accept;
 mod body;
+mod encoding;
 pub mod guard;
 mod metrics;
+mod rate;
+mod request;
 mod routes;
 pub mod signals;
 pub mod storage;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use newswire::{Feed, Metrics};
+use newswire::{Feed, Metrics, Principal, Role};
 use newswire_core::BacklogPolicy;
 use newswire_protocol::Limits;
+use prometheus_client::metrics::counter::Counter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
@@ -31,6 +36,11 @@ pub use metrics::DoorMetrics;
 pub(crate) use metrics::count_panic;
 #[cfg(test)]
 pub(crate) use metrics::register_process;
+use rate::Rates;
+use routes::Front;
+
+/// Requests that may come at once, in seconds' worth, where `limits.requests_burst` does not say.
+const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
 /// File descriptors that are not connections: the log's files, standard streams, the runtime's own.
 const OTHER_FILES: usize = 64;
@@ -58,6 +68,7 @@ impl Server {
             metrics::register_process(registry);
             DoorMetrics::register(registry)
         });
+        let limited = door_metrics.limited.clone();
         let door = Door {
             max_connections: Arc::new(AtomicUsize::new(config.limits.connections)),
             patience: PATIENCE,
@@ -67,7 +78,9 @@ impl Server {
         let feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log).build()?;
         make_room_for_files(config.limits.connections);
         let guards = Guards::new(Guard::new(config));
-        let router = routes::router(&feed, guards.clone());
+        let front =
+            Front { guards: guards.clone(), rates: rates(config, limited), anonymous: anonymous(config) };
+        let router = routes::router(&feed, front);
         Ok(Self { feed, router, door, guards, listener, stop_within: config.shutdown.timeout })
     }
 
@@ -135,6 +148,19 @@ impl Reloader {
             tracing::warn!(%error, "retention was not applied");
         }
     }
+}
+
+/// The limit on requests, if there is one.
+fn rates(config: &Config, refused: Counter) -> Option<Rates> {
+    let per_second = config.limits.requests_per_second?;
+    let burst = config.limits.requests_burst.unwrap_or_else(|| per_second.saturating_mul(BURST_SECONDS));
+    Some(Rates::new(per_second, burst, refused))
+}
+
+/// Who callers are as long as nobody is asked. Without `auth.mode` they are on this machine, and it is theirs.
+fn anonymous(config: &Config) -> Principal {
+    let is_admin = config.auth.mode.is_none() || config.auth.anonymous_admin;
+    Principal::anonymous().with_role(if is_admin { Role::Admin } else { Role::Publisher })
 }
 
 fn millis(since: Instant) -> u64 {

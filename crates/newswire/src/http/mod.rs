@@ -1,7 +1,9 @@
 //! The HTTP surface: everything below `/api/v1`.
 
+mod admin;
 mod channels;
 mod cloudevents;
+mod connections;
 mod health;
 mod history;
 pub(crate) mod problem;
@@ -13,7 +15,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query as Pairs, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
 use http::{Uri, header};
 use newswire_core::Principal;
@@ -30,6 +32,10 @@ pub(crate) fn router(feed: Feed) -> Router {
         .route("/events", answers("GET, HEAD, POST", get(history::events).post(publish::publish)))
         .route("/events/stream", answers("GET, HEAD", get(stream::stream)))
         .route("/events/{offset}", answers("GET, HEAD", get(history::event)))
+        .route("/connections", answers("GET, HEAD", get(connections::list)))
+        .route("/connections/{id}", answers("DELETE", delete(connections::kick)))
+        .route("/admin/trim", answers("POST", post(admin::trim)))
+        .route("/admin/compact", answers("POST", post(admin::compact)))
         .route("/channels", answers("GET, HEAD", get(channels::channels)))
         .route("/health", answers("GET, HEAD", get(health::health)))
         .route("/health/live", answers("GET, HEAD", get(health::live)))

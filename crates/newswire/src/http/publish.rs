@@ -178,7 +178,7 @@ fn unreadable(error: &(dyn Error + Send + Sync + 'static), max_bytes: usize) -> 
     }
 }
 
-fn too_large(detail: String) -> Problem {
+pub(super) fn too_large(detail: String) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", "Request too large", detail)
 }
 

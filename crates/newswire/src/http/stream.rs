@@ -1,10 +1,11 @@
 //! `GET /events/stream`: Server-Sent Events, the same session as a WebSocket's, one way.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
 use super::{Caller, read_query};
+use crate::connections::Peer;
 use crate::metrics::Reason;
 use crate::{Ended, Feed, Interest, SubscribeError, Subscription, Update};
 
@@ -37,6 +39,7 @@ pub(super) async fn stream(
     State(feed): State<Feed>,
     caller: Caller,
     cut: Option<Extension<ConnectionCut>>,
+    address: Option<Extension<ConnectInfo<SocketAddr>>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -49,7 +52,8 @@ pub(super) async fn stream(
     }
     let is_live = query.start() == Start::Live;
     let interest = Interest::from(query).principal(caller.0);
-    let subscription = feed.subscribe(interest).await.map_err(|error| refused(&error))?;
+    let peer = Peer::stream(address.map(|address| address.0.0));
+    let subscription = feed.subscribe_as(peer, interest).await.map_err(|error| refused(&error))?;
     let (pieces, body) = mpsc::channel(QUEUE);
     let times = feed.inner.live.session().heartbeat;
     let writer = Writer { feed: feed.clone(), subscription, pieces, times, cut: cut.map(|cut| cut.0) };

@@ -1,6 +1,8 @@
 //! `GET /ws` and `GET /ws/{channel}`: the upgrade, and the raw stream behind it.
 
-use axum::extract::{Request, State};
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -15,7 +17,7 @@ use tokio::net::TcpStream;
 use super::problem::Problem;
 use super::{Caller, Segment, read_query, segment};
 use crate::Feed;
-use crate::connections::Place;
+use crate::connections::{Peer, Place};
 use crate::socket::handshake;
 use crate::socket::{self, Tcp, Wanted};
 
@@ -85,13 +87,15 @@ fn upgrade(
     if feed.is_stopping() {
         return Err(Problem::unavailable("the server is shutting down; try again"));
     }
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let peer = Peer::websocket(address.map(|address| address.0));
     let on_upgrade = hyper::upgrade::on(&mut request);
     let place = feed.inner.connections.enter();
     let tasks = feed.inner.tasks.clone();
     let compression =
         feed.settings().websocket_compression.then(|| handshake::compression(request.headers()));
     let compression = compression.flatten();
-    tasks.spawn(after_upgrade(feed, principal, on_upgrade, Wanted { subscribe, compression }, place));
+    tasks.spawn(after_upgrade(feed, principal, on_upgrade, Wanted { subscribe, compression, peer }, place));
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),

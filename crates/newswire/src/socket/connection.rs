@@ -30,7 +30,7 @@ use super::Wanted;
 use super::closing::{CLOSE_PATIENCE, close_frame, echoed_close, poll_farewell, retry_reason};
 use super::outgoing::Outgoing;
 use super::transport::Transport;
-use crate::connections::Place;
+use crate::connections::{Leave, Place, Visitor};
 use crate::fanout::Shard;
 use crate::metrics::Reason;
 use crate::{Feed, ingest};
@@ -156,6 +156,7 @@ impl<S: Transport> Connection<S> {
         let config = feed.inner.live.session();
         let limits = config.limits;
         let mut session = Session::open(&shard.hub, config, principal, jitter, now(&feed));
+        place.introduce(Visitor { id: session.id(), peer: wanted.peer, since: ingest::now() });
         // What a client forgets after each message saves so little that it is sent plain frames.
         if wanted.compression.is_some_and(|agreed| agreed.keeps_context) {
             session.accept_compressed(&shard.hub);
@@ -193,9 +194,15 @@ impl<S: Transport> Connection<S> {
         }
         // One reading of the clock serves a poll, which never takes long.
         let now = now(&self.feed);
-        if matches!(self.phase, Phase::Open) && self.place.should_leave() {
-            let reason = retry_reason(self.feed.inner.connections.open());
-            self.leave(CloseCode::ShuttingDown, &reason);
+        if matches!(self.phase, Phase::Open) {
+            match self.place.should_leave() {
+                Some(Leave::Stopping) => {
+                    let reason = retry_reason(self.feed.inner.connections.open());
+                    self.leave(CloseCode::ShuttingDown, &reason);
+                }
+                Some(Leave::Kicked) => self.leave(CloseCode::NotPermitted, "closed by an administrator"),
+                None => {}
+            }
         }
         for _ in 0..MAX_ROUNDS {
             if let Phase::Closing { .. } = self.phase {

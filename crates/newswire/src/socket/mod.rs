@@ -12,7 +12,7 @@ use newswire_protocol::command::Subscribe;
 use newswire_protocol::deflate::Agreed;
 
 use crate::Feed;
-use crate::connections::Place;
+use crate::connections::{Peer, Place};
 pub(crate) use closing::retry_after_ms;
 use connection::Connection;
 pub(crate) use transport::Tcp;
@@ -24,6 +24,8 @@ pub(crate) struct Wanted {
     pub(crate) subscribe: Option<Subscribe>,
     /// By its headers, as far as it was agreed to.
     pub(crate) compression: Option<Agreed>,
+    /// Who asks.
+    pub(crate) peer: Peer,
 }
 
 /// Starts to serve one upgraded stream, as a task of the feed. `early` are bytes that came with the handshake. Without a place the peer is told to come back later (4029).

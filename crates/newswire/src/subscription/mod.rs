@@ -16,6 +16,7 @@ use newswire_core::{Answer, Missing, Notice};
 use newswire_log::ReadError;
 use newswire_protocol::{Epoch, GapReason, Refusal, Unsubscribe};
 
+use crate::connections::Peer;
 use crate::{Event, Feed, Interest};
 pub use delivery::{Delivery, DeliveryError, Outcome};
 use reading::Reading;
@@ -122,10 +123,18 @@ impl Feed {
     /// # Errors
     /// See [`SubscribeError`].
     pub async fn subscribe(&self, interest: impl Into<Interest>) -> Result<Subscription, SubscribeError> {
-        let interest = interest.into();
+        self.subscribe_as(Peer::LIBRARY, interest.into()).await
+    }
+
+    /// As [`Self::subscribe`], for somebody who is elsewhere.
+    pub(crate) async fn subscribe_as(
+        &self,
+        peer: Peer,
+        interest: Interest,
+    ) -> Result<Subscription, SubscribeError> {
         let ask = interest.ask()?;
         self.inner.channels.patterns(&ask.channels)?;
-        let mut reading = Reading::begin(self, interest.principal, interest.backlog).await?;
+        let mut reading = Reading::begin(self, interest.principal, interest.backlog, peer).await?;
         reading.subscribe(&ask)?;
         loop {
             // Nothing was subscribed before, so nothing but the answer can come first.

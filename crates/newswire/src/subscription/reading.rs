@@ -14,7 +14,7 @@ use newswire_protocol::{ErrorCode, Refusal, Subscribe, Unsubscribe};
 use tokio::time::{Instant, Sleep};
 
 use super::{Ended, SubscribeError, Update};
-use crate::connections::Place;
+use crate::connections::{Peer, Place, Visitor};
 use crate::fanout::Shard;
 use crate::{Event, Feed, ingest};
 
@@ -50,6 +50,7 @@ impl Reading {
         feed: &Feed,
         principal: Principal,
         backlog: Option<Backlog>,
+        peer: Peer,
     ) -> Result<Self, SubscribeError> {
         let metrics = &feed.inner.metrics;
         let Some(place) = feed.inner.connections.enter_as_guest() else {
@@ -63,6 +64,7 @@ impl Reading {
         feed.caught_up_with_log(&shard).await;
         let config = feed.inner.live.session();
         let session = Session::in_process(&shard.hub, config, principal, backlog, now(feed));
+        place.introduce(Visitor { id: session.id(), peer, since: ingest::now() });
         metrics.subscribers.inc();
         let live = Live {
             shard,
@@ -163,7 +165,7 @@ impl Live {
     /// Goes on until there is at least one piece, or it is over: with a reason, or because the feed is shut down.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Option<Ended>>> {
         self.register(cx.waker());
-        if self.place.should_leave() {
+        if self.place.should_leave().is_some() {
             return Poll::Ready(Err(None));
         }
         for _ in 0..MAX_ROUNDS {

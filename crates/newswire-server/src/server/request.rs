@@ -1,0 +1,108 @@
+//! Around every request: its id, what it is logged as, and that a bug in a handler is answered like any other failure.
+
+use std::any::Any;
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode};
+use newswire::Problem;
+use tracing::Instrument;
+use uuid::Uuid;
+
+/// The header that names a request, in both directions.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id that is taken from a client.
+const MAX_ID_BYTES: usize = 128;
+
+/// Takes the client's request id where it is one, or makes one; says it in the answer and in every message about it.
+///
+/// A layer for [`axum::middleware::from_fn`]; it has to be the outermost one, so that refusals have an id too.
+pub(super) async fn layer(mut request: Request, next: Next) -> Response {
+    let id = request.headers().get(&REQUEST_ID).filter(|id| is_sane(id)).cloned().unwrap_or_else(made);
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let trace =
+        request.headers().get("traceparent").and_then(|trace| trace.to_str().ok()).unwrap_or_default();
+    let span = tracing::debug_span!(
+        "request",
+        id = id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = request.uri().path(),
+        traceparent = trace,
+    );
+    let begin = Instant::now();
+    let mut response = async {
+        let response = next.run(request).await;
+        tracing::debug!(
+            status = response.status().as_u16(),
+            elapsed_us = begin.elapsed().as_micros(),
+            "answered"
+        );
+        response
+    }
+    .instrument(span)
+    .await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// Short, and of characters that no log and no shell takes for anything else.
+fn is_sane(id: &HeaderValue) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
+    (1..=MAX_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(is_plain)
+}
+
+fn made() -> HeaderValue {
+    HeaderValue::try_from(Uuid::new_v4().to_string()).expect("hexadecimal digits are visible ASCII")
+}
+
+/// What is answered where a handler panicked; the panic hook has counted and logged it.
+pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    let detail = "a bug of the server; its log has more under the request's id";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error", detail)
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    async fn ask(id: Option<&str>, path: &str) -> Response {
+        let broken = || async { assert!(std::hint::black_box(false), "broken on purpose") };
+        let router = Router::new()
+            .route("/", get(|| async {}))
+            .route("/broken", get(broken))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(axum::middleware::from_fn(layer));
+        let mut request = Request::builder().uri(path);
+        if let Some(id) = id {
+            request = request.header(REQUEST_ID, id);
+        }
+        router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_id_is_taken_if_it_is_sane() {
+        assert_eq!(ask(Some("run-12/a.b:c"), "/").await.headers()[REQUEST_ID], "run-12/a.b:c");
+        let long = "x".repeat(129);
+        for other in [None, Some(""), Some("a b"), Some("a\"b"), Some(long.as_str())] {
+            let response = ask(other, "/").await;
+            let id = response.headers()[REQUEST_ID].to_str().unwrap();
+            assert!(Uuid::parse_str(id).is_ok(), "{other:?}: {id}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bug_is_answered_like_any_other_failure() {
+        let response = ask(Some("mine"), "/broken").await;
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()[http::header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(response.headers()[REQUEST_ID], "mine");
+    }
+}
