@@ -4,7 +4,7 @@ ROUNDS ?= 1000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz crash guard bench bench-peers audit
+.PHONY: help run test book fuzz crash guard bench bench-peers audit
 
 help: ## list the tasks
 	@echo "make TASK, where TASK is one of:"
@@ -30,6 +30,9 @@ bench: ## measure Newswire beside its limits and whoever is installed (FULL=1: a
 
 bench-peers: ## bring what the benchmark measures beside Newswire (Python, npm and Debian packages, crates)
 	@scripts/bench-peers.sh
+
+book: ## build the documents as a book for the browser, in target/book
+	@scripts/book.sh
 
 audit: ## ask the advisory database about every dependency (needs the network)
 	@scripts/audit.sh

@@ -38,6 +38,7 @@ package() {
 
 package chromium chromium "opens the pages that the documents and the server show"
 package chromedriver chromium-driver "drives that browser"
+package curl curl "follows an event stream"
 package python3 python3 "runs the examples that are written in Python"
 # The count of instructions needs valgrind, and a runner of the very version that Cargo.lock has of its library.
 package valgrind valgrind "counts instructions"

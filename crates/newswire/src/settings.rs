@@ -41,7 +41,7 @@ pub struct Settings {
     pub write_stall_timeout: Duration,
     /// The longest a quiet subscriber waits for a checkpoint while the log moves.
     pub checkpoint_interval: Duration,
-    /// WebSocket connections at once; the next one is answered 503.
+    /// WebSocket connections, and subscribers in the process, at once; the next one is told to come back, or refused.
     pub max_connections: usize,
     /// Blocking log reads at once, over all connections and requests.
     pub max_log_readers: usize,

@@ -3,6 +3,9 @@
 use crate::markdown::{Block, Document};
 use crate::{assert_found, assert_none, tree};
 
+/// The table of contents of the book.
+const CONTENTS: &str = "docs/SUMMARY.md";
+
 pub(crate) fn documents() -> Vec<Document> {
     tree::files_ending("", ".md").iter().map(|path| Document::parse(path, &tree::read(path))).collect()
 }
@@ -257,6 +260,7 @@ fn every_decision_vector_and_document_is_in_its_index() {
         let files: Vec<String> = tree::files_ending(dir, ending)
             .into_iter()
             .filter(|path| path.matches('/').count() == depth || path.ends_with("/README.md"))
+            .filter(|path| path != CONTENTS)
             .collect();
         findings.extend(not_in_index(&Document::parse(index, &tree::read(index)), &files));
     }
@@ -264,6 +268,12 @@ fn every_decision_vector_and_document_is_in_its_index() {
     let index = Document::parse("docs/README.md", "[a](a.md)\n");
     let files = ["docs/README.md", "docs/a.md", "docs/b.md"].map(str::to_owned);
     assert_eq!(not_in_index(&index, &files), ["docs/README.md does not link to docs/b.md"]);
+}
+
+#[test]
+fn the_book_has_every_document() {
+    let contents = Document::parse(CONTENTS, &tree::read(CONTENTS));
+    assert_none(&not_in_index(&contents, &tree::files_ending("docs", ".md")));
 }
 
 #[test]
