@@ -35,6 +35,11 @@ fn event() {
 }
 
 #[test]
+fn cloudevent() {
+    replay("cloudevent", targets::cloudevent);
+}
+
+#[test]
 fn filter() {
     replay("filter", targets::filter);
 }
