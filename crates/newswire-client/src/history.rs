@@ -67,6 +67,13 @@ impl HistoryQuery {
         self.parameters.push((name.to_owned(), value.to_owned()));
         self
     }
+
+    /// As [`HistoryQuery::with`], beside what was given for that parameter before.
+    #[must_use]
+    pub fn also(mut self, name: &str, value: &str) -> Self {
+        self.parameters.push((name.to_owned(), value.to_owned()));
+        self
+    }
 }
 
 /// A page of stored events.

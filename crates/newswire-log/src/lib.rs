@@ -1,11 +1,13 @@
 //! The durable log of Newswire and the small shared state beside it.
 //!
 //! [`EventLog`] is the one log of a deployment and states what an implementation promises; [`MemoryLog`] keeps it in
-//! memory, [`EmbeddedLog`] in files of its own. [`check()`] verifies those files.
+//! memory, [`EmbeddedLog`] in files of its own. [`check()`] verifies those files, [`backup()`] and [`restore()`] copy them,
+//! [`Snapshot`] reads them, all beside a running server.
 //!
 //! [`Meta`] is the shared state, in [`MemoryMeta`] or [`EmbeddedMeta`].
 
 mod answer;
+pub mod backup;
 mod buffers;
 pub mod check;
 mod clock;
@@ -23,10 +25,12 @@ mod retention;
 pub mod testing;
 mod writer;
 
+pub use backup::{Copied, CopyError, backup, restore};
 pub use check::{Report, check};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use dedup::{Dedup, DedupOptions};
 pub use embedded::disk::OsDisk;
+pub use embedded::snapshot::Snapshot;
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError, SyncMode};
 pub use event_log::{
     AppendError, Appended, ChannelStats, Commit, EventLog, LogHealth, LogStats, NewEvent, NewEvents,

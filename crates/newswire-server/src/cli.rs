@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{Failure, bench, check, completions, config, demo, publish, serve, tail};
+use crate::commands::{
+    Failure, backup, bench, check, completions, config, demo, export, publish, serve, tail,
+};
 
 #[derive(Debug, Parser)]
 #[command(name = "newswire", version, about = "A durable, live event feed: one log, many subscribers.")]
@@ -26,6 +28,12 @@ enum Command {
     Tail(tail::Args),
     /// Verify a log without changing it.
     Check(check::Args),
+    /// Copy a log, also while its server runs.
+    Backup(backup::BackupArgs),
+    /// Fill a data directory from a backup.
+    Restore(backup::RestoreArgs),
+    /// Write events as JSON Lines, SQLite or Parquet.
+    Export(export::Args),
     /// Look at the configuration without starting a server.
     Config(config::Args),
     /// Write what a shell needs to complete commands and flags.
@@ -61,6 +69,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Publish(args) => publish::run(args).await,
         Command::Tail(args) => tail::run(args).await,
         Command::Check(args) => check::run(args).await,
+        Command::Backup(args) => backup::run_backup(args).await,
+        Command::Restore(args) => backup::run_restore(args).await,
+        Command::Export(args) => export::run(args).await,
         Command::Config(args) => config::run(args).await,
         Command::Completions(args) => completions::run(args, self::command()).await,
         Command::Bench(args) => bench::run(args).await,

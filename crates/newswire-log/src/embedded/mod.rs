@@ -2,21 +2,22 @@
 //!
 //! The files are described in `docs/decisions/log-format.md`. `disk` is the only way to files; `record`, `batch`,
 //! `segment`, `manifest`, `ids` and `index_file` are the shapes; `scan` and `recovery` open what is there; `engine`
-//! writes; `planner`, `chunk_cache` and `reader` read; `trim` and `keeper` let old events go.
+//! writes; `planner`, `chunk_cache` and `reader` read; `trim` and `keeper` let old events go; `snapshot` reads
+//! beside a server.
 
-mod batch;
+pub(crate) mod batch;
 pub(crate) mod batch_buffer;
 mod chunk_cache;
 pub mod disk;
 mod engine;
-mod format;
+pub(crate) mod format;
 mod ids;
 mod index;
 mod index_file;
 pub(crate) mod inspect;
 mod keeper;
-mod manifest;
-mod options;
+pub(crate) mod manifest;
+pub(crate) mod options;
 mod planner;
 mod postings;
 mod reader;
@@ -25,6 +26,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod segment_file;
+pub mod snapshot;
 mod store;
 mod trim;
 

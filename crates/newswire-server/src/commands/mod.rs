@@ -1,10 +1,12 @@
 //! The commands of the binary, a module each: `Args` and `run`.
 
+pub mod backup;
 pub mod bench;
 pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod export;
 pub mod publish;
 pub(crate) mod reach;
 pub mod serve;

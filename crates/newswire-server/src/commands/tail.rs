@@ -59,7 +59,7 @@ pub struct Args {
     url: String,
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write it like agent=programmer".to_owned()),
@@ -67,11 +67,16 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 fn since(text: &str) -> Result<Start, String> {
-    match SinceSpec::parse(text) {
-        Some(SinceSpec::Ago(ago)) => Ok(Start::SinceAgo(ago)),
-        Some(SinceSpec::At(_)) => Ok(Start::SinceTime(text.to_owned())),
-        None => Err("neither a span like 90s, 10m or 7d, nor a time like 2026-11-22T15:00:00Z".to_owned()),
-    }
+    since_spec(text).map(|(text, since)| match since {
+        SinceSpec::Ago(ago) => Start::SinceAgo(ago),
+        SinceSpec::At(_) => Start::SinceTime(text),
+    })
+}
+
+/// A `since` as it is written, and what it means.
+pub(crate) fn since_spec(text: &str) -> Result<(String, SinceSpec), String> {
+    let none = "neither a span like 90s, 10m or 7d, nor a time like 2026-11-22T15:00:00Z";
+    SinceSpec::parse(text).map(|since| (text.to_owned(), since)).ok_or_else(|| none.to_owned())
 }
 
 /// Shows events until it is interrupted or nobody reads any more.
