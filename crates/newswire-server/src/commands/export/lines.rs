@@ -11,13 +11,17 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 pub(super) enum Lines<W: Write> {
     Plain(BufWriter<W>),
-    Zipped(GzEncoder<BufWriter<W>>),
+    Zipped(Box<GzEncoder<BufWriter<W>>>),
 }
 
 impl<W: Write> Lines<W> {
     pub(super) fn new(out: W, zipped: bool) -> Self {
         let out = BufWriter::with_capacity(BUFFER_BYTES, out);
-        if zipped { Self::Zipped(GzEncoder::new(out, Compression::default())) } else { Self::Plain(out) }
+        if zipped {
+            Self::Zipped(Box::new(GzEncoder::new(out, Compression::default())))
+        } else {
+            Self::Plain(out)
+        }
     }
 }
 

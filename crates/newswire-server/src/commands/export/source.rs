@@ -22,7 +22,7 @@ pub(super) async fn read(args: &Args, pages: mpsc::Sender<Vec<Row>>) -> anyhow::
         None => from_server(args, pages).await,
         Some(directory) => {
             let (directory, wanted) = (directory.clone(), Wanted::of(args)?);
-            let read = tokio::task::spawn_blocking(move || from_files(&directory, wanted, &pages));
+            let read = tokio::task::spawn_blocking(move || from_files(&directory, &wanted, &pages));
             read.await.context("reading the log")?
         }
     }
@@ -100,7 +100,7 @@ impl Wanted {
     }
 }
 
-fn from_files(directory: &Path, wanted: Wanted, pages: &mpsc::Sender<Vec<Row>>) -> anyhow::Result<()> {
+fn from_files(directory: &Path, wanted: &Wanted, pages: &mpsc::Sender<Vec<Row>>) -> anyhow::Result<()> {
     let snapshot = Snapshot::open(&OsDisk, directory).map_err(|error| match error {
         OpenError::Damaged { .. } => Failure::new(EXIT_DAMAGED, error.to_string()).into(),
         other => anyhow::Error::new(other),
