@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::Message;
 
 mod support;
 
@@ -78,12 +80,23 @@ struct ServedMetrics {
     labels: BTreeMap<String, BTreeSet<String>>,
 }
 
+/// Counts of errors and closes are served once there are any.
+async fn break_the_rules(server: &Served) {
+    let address = format!("ws://{}/api/v1/ws", server.address);
+    let (mut socket, _) = tokio_tungstenite::connect_async(address).await.unwrap();
+    socket.send(Message::text("no JSON")).await.unwrap();
+    assert!(socket.next().await.unwrap().unwrap().into_text().unwrap().contains("invalid_json"));
+    socket.send(Message::text("x".repeat(2 << 20))).await.ok();
+    while let Some(Ok(_)) = socket.next().await {}
+}
+
 async fn served() -> ServedMetrics {
     let home = tempfile::tempdir().unwrap();
     let server = Served::start(home.path(), &[]);
     assert_eq!(server.publish(r#"{"channel":"tasks","event_type":"t","payload":{}}"#).await.0, 200);
     let refused = server.publish(r#"{"channel":"nowhere","event_type":"t","payload":{}}"#).await.1;
     assert!(refused.contains("unknown_channel"), "{refused}");
+    break_the_rules(&server).await;
     let text = server.get("/metrics").await.1;
     let mut served = ServedMetrics { names: BTreeSet::new(), labels: BTreeMap::new() };
     for line in text.lines() {
