@@ -4,7 +4,7 @@ ROUNDS ?= 1000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test book fuzz crash guard bench bench-peers audit
+.PHONY: help run test book fuzz crash guard bench bench-peers audit schemas
 
 help: ## list the tasks
 	@echo "make TASK, where TASK is one of:"
@@ -36,3 +36,6 @@ book: ## build the documents as a book for the browser, in target/book
 
 audit: ## ask the advisory database about every dependency (needs the network)
 	@scripts/audit.sh
+
+schemas: ## write schemas/: what describes the wire to programs, from the code
+	@scripts/schemas.sh

@@ -40,6 +40,7 @@ package chromium chromium "opens the pages that the documents and the server sho
 package chromedriver chromium-driver "drives that browser"
 package curl curl "follows an event stream"
 package python3 python3 "runs the examples that are written in Python"
+package npm npm "brings and runs tools that are written for Node.js"
 # The count of instructions needs valgrind, and a runner of the very version that Cargo.lock has of its library.
 package valgrind valgrind "counts instructions"
 runner=$(sed -n '/^name = "gungraun"$/{n;s/^version = "\(.*\)"$/\1/p}' "$(dirname "$0")/../Cargo.lock")
@@ -48,4 +49,30 @@ if [ "$(gungraun-runner --version 2>/dev/null | sed 's/^[^ ]* //')" = "$runner" 
 else
     echo "gungraun-runner $runner is missing; compiling it once, which takes minutes (runs the count of instructions)"
     cargo install gungraun-runner --locked --version "$runner"
+fi
+
+# What judges the served descriptions, in versions that are pinned: again where the list of them changes.
+tools=$(dirname "$0")/../tests/tools
+# installed KIND LIST…: what is there was made from these very lists.
+installed() { [ "$(cat "$tools/.installed/$1.from" 2>/dev/null)" = "$(cat "${@:2}" | sha256sum)" ]; }
+# remember KIND LIST…
+remember() { cat "${@:2}" | sha256sum >"$tools/.installed/$1.from"; }
+
+mkdir -p "$tools/.installed"
+if installed python "$tools/requirements.txt"; then
+    echo "Python tools: present"
+else
+    echo "Python tools are missing; installing them (question the API as its OpenAPI describes it, generate a client)"
+    python3 -c "import ensurepip" 2>/dev/null || package python3-venv-is-missing python3-venv "makes environments for Python tools"
+    python3 -m venv --clear "$tools/.installed/python"
+    "$tools/.installed/python/bin/pip" install --quiet --disable-pip-version-check --requirement "$tools/requirements.txt"
+    remember python "$tools/requirements.txt"
+fi
+if installed node "$tools/package.json" "$tools/package-lock.json"; then
+    echo "Node.js tools: present"
+else
+    echo "Node.js tools are missing; installing them (read the AsyncAPI as its own parser does)"
+    cp "$tools/package.json" "$tools/package-lock.json" "$tools/.installed/"
+    npm ci --prefix "$tools/.installed" --ignore-scripts --no-audit --no-fund --silent
+    remember node "$tools/package.json" "$tools/package-lock.json"
 fi

@@ -211,6 +211,9 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::UnknownChannel, Self::Forbidden];
+
     /// The word on the wire.
     pub const fn text(self) -> &'static str {
         match self {

@@ -18,6 +18,8 @@ pub mod payload;
 pub mod query;
 pub mod reply;
 pub mod scalar;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod server_message;
 pub mod time;
 

@@ -16,6 +16,19 @@ pub enum Order {
     Desc,
 }
 
+impl Order {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Asc, Self::Desc];
+
+    /// The word on the wire.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Asc => "asc",
+            Self::Desc => "desc",
+        }
+    }
+}
+
 /// Everything that any of the calls takes. What a call has no use for is left alone, and is no filter key either.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
@@ -128,11 +141,10 @@ fn since(value: &str) -> Result<SinceSpec, Refusal> {
 }
 
 fn order(value: &str) -> Result<Order, Refusal> {
-    match value {
-        "asc" => Ok(Order::Asc),
-        "desc" => Ok(Order::Desc),
-        _ => Err(bad("order", "must be asc or desc")),
-    }
+    Order::ALL
+        .into_iter()
+        .find(|order| order.text() == value)
+        .ok_or_else(|| bad("order", "must be asc or desc"))
 }
 
 fn set(value: &str) -> Result<String, Refusal> {

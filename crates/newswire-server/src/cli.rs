@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    Failure, backup, bench, check, completions, config, demo, export, publish, serve, tail,
+    Failure, backup, bench, check, completions, config, demo, export, publish, schemas, serve, tail,
 };
 
 #[derive(Debug, Parser)]
@@ -40,6 +40,8 @@ enum Command {
     Completions(completions::Args),
     /// Measure this Newswire on this machine.
     Bench(bench::Args),
+    /// Write what describes this version to programs: JSON Schemas, OpenAPI, AsyncAPI.
+    Schemas(schemas::Args),
 }
 
 /// The commands with their flags, for what is written about them.
@@ -75,6 +77,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(args) => config::run(args).await,
         Command::Completions(args) => completions::run(args, self::command()).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Schemas(args) => schemas::run(&args),
     }
 }
 

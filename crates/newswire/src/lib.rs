@@ -40,6 +40,9 @@ pub use event::Event;
 pub use feed::{BuildError, Feed, FeedBuilder};
 pub use health::{BusState, FeedState, Health, LogState};
 pub use history::{History, HistoryError, HistoryPage, MAX_HISTORY_EVENTS};
+pub use http::describe::descriptions;
+#[cfg(feature = "docs")]
+pub use http::describe::docs::docs;
 pub use http::problem::Problem;
 pub use http::stream::ConnectionCut;
 pub use interest::Interest;

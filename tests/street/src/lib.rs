@@ -16,6 +16,7 @@ pub mod raw;
 pub mod server;
 pub mod socket;
 pub mod sse;
+pub mod tools;
 
 pub use browser::Browser;
 pub use http::{Answer, Http};

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod export;
 pub mod publish;
 pub(crate) mod reach;
+pub mod schemas;
 pub mod serve;
 pub mod tail;
 

@@ -1,4 +1,5 @@
-//! Everything the server answers: the feed below `/api/v1`, metrics at the root, the guard before all of it.
+//! Everything the server answers: the feed below `/api/v1`, its documents at `/docs`, metrics at the root, the guard before
+//! all of it.
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +28,7 @@ pub(super) fn router(feed: &Feed, front: Front) -> Router {
     Router::new()
         .route("/metrics", get(metrics).with_state(feed.clone()))
         .nest("/api/v1", feed.router())
+        .nest("/docs", newswire::docs("api/v1"))
         .fallback(unknown_address)
         .layer(CatchPanicLayer::custom(request::panicked))
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))

@@ -12,8 +12,8 @@ use super::{Caller, Segment, json_response, read_query, segment};
 use crate::history::{History, HistoryError, HistoryPage, MAX_HISTORY_EVENTS};
 use crate::{Event, Feed};
 
-const DEFAULT_LIMIT: u64 = 100;
-const MAX_LIMIT: u64 = MAX_HISTORY_EVENTS as u64;
+pub(super) const DEFAULT_LIMIT: u64 = 100;
+pub(super) const MAX_LIMIT: u64 = MAX_HISTORY_EVENTS as u64;
 
 /// The form of an answer depends on this header.
 const VARY: HeaderValue = HeaderValue::from_static("accept");

@@ -4,6 +4,7 @@ mod admin;
 mod channels;
 mod cloudevents;
 mod connections;
+pub(crate) mod describe;
 mod health;
 mod history;
 pub(crate) mod problem;
@@ -28,21 +29,9 @@ use problem::Problem;
 ///
 /// Errors of every route, unknown addresses and methods included, are `application/problem+json`.
 pub(crate) fn router(feed: Feed) -> Router {
-    Router::new()
-        .route("/events", answers("GET, HEAD, POST", get(history::events).post(publish::publish)))
-        .route("/events/stream", answers("GET, HEAD", get(stream::stream)))
-        .route("/events/{offset}", answers("GET, HEAD", get(history::event)))
-        .route("/connections", answers("GET, HEAD", get(connections::list)))
-        .route("/connections/{id}", answers("DELETE", delete(connections::kick)))
-        .route("/admin/trim", answers("POST", post(admin::trim)))
-        .route("/admin/compact", answers("POST", post(admin::compact)))
-        .route("/channels", answers("GET, HEAD", get(channels::channels)))
-        .route("/health", answers("GET, HEAD", get(health::health)))
-        .route("/health/live", answers("GET, HEAD", get(health::live)))
-        .route("/health/ready", answers("GET, HEAD", get(health::ready)))
-        .route("/metrics", answers("GET, HEAD", get(health::metrics)))
-        .route("/ws", answers("GET", get(websocket::all)))
-        .route("/ws/{channel}", answers("GET", get(websocket::one_channel)))
+    let routes = routes().into_iter();
+    routes
+        .fold(Router::new(), |router, (path, allow, methods)| router.route(path, answers(allow, methods)))
         .fallback(unknown_address)
         .layer(middleware::from_fn(identify))
         .with_state(feed)
@@ -58,6 +47,29 @@ pub(crate) fn channel_router(feed: Feed, base: &str, history: u64) -> Router {
         .route(&path, answers("GET", get(handler)))
         .layer(middleware::from_fn(identify))
         .with_state(feed)
+}
+
+/// Each address, the methods it allows, and who answers. `describe/operations.rs` says the same to programs, which a test
+/// compares.
+fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Feed>)> {
+    vec![
+        ("/events", "GET, HEAD, POST", get(history::events).post(publish::publish)),
+        ("/events/stream", "GET, HEAD", get(stream::stream)),
+        ("/events/{offset}", "GET, HEAD", get(history::event)),
+        ("/connections", "GET, HEAD", get(connections::list)),
+        ("/connections/{id}", "DELETE", delete(connections::kick)),
+        ("/admin/trim", "POST", post(admin::trim)),
+        ("/admin/compact", "POST", post(admin::compact)),
+        ("/channels", "GET, HEAD", get(channels::channels)),
+        ("/health", "GET, HEAD", get(health::health)),
+        ("/health/live", "GET, HEAD", get(health::live)),
+        ("/health/ready", "GET, HEAD", get(health::ready)),
+        ("/metrics", "GET, HEAD", get(health::metrics)),
+        ("/openapi.json", "GET, HEAD", get(describe::openapi)),
+        ("/asyncapi.json", "GET, HEAD", get(describe::asyncapi)),
+        ("/ws", "GET", get(websocket::all)),
+        ("/ws/{channel}", "GET", get(websocket::one_channel)),
+    ]
 }
 
 fn answers(allow: &'static str, methods: MethodRouter<Feed>) -> MethodRouter<Feed> {

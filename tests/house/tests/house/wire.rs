@@ -26,6 +26,8 @@ const SHAPES: &[(&str, &str)] = &[
 
 /// Files that may spell a message, and why.
 const SPELLERS: &[(&str, &str)] = &[
+    ("crates/newswire/src/http/describe/asyncapi.rs", "operations of AsyncAPI have a field of that name"),
+    ("crates/newswire/src/http/describe/docs/live.rs", "reads that field of AsyncAPI's operations"),
     (
         "crates/newswire-client/src/interest.rs",
         "writes the client's subscribe; the protocol writes what a server says",

@@ -43,6 +43,26 @@ fn numbers_and_ids_go_up_by_one_and_causes_come_first() {
     assert_eq!(Company::number_of(3, "other"), None);
 }
 
+/// What the company tells is what the descriptions promise of events of that name.
+#[test]
+fn payloads_are_as_described() {
+    let payloads: BTreeMap<String, jsonschema::Validator> = newswire_protocol::schema::files()
+        .into_iter()
+        .filter_map(|(path, schema)| {
+            let event_type = path.strip_prefix("payloads/")?.to_owned();
+            Some((event_type, jsonschema::draft202012::new(&schema).unwrap()))
+        })
+        .collect();
+    let mut met = BTreeSet::new();
+    for beat in story(5, 5_000) {
+        let described = payloads.get(beat.event.event_type).expect("a well-known type");
+        let fault = described.iter_errors(&beat.event.payload).next().map(|fault| fault.to_string());
+        assert_eq!(fault, None, "{}", beat.event.to_json(None));
+        met.insert(beat.event.event_type);
+    }
+    assert!(met.len() > 15, "{met:?}");
+}
+
 /// What a subscriber can know about the company.
 #[derive(Default)]
 struct Known {
