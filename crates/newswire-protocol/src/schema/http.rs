@@ -6,7 +6,7 @@ use super::absent_not_null;
 use super::event::{Draft, Event};
 use super::text::{
     AnyObject, ChannelName, Epoch, ErrorCodeName, ErrorText, EventId, EventType, Offset, OffsetOrNull,
-    Position, Time,
+    Position, Time, TimeInUtc,
 };
 use crate::codes::ErrorCode;
 

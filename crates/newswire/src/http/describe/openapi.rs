@@ -94,20 +94,11 @@ fn parameters(operation: &Operation) -> Vec<Value> {
 }
 
 fn query_parameter(name: &str) -> Value {
-    match name {
-        "channel" => {
-            return json!({
-                "name": name, "in": "query", "schema": { "type": "string" },
-                "description": "The channel of CloudEvents that name none.",
-            });
-        }
-        "cloudevents" => {
-            return json!({
-                "name": name, "in": "query", "schema": { "type": "string", "enum": ["binary"] },
-                "description": "Asks for a CloudEvent in binary mode: attributes as `ce-` headers, the payload as body.",
-            });
-        }
-        _ => {}
+    if name == "channel" {
+        return json!({
+            "name": name, "in": "query", "schema": { "type": "string" },
+            "description": "The channel of CloudEvents that name none.",
+        });
     }
     let known = parameter_named(name).expect("the table names parameters of the protocol");
     let mut schema = known.schema();

@@ -166,8 +166,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..get("/events/stream", "stream", "live", "Subscribe over Server-Sent Events")
     },
     Operation {
-        description: "Within an epoch it never changes.",
-        query: &["cloudevents"],
+        description: "Within an epoch it never changes. With `?cloudevents=binary` it is answered in the binary mode of \
+                      CloudEvents: attributes as `ce-` headers, and the payload as the body.",
         answers: &[
             Answer {
                 status: StatusCode::OK,
