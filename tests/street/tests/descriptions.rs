@@ -102,11 +102,28 @@ async fn the_asyncapi_is_what_its_own_parser_reads() {
     assert!(refused.is_err(), "the parser takes an unknown kind of operation");
 }
 
+/// Leaves one kind of each body: given several, the generator tells them apart by Python's `isinstance`, which knows no
+/// `list[…]`, and takes the first that it could be for an answer.
+fn only_json(document: &mut Value) {
+    match document {
+        Value::Object(fields) => {
+            fields.retain(|name, _| {
+                !name.starts_with("application/cloudevents") && name != "application/x-ndjson"
+            });
+            fields.values_mut().for_each(only_json);
+        }
+        Value::Array(items) => items.iter_mut().for_each(only_json),
+        _ => {}
+    }
+}
+
 /// A client that a public generator writes from the OpenAPI publishes, pages through history, and understands problems.
 #[tokio::test]
 async fn a_generated_client_publishes_and_pages() {
     let server = Server::start();
-    let openapi = server.http().get("/openapi.json").await.body;
+    let mut openapi = server.http().get("/openapi.json").await.json();
+    only_json(&mut openapi);
+    let openapi = openapi.to_string();
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("openapi.json"), openapi).unwrap();
     std::fs::write(
@@ -129,7 +146,7 @@ async fn a_generated_client_publishes_and_pages() {
         succeeds(&mut python, "")
     });
     assert!(said.await.unwrap().contains("250 events in 3 pages"));
-    assert_eq!(server.http().history("?limit=1000").await.len(), 250);
+    assert_eq!(server.http().history("channels=tasks").await.len(), 250);
 }
 
 /// Addresses of everything that the page has loaded.

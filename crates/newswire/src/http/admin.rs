@@ -26,7 +26,7 @@ pub(super) async fn trim(
 ) -> Result<Response, Problem> {
     caller.0.require(Role::Admin)?;
     let wanted = read(&headers, body)?;
-    let before = match wanted.get("before").map(|before| (before.as_u64(), before)) {
+    let before = match wanted.get("before").map(|before| (whole(before), before)) {
         Some((Some(before @ 1..=MAX_OFFSET), _)) => before,
         Some((_, other)) => {
             return Err(Problem::bad_request(format!(
@@ -50,6 +50,12 @@ pub(super) async fn trim(
 pub(super) async fn compact(State(feed): State<Feed>, caller: Caller) -> Result<Response, Problem> {
     caller.0.require(Role::Admin)?;
     remove(feed, EventLog::retain).await
+}
+
+/// A whole number, however it is written: to JSON `7.0` is one.
+fn whole(number: &Value) -> Option<u64> {
+    let exact = |float: &f64| float.fract() == 0.0 && (0.0..=MAX_OFFSET as f64).contains(float);
+    number.as_u64().or_else(|| number.as_f64().filter(exact).map(|float| float as u64))
 }
 
 /// Only channels that have events, by their whole names; `None` is all of them.
