@@ -40,6 +40,20 @@ impl EventStream {
         Self { response, unread: String::new(), last_id, retry: None }
     }
 
+    /// Reads on to the next id, of a stream that begins with one and no data.
+    ///
+    /// # Panics
+    /// When the stream ends before it.
+    pub async fn read_id(&mut self) {
+        loop {
+            let line = self.line().await.expect("the stream says its place");
+            if let Some(id) = line.strip_prefix("id: ") {
+                self.last_id = id.to_owned();
+                return;
+            }
+        }
+    }
+
     /// The next thing dispatched; `None` when the stream has ended or broken off.
     ///
     /// # Panics

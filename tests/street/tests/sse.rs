@@ -95,6 +95,8 @@ async fn one_cut_off_before_its_first_event_misses_nothing() {
     let http = server.http();
     http.publish_one(&task(1)).await;
     let mut stream = EventStream::open(&http, "/events/stream", None).await;
+    // The head of the answer comes before its first bytes: killed in between, the server would not have said its place.
+    stream.read_id().await;
     server.kill();
     assert!(stream.next().await.is_none());
     assert!(stream.last_id.ends_with(":1"), "{}", stream.last_id);
