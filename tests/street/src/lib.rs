@@ -9,6 +9,7 @@ pub mod binary;
 pub mod browser;
 pub mod clients;
 pub mod data;
+pub mod documents;
 pub mod http;
 pub mod naive;
 pub mod process;

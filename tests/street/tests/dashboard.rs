@@ -9,25 +9,19 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use newswire_street_tests::{Browser, Server, binary, data, eventually, process};
+use newswire_street_tests::documents::{self, PRINTED_ADDRESS, block};
+use newswire_street_tests::{Browser, Server, data, eventually, process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const DOCUMENT: &str = "docs/how-to/dashboard.md";
 
-/// Where the page expects the server, and where it is to be served itself.
-const PRINTED_ADDRESS: &str = "127.0.0.1:8080";
+/// Where the page is to be served.
 const PRINTED_PORT: &str = "8000";
 
 /// The offsets of the lines it shows, newest first.
 const SHOWN: &str =
     "return [...document.querySelectorAll('#tasks li')].map(line => Number(line.dataset.offset))";
-
-/// The first block of a document in this language.
-fn block<'a>(document: &'a str, language: &str) -> &'a str {
-    let rest = document.split_once(&format!("```{language}\n")).unwrap_or_else(|| panic!("no {language}")).1;
-    rest.split_once("```\n").unwrap().0
-}
 
 fn tasks(numbers: RangeInclusive<u64>) -> Vec<Value> {
     numbers.map(data::task).collect()
@@ -42,7 +36,7 @@ struct Desk {
 
 impl Desk {
     async fn set_up(server: SocketAddr) -> Self {
-        let document = fs::read_to_string(binary::workspace_root().join(DOCUMENT)).unwrap();
+        let document = documents::read(DOCUMENT);
         let page = block(&document, "html").replace(PRINTED_ADDRESS, &server.to_string());
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("dashboard.html"), page).unwrap();

@@ -6,23 +6,22 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use newswire_street_tests::{Server, binary, process};
+use newswire_street_tests::documents::{self, PRINTED_ADDRESS};
+use newswire_street_tests::{Server, process};
 use serde_json::json;
 use tempfile::TempDir;
 
 const DOCUMENT: &str = "docs/how-to/python.md";
-const PRINTED_ADDRESS: &str = "127.0.0.1:8080";
 
 /// A directory with the files of the document, which speak to `server`.
 fn desk(server: &Server) -> TempDir {
-    let document = fs::read_to_string(binary::workspace_root().join(DOCUMENT)).unwrap();
+    let document = documents::read(DOCUMENT);
     let dir = tempfile::tempdir().unwrap();
-    let mut rest = document.as_str();
-    while let Some((_, block)) = rest.split_once("```python ") {
-        let (name, block) = block.split_once('\n').unwrap();
-        let (text, after) = block.split_once("```\n").unwrap();
-        fs::write(dir.path().join(name), text.replace(PRINTED_ADDRESS, &server.addr.to_string())).unwrap();
-        rest = after;
+    for (info, text) in documents::blocks(&document) {
+        if let Some(name) = info.strip_prefix("python ") {
+            let text = text.replace(PRINTED_ADDRESS, &server.addr.to_string());
+            fs::write(dir.path().join(name), text).unwrap();
+        }
     }
     dir
 }
@@ -33,18 +32,13 @@ fn python(dir: &Path, arguments: &[&str]) -> Output {
     command.args(arguments).current_dir(dir).output().expect("python3 starts")
 }
 
-/// What the document says that a command prints.
-fn printed() -> String {
-    let document = fs::read_to_string(binary::workspace_root().join(DOCUMENT)).unwrap();
-    document.split_once("```text\n").unwrap().1.split_once("```\n").unwrap().0.to_owned()
-}
-
 #[test]
 fn the_agent_of_the_document_prints_what_it_says() {
     let server = Server::start();
     let output = python(desk(&server).path(), &["agent.py"]);
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), printed());
+    let printed = documents::read(DOCUMENT);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), documents::block(&printed, "text"));
 }
 
 #[test]

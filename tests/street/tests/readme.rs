@@ -15,10 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use newswire_street_tests::documents::{self, PRINTED_ADDRESS};
 use newswire_street_tests::{PATIENCE, Server, binary, process};
-
-/// What the page calls the server of `make run`.
-const PRINTED_ADDRESS: &str = "127.0.0.1:8080";
 
 const SIGINT: i32 = 2;
 
@@ -113,7 +111,7 @@ fn run(block: &Block, server: &Server, tools: &Path, dir: &Path) -> String {
 
 #[test]
 fn the_commands_of_the_readme_do_what_it_says() {
-    let page = fs::read_to_string(binary::workspace_root().join("README.md")).unwrap();
+    let page = documents::read("README.md");
     let blocks = blocks(&page);
     assert!(
         blocks.iter().any(|block| block.follow) && blocks.iter().any(|block| !block.follow),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use newswire_street_tests::data::{event, sized, task};
-use newswire_street_tests::{Browser, EventStream, Raw, Server, eventually};
+use newswire_street_tests::{EventStream, Raw, Server, eventually};
 use serde_json::{Value, json};
 
 async fn numbers(stream: &mut EventStream, count: usize) -> Vec<u64> {
@@ -185,24 +185,4 @@ async fn a_peer_that_reads_nothing_is_cut_and_costs_no_memory_before() {
     // What the system had taken already comes; then the connection ends, and not by the end of the body.
     let text = raw.read_to_end().await;
     assert!(!text.ends_with("0\r\n\r\n"));
-}
-
-#[tokio::test]
-async fn a_browser_s_event_source_resumes_exactly_through_a_restart() {
-    let mut server = Server::start();
-    let page = format!("http://{}/api/v1/health/live", server.addr);
-    server.http().publish(&(1..=3).map(task).collect::<Vec<_>>()).await;
-    let browser = Browser::start().await;
-    browser.open(&page).await;
-    let listen = "window.seen = []; window.said = []; \
-         const source = new EventSource('/api/v1/events/stream?channels=tasks&after=0'); \
-         source.onmessage = (message) => window.seen.push(JSON.parse(message.data).payload.n); \
-         source.addEventListener('caught_up', (message) => window.said.push(JSON.parse(message.data).offset));";
-    browser.run(listen).await;
-    browser.until("return window.seen.length === 3 && window.said.length === 1").await;
-    server.kill();
-    server.restart();
-    server.http().publish(&(4..=6).map(task).collect::<Vec<_>>()).await;
-    browser.until("return window.seen.length >= 6 && window.said.length === 2").await;
-    assert_eq!(browser.run("return window.seen").await, json!([1, 2, 3, 4, 5, 6]));
 }

@@ -13,7 +13,7 @@ const LISTEN: &str = "window.seen = []; window.named = [];
     const source = new EventSource('/api/v1/events/stream?channels=tasks&after=0');
     source.onmessage = ({data}) => window.seen.push(JSON.parse(data).payload.n);
     for (const name of ['caught_up', 'gap'])
-        source.addEventListener(name, () => window.named.push(name));";
+        source.addEventListener(name, ({data}) => window.named.push(JSON.parse(data).action));";
 
 fn tasks(numbers: std::ops::Range<u64>) -> Vec<Value> {
     numbers.map(data::task).collect()
@@ -26,13 +26,15 @@ async fn a_browser_resumes_by_itself_through_two_crashes() {
     let browser = Browser::start().await;
     browser.open(&format!("http://{}/api/v1/health", server.addr)).await;
     browser.run(LISTEN).await;
-    browser.until("return window.seen.length === 100").await;
+    browser.until("return window.seen.length === 100 && window.named.length === 1").await;
     for crash in 1..=2 {
         server.http().publish(&tasks(crash * 100..crash * 100 + 50)).await;
         server.kill();
         server.restart();
         server.http().publish(&tasks(crash * 100 + 50..crash * 100 + 100)).await;
-        browser.until(&format!("return window.seen.length >= {}", (crash + 1) * 100)).await;
+        let (seen, caught_up) = ((crash + 1) * 100, crash + 1);
+        let told = format!("window.named.length === {caught_up}");
+        browser.until(&format!("return window.seen.length >= {seen} && {told}")).await;
     }
     assert_eq!(browser.run("return window.seen").await, json!((0..300).collect::<Vec<u64>>()));
     let named = browser.run("return [...new Set(window.named)]").await;
