@@ -141,18 +141,7 @@ fn assert_command(frame: &CommandFrame, means: &Means, name: &str) {
             "subscribe"
         }
         Command::Publish(draft) => {
-            let fields = [
-                ("channel", Some(&*draft.channel)),
-                ("event_type", Some(&*draft.event_type)),
-                ("payload", Some(&*draft.payload)),
-                ("timestamp", draft.timestamp.as_deref()),
-                ("event_id", draft.event_id.as_deref()),
-                ("source", draft.source.as_deref()),
-                ("traceparent", draft.traceparent.as_deref()),
-                ("correlation_id", draft.correlation_id.as_deref()),
-                ("causation_id", draft.causation_id.as_deref()),
-            ];
-            for (key, value) in fields {
+            for (key, value) in fields(draft) {
                 assert_eq!(get(means, key), json!(value), "{name}: {key}");
             }
             "publish"
@@ -492,7 +481,7 @@ fn cloudevents() {
         );
         let draft = match (read, vector.event, vector.error, vector.code) {
             (Ok(draft), Some(event), None, None) => {
-                assert_eq!(fields(&draft), event, "{name}");
+                assert_eq!(present(&draft), event, "{name}");
                 draft
             }
             (Err(refusal), None, Some(error), Some(code)) => {
@@ -517,9 +506,9 @@ fn cloudevents() {
     }
 }
 
-/// The fields that the draft has.
-fn fields(draft: &Draft) -> BTreeMap<String, String> {
-    let fields = [
+/// Every field, and what the draft has there.
+fn fields(draft: &Draft) -> [(&'static str, Option<&str>); 9] {
+    [
         ("channel", Some(&*draft.channel)),
         ("event_type", Some(&*draft.event_type)),
         ("payload", Some(&*draft.payload)),
@@ -529,6 +518,10 @@ fn fields(draft: &Draft) -> BTreeMap<String, String> {
         ("traceparent", draft.traceparent.as_deref()),
         ("correlation_id", draft.correlation_id.as_deref()),
         ("causation_id", draft.causation_id.as_deref()),
-    ];
-    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect()
+    ]
+}
+
+/// The fields that the draft has.
+fn present(draft: &Draft) -> BTreeMap<String, String> {
+    fields(draft).into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect()
 }
