@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use newswire_core::{Backlog, BacklogPolicy, Hub, HubConfig, HubStats};
+use newswire_core::{Backlog, BacklogPolicy, Hub, HubConfig, HubStats, Now};
 use newswire_log::{
     EmbeddedLog, EmbeddedOptions, EventLog, LogHealth, MemoryLog, MemoryOptions, Observer, OpenError, OsDisk,
 };
@@ -27,7 +27,7 @@ use crate::reader::LogReader;
 use crate::reload::LiveSettings;
 use crate::settings::Settings;
 use crate::soon::Soon;
-use crate::{fanout, http};
+use crate::{fanout, http, ingest};
 
 /// Bytes of HTTP publish bodies in memory at once, over all requests; one that finds no room is answered 503.
 const BODIES_BYTES: usize = 256 << 20;
@@ -270,9 +270,9 @@ impl Feed {
         self.inner.shards.iter().map(|shard| *shard.dispatched.borrow()).min().unwrap_or(0)
     }
 
-    /// Time since the feed started; what sessions take for now.
-    pub(crate) fn uptime(&self) -> Duration {
-        self.inner.started.elapsed()
+    /// What sessions take for now.
+    pub(crate) fn now(&self) -> Now {
+        Now { mono: self.inner.started.elapsed(), wall: ingest::now() }
     }
 
     /// Waits until everything that is durable now was handed to the shard's hub; what fan-out holds back to gather more

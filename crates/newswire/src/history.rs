@@ -104,11 +104,7 @@ impl History {
     pub(crate) fn from_query(query: Query, principal: Principal) -> Self {
         let (order, after, before, since) =
             (query.order.unwrap_or_default(), query.after, query.before, query.since);
-        let mut interest = Interest::from(query).principal(principal);
-        if interest.channels.is_empty() {
-            interest.channels.push("*".to_owned());
-        }
-        let all = Self::of(interest);
+        let all = Self::of(Interest::from(query).or_everything().principal(principal));
         Self { order, after: after.unwrap_or(all.after), before: before.unwrap_or(all.before), since, ..all }
     }
 

@@ -92,6 +92,14 @@ impl Interest {
         self
     }
 
+    /// Everything, where no channel was named.
+    pub(crate) fn or_everything(mut self) -> Self {
+        if self.channels.is_empty() {
+            self.channels.push("*".to_owned());
+        }
+        self
+    }
+
     /// The subscribe that it is.
     pub(crate) fn ask(&self) -> Result<Subscribe, Refusal> {
         if let Some(refusal) = &self.refusal {

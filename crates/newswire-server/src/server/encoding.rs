@@ -3,7 +3,7 @@
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{Extensions, HeaderMap, StatusCode, Version, header};
+use http::header;
 use newswire::Problem;
 use tower_http::CompressionLevel;
 use tower_http::compression::predicate::{And, SizeAbove};
@@ -26,14 +26,12 @@ pub(super) struct Worth;
 
 impl Predicate for Worth {
     fn should_compress<B: http_body::Body>(&self, response: &http::Response<B>) -> bool {
-        is_worth_it(response.status(), response.version(), response.headers(), response.extensions())
+        let headers = response.headers();
+        let media =
+            headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_text = media.starts_with("text/") || media.contains("json") || media.contains("openmetrics");
+        is_text && !media.starts_with("text/event-stream") && !headers.contains_key(header::ETAG)
     }
-}
-
-fn is_worth_it(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_text = media.starts_with("text/") || media.contains("json") || media.contains("openmetrics");
-    is_text && !media.starts_with("text/event-stream") && !headers.contains_key(header::ETAG)
 }
 
 /// Refuses a body in an encoding that nobody here can undo, before anything reads it.
@@ -44,13 +42,8 @@ pub(super) async fn refuse_unknown(request: Request, next: Next) -> Response {
     if is_known && encodings.next().is_none() {
         return next.run(request).await;
     }
-    let detail = "bodies are read as they are, or in one of gzip, br and zstd";
-    let problem = Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported_media_type",
-        "Unsupported media type",
-        detail,
-    );
+    let problem =
+        Problem::unsupported_media_type("bodies are read as they are, or in one of gzip, br and zstd");
     let mut response = problem.into_response();
     response.headers_mut().insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("gzip, br, zstd"));
     response

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use axum::extract::Query as Pairs;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use newswire_protocol::cloudevents::{self, Outgoing, attribute_value};
 use newswire_protocol::{Draft, Epoch, ErrorCode, Limits, Refusal};
 
 use super::problem::Problem;
+use super::query_pairs;
 use crate::Event;
 use crate::history::HistoryPage;
 
@@ -19,17 +19,11 @@ const MODE: &str = "cloudevents";
 
 /// The channel that the address gives, if it does.
 pub(super) fn channel(uri: &Uri) -> Result<Option<String>, Problem> {
-    let mut given = pairs(uri)?.into_iter().filter(|(name, _)| name == CHANNEL).map(|(_, value)| value);
+    let mut given = query_pairs(uri)?.into_iter().filter(|(name, _)| name == CHANNEL).map(|(_, value)| value);
     match (given.next(), given.next()) {
         (channel, None) => Ok(channel),
         _ => Err(Problem::bad_request("channel may be given only once")),
     }
-}
-
-fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
-    let Pairs(pairs) = Pairs::try_from_uri(uri)
-        .map_err(|error| Problem::bad_request(format!("the query cannot be read: {error}")))?;
-    Ok(pairs)
 }
 
 /// Whether the request carries one CloudEvent in its headers.
@@ -69,7 +63,7 @@ pub(super) enum Mode {
 impl Mode {
     /// For one event.
     pub(super) fn of_one(uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
-        match pairs(uri)?.iter().find(|(name, _)| name == MODE).map(|(_, value)| value.as_str()) {
+        match query_pairs(uri)?.iter().find(|(name, _)| name == MODE).map(|(_, value)| value.as_str()) {
             Some("binary") => Ok(Self::Binary),
             Some("structured") => Ok(Self::Structured),
             Some(_) => Err(Problem::bad_request("cloudevents must be structured or binary")),

@@ -8,24 +8,16 @@ use newswire_protocol::json::write_string;
 use newswire_protocol::limits::MAX_OFFSET;
 
 use super::problem::Problem;
-use super::{Caller, Segment, json_response, read_query, segment};
+use super::{Caller, Segment, json_response, next_json, page_limit, read_query, segment};
 use crate::Feed;
 use crate::connections::Visitor;
-
-const DEFAULT_LIMIT: u64 = 100;
-const MAX_LIMIT: u64 = 1_000;
 
 /// A page of the connections, by id, which is the order in which they came.
 pub(super) async fn list(State(feed): State<Feed>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
     caller.0.require(Role::Admin)?;
     let query = read_query(&uri)?;
     let after = query.after.unwrap_or(0);
-    let limit = match query.limit.unwrap_or(DEFAULT_LIMIT) {
-        limit @ 1..=MAX_LIMIT => usize::try_from(limit).unwrap_or(usize::MAX),
-        limit => {
-            return Err(Problem::bad_request(format!("limit must be from 1 to {MAX_LIMIT}, not {limit}")));
-        }
-    };
+    let limit = page_limit(&query)?;
     // Thousands of connections take a while to look at: not on a thread that others wait for.
     let body = tokio::task::spawn_blocking(move || page(&feed, after, limit)).await;
     Ok(json_response(body.map_err(|_| Problem::unavailable("the connections could not be listed"))?))
@@ -59,7 +51,7 @@ fn page(feed: &Feed, after: u64, limit: usize) -> Vec<u8> {
         }
         write_connection(&mut body, connection, &visitors[&connection.id]);
     }
-    let next = next.map_or_else(|| "null".to_owned(), |next| next.to_string());
+    let next = next_json(next);
     body.extend_from_slice(format!("],\"next\":{next}}}").as_bytes());
     body
 }

@@ -4,16 +4,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use newswire_protocol::limits::MAX_OFFSET;
-use newswire_protocol::query::{Order, Query};
+use newswire_protocol::query::Order;
 
 use super::cloudevents::{self, Mode};
 use super::problem::Problem;
-use super::{Caller, Segment, json_response, read_query, segment};
-use crate::history::{History, HistoryError, HistoryPage, MAX_HISTORY_EVENTS};
+use super::{Caller, Segment, is_known, json_response, next_json, page_limit, read_query, segment};
+use crate::history::{History, HistoryError, HistoryPage};
 use crate::{Event, Feed};
-
-pub(super) const DEFAULT_LIMIT: u64 = 100;
-pub(super) const MAX_LIMIT: u64 = MAX_HISTORY_EVENTS as u64;
 
 /// The form of an answer depends on this header.
 const VARY: HeaderValue = HeaderValue::from_static("accept");
@@ -27,7 +24,7 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     let query = read_query(&uri)?;
     let cursor = if query.order == Some(Order::Desc) { "before" } else { "after" };
-    let limit = limit(&query)?;
+    let limit = page_limit(&query)?;
     let wanted = History::from_query(query, caller.0).limit(limit);
     let page = feed.history(wanted).await.map_err(HistoryError::into_refusal)?;
     let mut response = match Mode::of_page(&headers) {
@@ -36,13 +33,6 @@ pub(super) async fn events(
     };
     response.headers_mut().append(header::VARY, VARY);
     Ok(response)
-}
-
-fn limit(query: &Query) -> Result<usize, Problem> {
-    match query.limit.unwrap_or(DEFAULT_LIMIT) {
-        limit @ 1..=MAX_LIMIT => Ok(usize::try_from(limit).unwrap_or(usize::MAX)),
-        limit => Err(Problem::bad_request(format!("limit must be from 1 to {MAX_LIMIT}, not {limit}"))),
-    }
 }
 
 /// `{"data":[…],"epoch":"…","offset":N,"next":M}`; the events are the very bytes that are streamed.
@@ -55,7 +45,7 @@ fn page_response(page: &HistoryPage) -> Response {
         body.extend_from_slice(event.json());
     }
     let HistoryPage { epoch, end, next, .. } = page;
-    let next = next.map_or_else(|| "null".to_owned(), |next| next.to_string());
+    let next = next_json(*next);
     body.extend_from_slice(format!("],\"epoch\":\"{epoch}\",\"offset\":{end},\"next\":{next}}}").as_bytes());
     json_response(body)
 }
@@ -87,22 +77,15 @@ pub(super) async fn event(
 fn event_response(feed: &Feed, event: &Event, mode: Mode, headers: &HeaderMap) -> Result<Response, Problem> {
     let epoch = feed.log().epoch();
     let tag = format!("\"{epoch}:{}{}\"", event.offset(), mode.tag());
+    let tag = HeaderValue::try_from(tag).expect("an epoch and a number are visible ASCII");
     let mut response = match mode {
         _ if is_known(headers, &tag) => StatusCode::NOT_MODIFIED.into_response(),
         Mode::Own => json_response([b"{\"data\":", event.json(), b"}"].concat()),
         mode => cloudevents::one(event, epoch, mode)?,
     };
-    let tag = HeaderValue::try_from(tag).expect("an epoch and a number are visible ASCII");
     response.headers_mut().insert(header::ETAG, tag);
     // To be asked again each time: a later epoch may have another event here, and retention none.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     response.headers_mut().append(header::VARY, VARY);
     Ok(response)
-}
-
-/// Whether the client has what this tag stands for already.
-fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    let listed = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
-    let mut tags = listed.flat_map(|list| list.split(',')).map(str::trim);
-    tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }

@@ -18,11 +18,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
-use http::{Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use newswire_core::Principal;
 use newswire_protocol::query::Query;
 
 use crate::Feed;
+use crate::history::MAX_HISTORY_EVENTS;
 use problem::Problem;
 
 /// The routes of a feed, to be nested under `/api/v1`.
@@ -103,9 +104,39 @@ fn segment(segment: Segment) -> Result<String, Problem> {
 
 /// The query of a request, decoded and read; 400 naming the parameter that is wrong.
 fn read_query(uri: &Uri) -> Result<Query, Problem> {
-    let Pairs(pairs) = Pairs::<Vec<(String, String)>>::try_from_uri(uri)
+    Ok(Query::parse(query_pairs(uri)?)?)
+}
+
+/// The parameters of a request, decoded.
+fn query_pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
+    let Pairs(pairs) = Pairs::try_from_uri(uri)
         .map_err(|error| Problem::bad_request(format!("the query cannot be read: {error}")))?;
-    Ok(Query::parse(pairs)?)
+    Ok(pairs)
+}
+
+/// Items of a page where nobody says how many.
+const DEFAULT_LIMIT: u64 = 100;
+/// Items of a page, at most.
+const MAX_LIMIT: u64 = MAX_HISTORY_EVENTS as u64;
+
+/// How many items a page may have.
+fn page_limit(query: &Query) -> Result<usize, Problem> {
+    match query.limit.unwrap_or(DEFAULT_LIMIT) {
+        limit @ 1..=MAX_LIMIT => Ok(usize::try_from(limit).unwrap_or(usize::MAX)),
+        limit => Err(Problem::bad_request(format!("limit must be from 1 to {MAX_LIMIT}, not {limit}"))),
+    }
+}
+
+/// The cursor of a page as JSON.
+fn next_json(next: Option<u64>) -> String {
+    next.map_or_else(|| "null".to_owned(), |next| next.to_string())
+}
+
+/// Whether `If-None-Match` names the tag, also one that a compressing layer made weak.
+fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let listed = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
+    let mut tags = listed.flat_map(|list| list.split(',')).map(str::trim);
+    tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known).as_bytes() == tag.as_bytes())
 }
 
 /// JSON that is written already.

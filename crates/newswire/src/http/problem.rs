@@ -55,6 +55,12 @@ impl Problem {
         problem
     }
 
+    /// 415, saying how a body may be written.
+    pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
+        let (code, title) = ("unsupported_media_type", "Unsupported media type");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, title, detail)
+    }
+
     /// 426, naming the version that is spoken.
     pub(crate) fn upgrade_required(detail: &str) -> Self {
         let mut problem =

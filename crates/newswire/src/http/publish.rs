@@ -98,10 +98,7 @@ impl Form {
             }
             "application/json" => Ok(Self::Json),
             "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => Ok(Self::Lines),
-            _ => Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Unsupported media type",
+            _ => Err(Problem::unsupported_media_type(
                 "send events as application/json (one event or an array), application/x-ndjson (one a line), or as \
                  CloudEvents whose data is JSON",
             )),

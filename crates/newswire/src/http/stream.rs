@@ -44,14 +44,11 @@ pub(super) async fn stream(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let mut query = read_query(&uri)?;
-    if query.channels.is_empty() {
-        query.channels.push("*".to_owned());
-    }
     if let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) {
         resume_from(&mut query, id.to_str().unwrap_or_default())?;
     }
     let is_live = query.start() == Start::Live;
-    let interest = Interest::from(query).principal(caller.0);
+    let interest = Interest::from(query).or_everything().principal(caller.0);
     let peer = Peer::stream(address.map(|address| address.0.0));
     let subscription = feed.subscribe_as(peer, interest).await.map_err(|error| refused(&error))?;
     let (pieces, body) = mpsc::channel(QUEUE);

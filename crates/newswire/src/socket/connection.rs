@@ -155,7 +155,7 @@ impl<S: Transport> Connection<S> {
         let jitter = 0.9 + 0.2 * fastrand::f64();
         let config = feed.inner.live.session();
         let limits = config.limits;
-        let mut session = Session::open(&shard.hub, config, principal, jitter, now(&feed));
+        let mut session = Session::open(&shard.hub, config, principal, jitter, feed.now());
         place.introduce(Visitor { id: session.id(), peer: wanted.peer, since: ingest::now() });
         // What a client forgets after each message saves so little that it is sent plain frames.
         if wanted.compression.is_some_and(|agreed| agreed.keeps_context) {
@@ -193,7 +193,7 @@ impl<S: Transport> Connection<S> {
             self.place.register(cx.waker());
         }
         // One reading of the clock serves a poll, which never takes long.
-        let now = now(&self.feed);
+        let now = self.feed.now();
         if matches!(self.phase, Phase::Open) {
             match self.place.should_leave() {
                 Some(Leave::Stopping) => {
@@ -565,9 +565,4 @@ async fn publish(feed: Feed, principal: Principal, drafts: Vec<(Ticket, Box<Draf
         drafts.into_iter().map(|(ticket, draft)| (ticket, *draft)).unzip();
     let results = feed.publish_drafts(&principal, drafts).await;
     tickets.into_iter().zip(results).collect()
-}
-
-/// What sessions take for now.
-fn now(feed: &Feed) -> Now {
-    Now { mono: feed.uptime(), wall: ingest::now() }
 }

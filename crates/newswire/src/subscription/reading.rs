@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use newswire_core::{Backlog, Now, Output, Page, Piece, Principal, Run, Session, TURN_BYTES};
+use newswire_core::{Backlog, Output, Page, Piece, Principal, Run, Session, TURN_BYTES};
 use newswire_log::ReadError;
 use newswire_protocol::{ErrorCode, Refusal, Subscribe, Unsubscribe};
 use tokio::time::{Instant, Sleep};
@@ -63,7 +63,7 @@ impl Reading {
         let shard = feed.shard_for_connection();
         feed.caught_up_with_log(&shard).await;
         let config = feed.inner.live.session();
-        let session = Session::in_process(&shard.hub, config, principal, backlog, now(feed));
+        let session = Session::in_process(&shard.hub, config, principal, backlog, feed.now());
         place.introduce(Visitor { id: session.id(), peer, since: ingest::now() });
         metrics.subscribers.inc();
         let live = Live {
@@ -99,7 +99,7 @@ impl Reading {
 
     pub(super) fn subscribe(&mut self, ask: &Subscribe) -> Result<(), SubscribeError> {
         let live = self.live.as_mut().ok_or(SubscribeError::ShuttingDown)?.with_room()?;
-        live.session.subscribe(ask, now(&self.feed), &live.shard.hub, self.feed.log())?;
+        live.session.subscribe(ask, self.feed.now(), &live.shard.hub, self.feed.log())?;
         live.wake();
         Ok(())
     }
@@ -176,7 +176,7 @@ impl Live {
                     Err(error) => return Poll::Ready(Err(Some(error.into()))),
                 }
             }
-            let now = now(&self.feed);
+            let now = self.feed.now();
             match self.session.next_pieces(now, &self.shard.hub, &mut self.pieces, TURN_BYTES) {
                 Output::Write => return Poll::Ready(Ok(())),
                 Output::Read(request) => {
@@ -239,8 +239,4 @@ impl Drop for Live {
         self.session.close(&self.shard.hub);
         self.feed.inner.metrics.subscribers.dec();
     }
-}
-
-fn now(feed: &Feed) -> Now {
-    Now { mono: feed.uptime(), wall: ingest::now() }
 }

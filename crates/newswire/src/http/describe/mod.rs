@@ -14,6 +14,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
+use super::is_known;
+
 /// The version of the API, and of the protocol.
 const VERSION: &str = "1.0.0";
 
@@ -46,15 +48,6 @@ impl Fixed {
         }
         (fixed, [(header::CONTENT_TYPE, self.content_type)], self.bytes.clone()).into_response()
     }
-}
-
-/// Whether `If-None-Match` names the tag, also one that a compressing layer made weak.
-fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
-    let given = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    given
-        .flat_map(|list| list.split(','))
-        .map(str::trim)
-        .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one).as_bytes() == tag.as_bytes())
 }
 
 /// `GET /openapi.json`

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::VERSION;
 use super::operations::{Answer, Body, OF_EVERY_CALL, OPERATIONS, Operation, Shape, TAGS};
-use crate::http::history::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::http::{DEFAULT_LIMIT, MAX_LIMIT};
 
 const DESCRIPTION: &str = "A durable, live event feed: one log, many subscribers.\n\nBodies of success are \
     `{\"data\": …}`, errors are `application/problem+json` (RFC 9457) with a `code` for programs. In every optional \
