@@ -1,5 +1,6 @@
 //! [`EventLog`]: the one log of a deployment, and everything its promises mention.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,15 @@ pub struct NewEvents {
     /// Of each event: the packed head, then the JSON without the digits of its offset.
     bytes: Vec<u8>,
     events: Vec<Packed>,
+    on_stored: Option<Arc<dyn OnStored>>,
+}
+
+/// Told of an append whose events were stored, before followers and publisher learn of it.
+///
+/// Called by the log's writer, which everybody waits for: it must only take a note.
+pub trait OnStored: fmt::Debug + Send + Sync {
+    /// The first event that was stored of this append has this offset. Not called where nothing was stored.
+    fn stored(&self, first: u64);
 }
 
 /// Where an event stands in the bytes, behind the one before it.
@@ -61,9 +71,20 @@ impl NewEvents {
     /// One event.
     pub fn one(head: &EventHead, encoded: &Encoded, dedup: Option<Dedup>) -> Self {
         let room = ROOM_FOR_HEAD + encoded.json.len();
-        let mut events = Self { bytes: Vec::with_capacity(room), events: Vec::with_capacity(1) };
+        let mut events =
+            Self { bytes: Vec::with_capacity(room), events: Vec::with_capacity(1), on_stored: None };
         events.push(head, encoded, dedup);
         events
+    }
+
+    /// Has this told when the log has stored them.
+    pub fn on_stored(&mut self, told: Arc<dyn OnStored>) {
+        self.on_stored = Some(told);
+    }
+
+    /// Who is to be told.
+    pub(crate) fn told(&self) -> Option<&dyn OnStored> {
+        self.on_stored.as_deref()
     }
 
     /// Number of events.
@@ -96,7 +117,7 @@ impl NewEvents {
     }
 }
 
-/// All events of several lists, one list behind the other.
+/// All events of several lists, one list behind the other. Nobody is told when they are stored.
 impl FromIterator<Self> for NewEvents {
     fn from_iter<I: IntoIterator<Item = Self>>(lists: I) -> Self {
         let mut all = Self::default();

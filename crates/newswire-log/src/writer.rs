@@ -354,15 +354,15 @@ impl<E: Engine> Writer<E> {
         let Assembled { mut prepared, ids, answers } = assembled;
         if !prepared.buffer.is_empty() {
             match self.engine.persist(&mut prepared) {
-                Ok(persisted) => self.show(prepared, ids, &persisted, answers.len()),
+                Ok(persisted) => self.show(prepared, ids, &persisted, &answers),
                 Err(error) => return self.fail(&error, answers),
             }
         }
         send(answers);
     }
 
-    /// The batch is durable: readers, followers and metrics learn of it, in this order.
-    fn show(&mut self, prepared: Prepared, ids: Vec<StoredId>, persisted: &Persisted, appends: usize) {
+    /// The batch is durable: readers, who asked to be told, followers and metrics learn of it, in this order.
+    fn show(&mut self, prepared: Prepared, ids: Vec<StoredId>, persisted: &Persisted, answers: &[Answer]) {
         let Prepared { buffer, now } = prepared;
         let (batch, records) = buffer.finish(&self.buffers);
         let stored = Stored { batch, records, now };
@@ -373,6 +373,7 @@ impl<E: Engine> Writer<E> {
         }
         self.engine.publish(&stored);
         self.shared.tail.store(stored.batch.last() + 1, Ordering::Release);
+        answers.iter().for_each(Answer::tell);
         self.timer.block_on(self.shared.followers.hand_over(&stored.batch));
         *self.shared.health.lock() = LogHealth::Ok;
         let events = stored.batch.len();
@@ -382,7 +383,7 @@ impl<E: Engine> Writer<E> {
         self.shared.last_commit_at.store(now.0, Ordering::Relaxed);
         if let Some(observer) = &self.shared.observer {
             let Persisted { bytes, write, sync } = *persisted;
-            observer.on_commit(&Commit { events, appends, bytes, write, sync });
+            observer.on_commit(&Commit { events, appends: answers.len(), bytes, write, sync });
         }
     }
 
@@ -453,6 +454,20 @@ struct Answer {
     spent: NewEvents,
     /// Given back with the answer, not with the events: a caller that does not look must keep nobody out.
     _room: OwnedSemaphorePermit,
+}
+
+impl Answer {
+    /// Tells who asked to be told that events of this append are stored now.
+    fn tell(&self) {
+        let Some(told) = self.spent.told() else { return };
+        let stored = |appended: &Appended| match appended {
+            Appended::Stored { offset } => Some(*offset),
+            _ => None,
+        };
+        if let Some(first) = self.result.iter().flatten().find_map(stored) {
+            told.stored(first);
+        }
+    }
 }
 
 struct Assembled {

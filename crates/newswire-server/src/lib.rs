@@ -5,4 +5,5 @@ pub mod commands;
 pub mod config;
 pub mod logging;
 pub mod server;
+mod telemetry;
 pub mod terminal;

@@ -27,6 +27,7 @@ use crate::reader::LogReader;
 use crate::reload::LiveSettings;
 use crate::settings::Settings;
 use crate::soon::Soon;
+use crate::traces::Traces;
 use crate::{fanout, http, ingest};
 
 /// Bytes of HTTP publish bodies in memory at once, over all requests; one that finds no room is answered 503.
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) live: LiveSettings,
     pub(crate) reader: LogReader,
     pub(crate) metrics: Counters,
+    pub(crate) traces: Traces,
     all_metrics: Metrics,
     pub(crate) connections: Connections,
     /// Room for bodies, in grains of [`BODY_GRAIN`]; never less than one request may have.
@@ -76,6 +78,7 @@ pub struct FeedBuilder {
     log: Option<Arc<dyn EventLog>>,
     data_dir: Option<PathBuf>,
     metrics: Metrics,
+    traces: Traces,
 }
 
 /// Why a feed was not built.
@@ -144,6 +147,21 @@ impl FeedBuilder {
         self
     }
 
+    /// Makes spans of every publish, its commit and its fan-out with this tracer, as children of the trace context that the
+    /// request, the event or the current [`opentelemetry::Context`] names. Without a tracer there are none.
+    ///
+    /// A span of fan-out is a child of the publish that its batch begins with and linked to the others of the batch; a log of
+    /// your own that does not call [`OnStored`](newswire_log::OnStored) gives none.
+    #[cfg(feature = "opentelemetry")]
+    pub fn tracer<T>(mut self, tracer: T) -> Self
+    where
+        T: opentelemetry::trace::Tracer + Send + Sync + 'static,
+        T::Span: Send + Sync + 'static,
+    {
+        self.traces = Traces::with(opentelemetry::global::BoxedTracer::new(Box::new(tracer)));
+        self
+    }
+
     /// Starts the feed on the current tokio runtime. Opening a data directory reads its log, and blocks meanwhile.
     ///
     /// End it with [`Feed::shutdown`]: its tasks keep it alive, however many of its clones are dropped.
@@ -189,6 +207,7 @@ impl FeedBuilder {
                 live: LiveSettings::new(&settings, channels.readable()),
                 channels,
                 metrics,
+                traces: self.traces,
                 started: Instant::now(),
                 all_metrics: self.metrics,
                 soon: Soon::default(),
@@ -222,7 +241,13 @@ fn hub_config(settings: &Settings) -> HubConfig {
 impl Feed {
     /// Starts putting a feed together.
     pub fn builder() -> FeedBuilder {
-        FeedBuilder { settings: Settings::default(), log: None, data_dir: None, metrics: Metrics::new() }
+        FeedBuilder {
+            settings: Settings::default(),
+            log: None,
+            data_dir: None,
+            metrics: Metrics::new(),
+            traces: Traces::default(),
+        }
     }
 
     /// The routes of the feed: `/events`, `/channels`, `/health`, `/metrics`, `/ws`; nest them under `/api/v1`.

@@ -8,6 +8,7 @@ use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::event::Draft;
 use newswire_protocol::time::UnixMicros;
 
+use crate::traces::{Origin, Publish};
 use crate::{Feed, NewEvent, event_id};
 
 /// Events that go to the log in one append; a larger publish is cut into several, in order.
@@ -58,7 +59,7 @@ impl Feed {
     ) -> Vec<Result<Published, Refusal>> {
         let limits = self.inner.live.limits();
         let drafts: Vec<_> = events.into_iter().map(|event| event.draft(&limits)).collect();
-        self.publish_parsed(principal, drafts.into_iter()).await
+        self.publish_parsed(principal, Origin::Process, drafts.into_iter()).await
     }
 
     /// [`Feed::publish_as`] for events that were parsed from the JSON of the protocol.
@@ -67,7 +68,7 @@ impl Feed {
         principal: &Principal,
         drafts: Vec<Draft>,
     ) -> Vec<Result<Published, Refusal>> {
-        self.publish_parsed(principal, drafts.into_iter().map(Ok)).await
+        self.publish_parsed(principal, Origin::Process, drafts.into_iter().map(Ok)).await
     }
 
     /// Like [`publish_drafts`](Self::publish_drafts), for input of which some could not be parsed: those keep their place. Drafts are
@@ -75,26 +76,33 @@ impl Feed {
     pub(crate) async fn publish_parsed(
         &self,
         principal: &Principal,
+        origin: Origin<'_>,
         drafts: impl Iterator<Item = Result<Draft, Refusal>>,
     ) -> Vec<Result<Published, Refusal>> {
         let now = now();
+        let mut span = self.inner.traces.publish(origin);
         let mut results = Vec::with_capacity(drafts.size_hint().0);
         let mut waiting = Chunk::default();
         for draft in drafts {
-            match draft.and_then(|draft| self.admit(principal, &draft, now, &mut waiting.events)) {
+            let admitted = draft.and_then(|draft| {
+                span.saw(&draft);
+                self.admit(principal, &draft, now, &mut waiting.events)
+            });
+            match admitted {
                 Ok(event_id) => {
                     waiting.answers.push((results.len(), event_id));
                     // Stands until the log answers, which it does for every event of an append.
                     results.push(Err(ErrorCode::Unavailable.into()));
                     if waiting.is_full() {
-                        self.store(std::mem::take(&mut waiting), &mut results).await;
+                        self.store(std::mem::take(&mut waiting), &mut results, &mut span).await;
                     }
                 }
                 Err(refusal) => results.push(Err(refusal)),
             }
         }
-        self.store(waiting, &mut results).await;
+        self.store(waiting, &mut results, &mut span).await;
         self.count_published(&results);
+        span.end(&results);
         results
     }
 
@@ -117,17 +125,19 @@ impl Feed {
     }
 
     /// Appends one chunk and writes each answer to its place in `results`.
-    async fn store(&self, chunk: Chunk, results: &mut [Result<Published, Refusal>]) {
+    async fn store(&self, chunk: Chunk, results: &mut [Result<Published, Refusal>], span: &mut Publish) {
         if chunk.events.is_empty() {
             return;
         }
-        match self.inner.log.append(chunk.events).await {
+        let (events, mut commit) = span.commit(chunk.events);
+        match self.inner.log.append(events).await {
             Ok(appended) => {
                 for ((place, event_id), outcome) in chunk.answers.into_iter().zip(appended) {
                     results[place] = answer(outcome, event_id);
                 }
             }
             Err(error) => {
+                commit.failed(&error);
                 let refusal = refusal(&error);
                 for (place, _) in chunk.answers {
                     results[place] = Err(refusal.clone());

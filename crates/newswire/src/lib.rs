@@ -35,6 +35,7 @@ mod settings;
 mod socket;
 mod soon;
 mod subscription;
+mod traces;
 
 pub use event::Event;
 pub use feed::{BuildError, Feed, FeedBuilder};

@@ -8,6 +8,7 @@
 pub mod binary;
 pub mod browser;
 pub mod clients;
+pub mod collector;
 pub mod data;
 pub mod documents;
 pub mod http;

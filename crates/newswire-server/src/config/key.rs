@@ -53,6 +53,12 @@ pub enum Kind {
     Address,
     /// A path in the file system.
     Path,
+    /// An address of a service over HTTP.
+    Url,
+    /// A part of the whole, from 0 to 1.
+    Ratio,
+    /// Any text that is not empty.
+    Text,
     /// `info`, or levels per module.
     LogFilter,
     /// A list of channel names.
@@ -92,6 +98,14 @@ impl Raw {
         match self {
             Self::Integer(number) => u64::try_from(*number).ok(),
             Self::Written(text) => text.trim().replace('_', "").parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn fraction(&self) -> Option<f64> {
+        match self {
+            Self::Integer(number) => Some(*number as f64),
+            Self::Other(text) | Self::Written(text) => text.trim().parse().ok(),
             _ => None,
         }
     }
@@ -146,7 +160,9 @@ impl Kind {
             Self::Address => {
                 raw.text().filter(|text| super::ListenAddress::parse(text).is_some()).map(Value::from)
             }
-            Self::Path => raw.text().filter(|text| !text.is_empty()).map(Value::from),
+            Self::Url => raw.text().filter(|text| is_url(text)).map(Value::from),
+            Self::Ratio => raw.fraction().filter(|ratio| (0.0..=1.0).contains(ratio)).map(Value::Float),
+            Self::Path | Self::Text => raw.text().filter(|text| !text.is_empty()).map(Value::from),
             Self::LogFilter => raw.text().filter(|text| is_log_filter(text)).map(Value::from),
             Self::Channels => read_list(raw, is_channel_name),
             Self::Origins => read_list(raw, is_origin),
@@ -176,6 +192,9 @@ impl Kind {
             Self::Choice(words) => words_joined(words),
             Self::Address => "host:port, such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080".into(),
             Self::Path => "a path".into(),
+            Self::Url => "an address such as http://127.0.0.1:4318, without credentials or query".into(),
+            Self::Ratio => "a number from 0 to 1".into(),
+            Self::Text => "a text".into(),
             Self::LogFilter => "error, warn, info, debug, trace or off, or levels per module such as \
                  info,newswire_log=debug"
                 .into(),
@@ -216,6 +235,7 @@ impl Kind {
         match self {
             Self::Bool => written.to_owned(),
             Self::Count(..) => written.replace('_', ""),
+            Self::Ratio => written.to_owned(),
             Self::Channels | Self::Origins | Self::Hosts => {
                 Raw::List(Raw::Written(written.into()).texts().into_iter().flatten().map(Raw::Text).collect())
                     .to_string()
@@ -283,6 +303,12 @@ fn is_origin(text: &str) -> bool {
     let written_without_path = !text.ends_with('/') && uri.path_and_query().is_none_or(|path| path == "/");
     let plain_authority = uri.authority().is_some_and(|authority| !authority.as_str().contains(['*', '@']));
     matches!(uri.scheme_str(), Some("http" | "https")) && plain_authority && written_without_path
+}
+
+fn is_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    let plain_authority = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    uri.scheme_str() == Some("http") && plain_authority && uri.query().is_none()
 }
 
 fn is_host_name(text: &str) -> bool {

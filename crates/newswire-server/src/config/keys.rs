@@ -48,6 +48,11 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("cors", "Which web pages may talk to the server."),
     ("auth", "Who may talk to the server."),
     ("logging", "What the server says about itself, on standard error."),
+    (
+        "telemetry",
+        "Spans of publishes for OpenTelemetry, sent by OTLP (protobuf over HTTP). Headers that the collector asks for come \
+         from the variable `OTEL_EXPORTER_OTLP_HEADERS`, attributes of the service from `OTEL_RESOURCE_ATTRIBUTES`.",
+    ),
 ];
 
 /// Every key there is, in the order people read them.
@@ -385,5 +390,35 @@ pub const KEYS: &[Key] = &[
         default: Some("human"),
         reload: Reload::Restart,
         help: "How messages are written.",
+    },
+    Key {
+        path: "telemetry.endpoint",
+        kind: Kind::OrNone(&Kind::Url),
+        default: None,
+        reload: Reload::Restart,
+        help: "The collector, such as `http://127.0.0.1:4318`; `/v1/traces` is added. Unset, no span is made.",
+    },
+    Key {
+        path: "telemetry.sampling",
+        kind: Kind::Ratio,
+        default: Some("1"),
+        reload: Reload::Restart,
+        help: "The share of publishes that make spans, where their trace context does not say whether they do: one that \
+               comes with a `traceparent` follows its flag.",
+    },
+    Key {
+        path: "telemetry.queue",
+        kind: Kind::Count(1, 1 << 20),
+        default: Some("4096"),
+        reload: Reload::Restart,
+        help: "Spans that may wait to be sent. Beyond, they are dropped and counted (`newswire_spans_dropped_total`); \
+               publishing never waits for them.",
+    },
+    Key {
+        path: "telemetry.service_name",
+        kind: Kind::Text,
+        default: Some("newswire"),
+        reload: Reload::Restart,
+        help: "The name of this service in traces.",
     },
 ];

@@ -52,6 +52,7 @@ pub struct Config {
     #[serde(default)]
     pub auth: AuthConfig,
     pub logging: LoggingConfig,
+    pub telemetry: TelemetryConfig,
 }
 
 /// What keeps the events, and what it promises.
@@ -267,6 +268,18 @@ pub struct LoggingConfig {
 pub enum LogFormat {
     Human,
     Json,
+}
+
+/// Spans for OpenTelemetry.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct TelemetryConfig {
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    pub sampling: f64,
+    pub queue: usize,
+    pub service_name: String,
 }
 
 fn millis<'de, D: Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Compression, Config, Policy};
+use crate::telemetry::{SpanMetrics, Telemetry};
 use accept::{Door, PATIENCE};
 use guard::{Guard, Guards};
 pub use metrics::DoorMetrics;
@@ -45,6 +46,9 @@ const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 /// File descriptors that are not connections: the log's files, standard streams, the runtime's own.
 const OTHER_FILES: usize = 64;
 
+/// For sending the last spans, also where others took all of `shutdown.timeout`.
+const LEAST_FOR_SPANS: Duration = Duration::from_millis(200);
+
 /// A server with its log open and its address bound. It answers once [`Server::run`] is polled.
 #[derive(Debug)]
 pub struct Server {
@@ -53,6 +57,7 @@ pub struct Server {
     door: Door,
     guards: Guards,
     listener: TcpListener,
+    telemetry: Option<Telemetry>,
     stop_within: Duration,
 }
 
@@ -69,19 +74,24 @@ impl Server {
             DoorMetrics::register(registry)
         });
         let limited = door_metrics.limited.clone();
+        let telemetry = Telemetry::start(&config.telemetry, metrics.with_registry(SpanMetrics::register))?;
         let door = Door {
             max_connections: Arc::new(AtomicUsize::new(config.limits.connections)),
             patience: PATIENCE,
             metrics: door_metrics,
         };
         let log = storage::open(config, new_epoch, metrics.observer()).await?;
-        let feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log).build()?;
+        let mut builder = Feed::builder().settings(settings(config)).metrics(metrics).log(log);
+        if let Some(telemetry) = &telemetry {
+            builder = builder.tracer(telemetry.tracer());
+        }
+        let feed = builder.build()?;
         make_room_for_files(config.limits.connections);
         let guards = Guards::new(Guard::new(config));
         let front =
             Front { guards: guards.clone(), rates: rates(config, limited), anonymous: anonymous(config) };
         let router = routes::router(&feed, front);
-        Ok(Self { feed, router, door, guards, listener, stop_within: config.shutdown.timeout })
+        Ok(Self { feed, router, door, guards, listener, telemetry, stop_within: config.shutdown.timeout })
     }
 
     /// A way to give it another configuration while it runs.
@@ -112,6 +122,11 @@ impl Server {
         let answered = timeout(self.stop_within / 2, requests.wait()).await.is_ok();
         let rest = self.stop_within.saturating_sub(begin.elapsed());
         let drained = self.feed.shutdown(rest).await;
+        if let Some(telemetry) = self.telemetry {
+            // At least a moment, for the spans of those who were answered last.
+            let rest = self.stop_within.saturating_sub(begin.elapsed()).max(LEAST_FOR_SPANS);
+            telemetry.finish(rest).await;
+        }
         if answered && drained {
             tracing::info!(elapsed_ms = millis(begin), "stopped");
         } else {

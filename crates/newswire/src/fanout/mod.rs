@@ -18,6 +18,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::Feed;
+use crate::traces::Dispatch;
 use pace::Pace;
 
 /// Gathered batches that may wait for a shard; the next one makes the follower wait, which gathers meanwhile. One, as
@@ -31,6 +32,9 @@ const GATHER_BYTES: usize = 64 << 10;
 /// Sockets written to before other tasks get their turn, which no budget of the runtime sees to here: about half a
 /// millisecond.
 const WRITES_A_TURN: usize = 64;
+
+/// A batch on its way to every hub, and the span of its way.
+type Dispatched = (Arc<Batch>, Dispatch);
 
 /// A part of the connections, and the hub that knows them.
 pub(crate) struct Shard {
@@ -66,7 +70,7 @@ pub(crate) fn start(feed: &Feed, commits: CommitReceiver) {
 ///
 /// The log waits for this task when it lags (the receiver is bounded), and publishers wait for the log: so a
 /// fan-out that cannot keep up slows publishing down and loses nothing.
-async fn follow(feed: Feed, mut commits: CommitReceiver, queues: Vec<mpsc::Sender<Arc<Batch>>>) {
+async fn follow(feed: Feed, mut commits: CommitReceiver, queues: Vec<mpsc::Sender<Dispatched>>) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut pace = Pace::new(feed.inner.settings.fanout_max_linger, cores);
     let room = GATHER_BYTES.min(feed.inner.settings.backlog_max_bytes / 4);
@@ -77,9 +81,10 @@ async fn follow(feed: Feed, mut commits: CommitReceiver, queues: Vec<mpsc::Sende
         feed.inner.metrics.commits.inc_by(gathered.batches.len() as u64);
         feed.inner.metrics.dispatch_commits.observe(gathered.batches.len() as f64);
         for batch in std::iter::once(gathered.finish()).chain(held) {
+            let span = feed.inner.traces.dispatch(&batch);
             for queue in &queues {
                 // A shard ends after this task only.
-                let _ = queue.send(Arc::clone(&batch)).await;
+                let _ = queue.send((Arc::clone(&batch), span.clone())).await;
             }
         }
         let reached = |shard: &Arc<Shard>| shard.reached.load(Ordering::Relaxed);
@@ -152,19 +157,21 @@ impl Gathered {
 ///
 /// A batch is written to all of them before the next is handed over: what comes meanwhile is gathered. Dropped in
 /// between, it leaves the rest to the tasks of the connections.
-async fn dispatch(feed: Feed, shard: Arc<Shard>, mut batches: mpsc::Receiver<Arc<Batch>>) {
-    while let Some(batch) = batches.recv().await {
+async fn dispatch(feed: Feed, shard: Arc<Shard>, mut batches: mpsc::Receiver<Dispatched>) {
+    while let Some((batch, span)) = batches.recv().await {
         let last = batch.last();
         let begun = Instant::now();
         let mut wakes = shard.hub.lock().publish(batch);
         shard.reached.store(wakes.reached(), Ordering::Relaxed);
         feed.inner.metrics.dispatch_seconds.observe(begun.elapsed().as_secs_f64());
         shard.dispatched.send_replace(last);
+        span.sent(wakes.reached(), 0, 0);
         loop {
             let flushed = wakes.flush(WRITES_A_TURN);
             feed.inner.metrics.sent_bytes.inc_by(flushed.bytes);
             feed.inner.metrics.writes.inc_by(flushed.writes);
             feed.inner.metrics.direct_writes.inc_by(flushed.writes);
+            span.sent(0, flushed.writes, flushed.bytes);
             if wakes.is_done() {
                 break;
             }

@@ -20,6 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::problem::Problem;
 use super::{cloudevents, json_response};
+use crate::traces::Origin;
 use crate::{Feed, Published};
 
 /// Bytes that one permit of [`crate::feed::Inner::body_room`] stands for.
@@ -62,7 +63,7 @@ pub(super) async fn publish(
         draft.traceparent = draft.traceparent.or_else(|| trace.map(str::to_owned));
         Ok(draft)
     });
-    let results = feed.publish_parsed(&principal, drafts).await;
+    let results = feed.publish_parsed(&principal, Origin::Request(trace), drafts).await;
     match nothing_to_answer(&results, bare) {
         Some(problem) => Err(problem),
         None => Ok(json_response(results_json(&results))),

@@ -33,6 +33,7 @@ use super::transport::Transport;
 use crate::connections::{Leave, Place, Visitor};
 use crate::fanout::Shard;
 use crate::metrics::Reason;
+use crate::traces::Origin;
 use crate::{Feed, ingest};
 
 /// Bytes read from the socket at once, into a buffer that lives only while reading.
@@ -563,6 +564,6 @@ impl<S> Drop for Connection<S> {
 async fn publish(feed: Feed, principal: Principal, drafts: Vec<(Ticket, Box<Draft>)>) -> Answers {
     let (tickets, drafts): (Vec<Ticket>, Vec<Draft>) =
         drafts.into_iter().map(|(ticket, draft)| (ticket, *draft)).unzip();
-    let results = feed.publish_drafts(&principal, drafts).await;
+    let results = feed.publish_parsed(&principal, Origin::Request(None), drafts.into_iter().map(Ok)).await;
     tickets.into_iter().zip(results).collect()
 }
