@@ -145,7 +145,7 @@ async fn nothing_is_sent_for_what_is_not_sampled_and_nothing_when_it_is_off() {
 }
 
 /// A collector that refuses, one that does not answer, one that is gone: publishing goes on, what is lost is counted, and later spans arrive.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_fails_harms_nothing() {
     let collector = Collector::start().await;
     let options = Server::options().set("telemetry.endpoint", collector.endpoint()).set("telemetry.queue", 4);
@@ -182,8 +182,8 @@ async fn a_collector_that_fails_harms_nothing() {
     assert!(server.stop().success());
 }
 
-/// What waits is sent before the process ends.
-#[tokio::test]
+/// What waits is sent before the process ends. Waiting for that blocks a thread, and the collector needs one.
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_spans_are_sent_on_shutdown() {
     let collector = Collector::start().await;
     let mut server = Server::with("telemetry.endpoint", collector.endpoint());
