@@ -233,9 +233,8 @@ impl Kind {
     /// A value of this kind as TOML, given as in the table of keys.
     pub(crate) fn as_toml(&self, written: &str) -> String {
         match self {
-            Self::Bool => written.to_owned(),
+            Self::Bool | Self::Ratio => written.to_owned(),
             Self::Count(..) => written.replace('_', ""),
-            Self::Ratio => written.to_owned(),
             Self::Channels | Self::Origins | Self::Hosts => {
                 Raw::List(Raw::Written(written.into()).texts().into_iter().flatten().map(Raw::Text).collect())
                     .to_string()

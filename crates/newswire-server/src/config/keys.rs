@@ -394,9 +394,9 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "telemetry.endpoint",
         kind: Kind::OrNone(&Kind::Url),
-        default: None,
+        default: Some("none"),
         reload: Reload::Restart,
-        help: "The collector, such as `http://127.0.0.1:4318`; `/v1/traces` is added. Unset, no span is made.",
+        help: "The collector, such as `http://127.0.0.1:4318`; `/v1/traces` is added. With `none`, no span is made.",
     },
     Key {
         path: "telemetry.sampling",
