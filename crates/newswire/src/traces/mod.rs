@@ -26,5 +26,8 @@ pub(crate) enum Origin<'a> {
     /// The application around us, in the span that is its current one.
     Process,
     /// A request, with the `traceparent` that it came with.
-    Request(Option<&'a str>),
+    Request(
+        #[cfg_attr(not(feature = "opentelemetry"), expect(dead_code, reason = "only spans have parents"))]
+        Option<&'a str>,
+    ),
 }
