@@ -9,7 +9,7 @@ use newswire_protocol::event::Draft;
 use super::Origin;
 
 #[derive(Debug, Default)]
-pub(crate) struct Traces;
+pub(crate) struct Traces {}
 
 #[derive(Debug)]
 pub(crate) struct Publish;
