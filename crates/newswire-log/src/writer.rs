@@ -50,7 +50,7 @@ pub(crate) struct Prepared {
     pub(crate) now: UnixMicros,
 }
 
-/// A batch that was stored.
+/// A batch that was written.
 pub(crate) struct Stored {
     pub(crate) batch: Arc<Batch>,
     /// One for each event.
@@ -58,11 +58,10 @@ pub(crate) struct Stored {
     pub(crate) now: UnixMicros,
 }
 
-/// How a batch was stored.
-pub(crate) struct Persisted {
+/// How a batch was written.
+pub(crate) struct Written {
     pub(crate) bytes: usize,
-    pub(crate) write: Duration,
-    pub(crate) sync: Duration,
+    pub(crate) took: Duration,
 }
 
 /// Why a batch was not stored.
@@ -73,9 +72,13 @@ pub(crate) enum PersistError {
 
 /// Where batches go. Called by the writer alone.
 pub(crate) trait Engine: Send + 'static {
-    /// Makes a batch durable, or leaves the log as it was.
-    fn persist(&mut self, prepared: &mut Prepared) -> Result<Persisted, PersistError>;
-    /// Makes the batch just persisted visible to readers.
+    /// Writes a batch, or leaves the log as it was.
+    fn write(&mut self, prepared: &mut Prepared) -> Result<Written, PersistError>;
+    /// Does, while the device is at work on the batch just written, what of [`Self::publish`] nobody can see.
+    fn stage(&mut self, stored: &Stored);
+    /// Makes the batch just staged durable; on error nobody ever sees it. Returns how long that took.
+    fn sync(&mut self) -> Result<Duration, PersistError>;
+    /// Makes the batch just synced visible to readers.
     fn publish(&mut self, stored: &Stored);
     /// How long nothing must come for [`Self::idle`] to be called; `None` if there is nothing to do.
     fn idle_after(&self) -> Option<Duration>;
@@ -351,27 +354,43 @@ impl<E: Engine> Writer<E> {
             let window = self.shared.dedup.lock();
             assemble(group, &window, self.shared.tail(), now, self.buffers.take())
         };
-        let Assembled { mut prepared, ids, answers } = assembled;
+        let Assembled { prepared, ids, answers } = assembled;
         if !prepared.buffer.is_empty() {
-            match self.engine.persist(&mut prepared) {
-                Ok(persisted) => self.show(prepared, ids, &persisted, &answers),
+            match self.persist(prepared) {
+                Ok((stored, written, sync)) => self.show(&stored, ids, &written, sync, &answers),
                 Err(error) => return self.fail(&error, answers),
             }
         }
         send(answers);
     }
 
-    /// The batch is durable: readers, who asked to be told, followers and metrics learn of it, in this order.
-    fn show(&mut self, prepared: Prepared, ids: Vec<StoredId>, persisted: &Persisted, answers: &[Answer]) {
+    /// Makes a batch durable, or leaves the log as it was. Returns how long the sync took, too.
+    fn persist(&mut self, mut prepared: Prepared) -> Result<(Stored, Written, Duration), PersistError> {
+        let written = self.engine.write(&mut prepared)?;
         let Prepared { buffer, now } = prepared;
         let (batch, records) = buffer.finish(&self.buffers);
         let stored = Stored { batch, records, now };
+        self.engine.stage(&stored);
+        let sync = self.engine.sync()?;
+        Ok((stored, written, sync))
+    }
+
+    /// The batch is durable: readers, who asked to be told, followers and metrics learn of it, in this order.
+    fn show(
+        &mut self,
+        stored: &Stored,
+        ids: Vec<StoredId>,
+        written: &Written,
+        sync: Duration,
+        answers: &[Answer],
+    ) {
+        let now = stored.now;
         self.last_time = now;
         {
             let mut window = self.shared.dedup.lock();
             ids.into_iter().for_each(|id| window.insert(id));
         }
-        self.engine.publish(&stored);
+        self.engine.publish(stored);
         self.shared.tail.store(stored.batch.last() + 1, Ordering::Release);
         answers.iter().for_each(Answer::tell);
         self.timer.block_on(self.shared.followers.hand_over(&stored.batch));
@@ -379,10 +398,10 @@ impl<E: Engine> Writer<E> {
         let events = stored.batch.len();
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.shared.committed_events.fetch_add(events as u64, Ordering::Relaxed);
-        self.shared.committed_bytes.fetch_add(persisted.bytes as u64, Ordering::Relaxed);
+        self.shared.committed_bytes.fetch_add(written.bytes as u64, Ordering::Relaxed);
         self.shared.last_commit_at.store(now.0, Ordering::Relaxed);
         if let Some(observer) = &self.shared.observer {
-            let Persisted { bytes, write, sync } = *persisted;
+            let Written { bytes, took: write } = *written;
             observer.on_commit(&Commit { events, appends: answers.len(), bytes, write, sync });
         }
     }

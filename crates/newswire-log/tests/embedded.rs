@@ -278,6 +278,47 @@ fn a_failed_sync_stops_publishing_for_good_but_not_reading() {
     assert_eq!(store(&log, vec![numbered("tasks", 3)]).len(), 1);
 }
 
+/// The index knows a batch while it is synced: no read may come upon it there if that fails.
+#[test]
+fn what_was_written_and_not_synced_is_seen_by_no_read() {
+    const NONE: [u64; 0] = [];
+    let (disk, clock) = (FaultDisk::new(), Arc::new(ManualClock::at(UnixMicros(1_000_000))));
+    let options = EmbeddedOptions { clock: clock.clone(), ..plain() };
+    let log = open(&disk, &options).unwrap();
+    let of = |channel: &str, agent: &str, fill: usize| {
+        event(&format!(
+            r#"{{"channel":"{channel}","event_type":"a","payload":{{"agent":"{agent}","f":"{:fill$}"}}}}"#,
+            0
+        ))
+    };
+    // Large enough that reads go to single records by the index.
+    for _ in 0..20 {
+        store(&log, vec![of("tasks", "often", 20_000)]);
+    }
+    store(&log, vec![of("tasks", "seldom", 10)]);
+    clock.set(UnixMicros(2_000_000));
+    disk.fail_sync_after(0);
+    let refused = append(&log, vec![of("tasks", "seldom", 10), of("tasks", "new", 10), of("budget", "new", 10)]);
+    assert!(matches!(refused, Err(AppendError::Stopped { .. })));
+
+    for direction in [Direction::Forward, Direction::Backward] {
+        let read = |channel, filter: &[(&str, &[&str])]| {
+            read_all(&log, request(&selector(&[channel], filter), direction))
+        };
+        assert_eq!(read("tasks", &[("agent", &["seldom"])]), [21]);
+        assert_eq!(read("*", &[("agent", &["new"])]), NONE);
+        assert_eq!(read("budget", &[]), NONE);
+        assert_eq!(read("*", &[]).len(), 21);
+    }
+    let mut later = request(&selector(&["*"], &[]), Direction::Forward);
+    later.since = Some(UnixMicros(1_500_000));
+    assert_eq!(read_all(&log, later), NONE);
+    assert_eq!(log.channels(), [Arc::from("tasks")]);
+    assert_eq!((log.stats().events, log.stats().tail), (21, 22));
+    log.trim(&Trim { up_to: 21, channel: None }).unwrap();
+    assert_eq!((all(&log), log.head()), (NONE.to_vec(), 22));
+}
+
 #[test]
 fn a_write_error_that_is_not_a_full_disk_stops_too() {
     let disk = FaultDisk::new();

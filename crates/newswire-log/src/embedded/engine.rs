@@ -15,7 +15,7 @@ use super::options::SyncMode;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment_file::Segment;
 use super::store::{ChannelState, Store};
-use crate::writer::{Engine, PersistError, Persisted, Prepared, Stored};
+use crate::writer::{Engine, PersistError, Prepared, Stored, Written};
 
 pub(crate) struct FileEngine {
     store: Arc<Store>,
@@ -31,8 +31,10 @@ pub(crate) struct FileEngine {
     reserved_to: u64,
     next_offset: u64,
     last_time: UnixMicros,
-    /// Where the last batch begins in the segment.
-    batch_at: u64,
+    /// Bytes of the batch at the position, once it is written.
+    written: usize,
+    /// What that batch adds to each channel.
+    staged: Vec<ChannelRun>,
     /// Something was written since the last mark.
     mark_due: bool,
     last_sync: Instant,
@@ -68,7 +70,8 @@ impl FileEngine {
             reserved_to: start.position,
             next_offset: start.next_offset,
             last_time: start.last_time,
-            batch_at: 0,
+            written: 0,
+            staged: Vec::new(),
             mark_due: start.mark_due,
             last_sync: Instant::now(),
             roll_wanted,
@@ -97,7 +100,7 @@ impl FileEngine {
     }
 
     /// Writes a batch at the position, which stays where it is.
-    fn write(&mut self, bytes: &[u8]) -> Result<(), PersistError> {
+    fn write_here(&mut self, bytes: &[u8]) -> Result<(), PersistError> {
         self.make_room(bytes.len());
         let written = self.active.file.write_at(bytes, self.position);
         written.map_err(|error| self.undo("writing", &error))
@@ -150,7 +153,7 @@ impl FileEngine {
         }
     }
 
-    fn sync(&mut self) -> Result<Duration, PersistError> {
+    fn sync_file(&mut self) -> Result<Duration, PersistError> {
         let began = Instant::now();
         self.active.file.sync_data().map_err(|error| self.undo("syncing", &error))?;
         self.last_sync = Instant::now();
@@ -225,38 +228,47 @@ impl FileEngine {
     fn mark(&mut self) -> Result<(), PersistError> {
         self.mark_due = false;
         if !self.is_synced() {
-            self.sync()?;
+            self.sync_file()?;
             self.advance(0, true);
         }
         let facts =
             BatchFacts { first_offset: self.next_offset, appended_at: self.last_time, durable: self.durable };
         let mark = batch::mark(self.active.salt(), &facts);
-        match self.write(&mark) {
+        match self.write_here(&mark) {
             Ok(()) => {}
             // A mark proves; without it nothing is lost.
             Err(PersistError::Full) => return Ok(()),
             Err(broken) => return Err(broken),
         }
-        self.sync()?;
+        self.sync_file()?;
         self.advance(mark.len(), true);
-        self.active.commit(self.position, std::iter::empty());
+        self.active.commit(self.position);
         Ok(())
     }
 }
 
-/// What a batch adds to each channel; events of one channel often stand together.
-#[derive(Default)]
-struct ChannelRuns<'a>(Vec<(&'a str, ChannelState)>);
+/// Neighbouring events of one channel.
+struct ChannelRun {
+    /// The index of one of them in the batch.
+    event: usize,
+    adds: ChannelState,
+}
 
-impl<'a> ChannelRuns<'a> {
-    fn add(&mut self, channel: &'a str, offset: u64, bytes: u64) {
-        match self.0.last_mut() {
-            Some((known, run)) if *known == channel => {
-                run.last = offset;
-                run.events += 1;
-                run.bytes += bytes;
+fn channel_runs(stored: &Stored, runs: &mut Vec<ChannelRun>) {
+    let Stored { batch, records, .. } = stored;
+    runs.clear();
+    for (index, record) in records.iter().enumerate() {
+        let (offset, bytes) = (batch.offset(index), record.bytes as u64);
+        match runs.last_mut() {
+            Some(run) if batch.meta(run.event).channel() == batch.meta(index).channel() => {
+                run.adds.last = offset;
+                run.adds.events += 1;
+                run.adds.bytes += bytes;
             }
-            _ => self.0.push((channel, ChannelState { first: offset, last: offset, events: 1, bytes })),
+            _ => {
+                let adds = ChannelState { first: offset, last: offset, events: 1, bytes };
+                runs.push(ChannelRun { event: index, adds });
+            }
         }
     }
 }
@@ -270,7 +282,7 @@ pub(crate) fn create_segment(store: &Store, header: SegmentHeader) -> io::Result
 }
 
 impl Engine for FileEngine {
-    fn persist(&mut self, prepared: &mut Prepared) -> Result<Persisted, PersistError> {
+    fn write(&mut self, prepared: &mut Prepared) -> Result<Written, PersistError> {
         let end = self.position + prepared.buffer.bytes().len() as u64;
         let is_full = end > self.store.options.effective_segment_bytes();
         if (is_full || self.roll_wanted.swap(false, Ordering::Relaxed)) && self.has_events() {
@@ -279,36 +291,44 @@ impl Engine for FileEngine {
         self.seal(prepared);
         let bytes = prepared.buffer.bytes();
         let began = Instant::now();
-        self.write(bytes)?;
-        let write = began.elapsed();
-        let is_synced = self.is_sync_due();
-        if is_synced && bytes.len() > self.store.options.zero_ahead_batch_bytes {
+        self.write_here(bytes)?;
+        let took = began.elapsed();
+        self.written = bytes.len();
+        self.last_time = prepared.now;
+        if self.is_sync_due() && bytes.len() > self.store.options.zero_ahead_batch_bytes {
             // The sync then finds a large batch on its way, and waits for less.
             let end = self.position + bytes.len() as u64;
             self.active.file.begin_writeback(self.position, end);
         }
-        let sync = if is_synced { self.sync()? } else { Duration::ZERO };
-        self.batch_at = self.position;
-        self.advance(bytes.len(), is_synced);
+        Ok(Written { bytes: self.written, took })
+    }
+
+    fn stage(&mut self, stored: &Stored) {
+        let Stored { batch, records, now } = stored;
+        let indexed = records.iter().enumerate().map(|(index, record)| {
+            let (offset, meta, bytes) = (batch.offset(index), batch.meta(index), record.bytes);
+            let position = self.position + record.head_at as u64;
+            let (stored_at, has_id) = (*now, record.has_id);
+            Indexed { offset, stored_at, batch: self.position, position, bytes, has_id, meta }
+        });
+        self.active.stage(indexed);
+        channel_runs(stored, &mut self.staged);
+    }
+
+    fn sync(&mut self) -> Result<Duration, PersistError> {
+        let is_synced = self.is_sync_due();
+        let took = if is_synced { self.sync_file()? } else { Duration::ZERO };
+        self.advance(self.written, is_synced);
         self.mark_due = true;
-        self.last_time = prepared.now;
-        Ok(Persisted { bytes: bytes.len(), write, sync })
+        Ok(took)
     }
 
     fn publish(&mut self, stored: &Stored) {
-        let Stored { batch, records, now } = stored;
-        let mut channels = ChannelRuns::default();
-        let indexed = records.iter().enumerate().map(|(index, record)| {
-            let (offset, meta, bytes) = (batch.offset(index), batch.meta(index), record.bytes);
-            channels.add(meta.channel(), offset, bytes as u64);
-            let position = self.batch_at + record.head_at as u64;
-            let (stored_at, has_id) = (*now, record.has_id);
-            Indexed { offset, stored_at, batch: self.batch_at, position, bytes, has_id, meta }
-        });
-        self.active.commit(self.position, indexed);
+        let batch = &stored.batch;
+        self.active.commit(self.position);
         self.next_offset = batch.last() + 1;
         self.store.change_catalog(|catalog| {
-            channels.0.iter().for_each(|(channel, new)| catalog.add(channel, *new));
+            self.staged.iter().for_each(|run| catalog.add(batch.meta(run.event).channel(), run.adds));
         });
     }
 

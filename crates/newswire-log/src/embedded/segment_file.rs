@@ -40,6 +40,7 @@ pub(crate) struct Segment {
 struct State {
     /// Committed bytes; readers never look beyond.
     end: u64,
+    /// Of all that is committed, and of a batch that is being synced.
     index: Index,
 }
 
@@ -140,13 +141,16 @@ impl Segment {
         }
     }
 
-    /// Adds committed records; they reach to `end`.
-    pub(crate) fn commit<'a>(&self, end: u64, events: impl Iterator<Item = Indexed<'a>>) {
-        let mut state = self.state.write();
-        state.end = end;
-        if let Index::Memory(index) = &mut state.index {
+    /// Indexes records that stand behind the committed end. Nobody reads them before [`Self::commit`].
+    pub(crate) fn stage<'a>(&self, events: impl Iterator<Item = Indexed<'a>>) {
+        if let Index::Memory(index) = &mut self.state.write().index {
             events.for_each(|event| index.add(&event));
         }
+    }
+
+    /// What stands before `end` is committed.
+    pub(crate) fn commit(&self, end: u64) {
+        self.state.write().end = end;
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
@@ -237,9 +241,10 @@ impl Segment {
         })
     }
 
-    /// The positions in a list, ascending, and the bytes read for them.
+    /// The committed positions in a list, ascending, and the bytes read for them.
     pub(crate) fn positions(&self, found: &FoundKey) -> Result<(Vec<u64>, u64), ReadError> {
-        self.with_index(|index| {
+        let end = self.end();
+        let (mut positions, bytes) = self.with_index(|index| {
             let bytes = match (&found.list, index) {
                 (KeyList::InMemory(bytes), _) => Some(bytes.clone()),
                 (KeyList::InFile { at, len }, Index::File { file, .. }) => {
@@ -252,7 +257,9 @@ impl Segment {
                 postings::decode(&bytes, found.count).map(|positions| (positions, bytes.len() as u64))
             });
             Ok(decoded.ok_or(index_file::Damaged))
-        })
+        })?;
+        positions.truncate(positions.partition_point(|position| *position < end));
+        Ok((positions, bytes))
     }
 
     /// The positions of a key's records, ascending.

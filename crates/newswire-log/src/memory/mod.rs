@@ -19,7 +19,7 @@ use crate::floors::{Floor, Floors};
 use crate::follow::CommitReceiver;
 use crate::page::{Bounds, PageBuilder};
 use crate::retention::RetentionOptions;
-use crate::writer::{BatchOptions, Engine, PersistError, Persisted, Prepared, Shared, Stored, WriterHandle};
+use crate::writer::{BatchOptions, Engine, PersistError, Prepared, Shared, Stored, WriterHandle, Written};
 
 /// How a [`MemoryLog`] behaves.
 #[derive(Clone)]
@@ -361,9 +361,14 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
-    fn persist(&mut self, prepared: &mut Prepared) -> Result<Persisted, PersistError> {
-        let bytes = prepared.buffer.frames_len();
-        Ok(Persisted { bytes, write: Duration::ZERO, sync: Duration::ZERO })
+    fn write(&mut self, prepared: &mut Prepared) -> Result<Written, PersistError> {
+        Ok(Written { bytes: prepared.buffer.frames_len(), took: Duration::ZERO })
+    }
+
+    fn stage(&mut self, _stored: &Stored) {}
+
+    fn sync(&mut self) -> Result<Duration, PersistError> {
+        Ok(Duration::ZERO)
     }
 
     fn publish(&mut self, stored: &Stored) {
