@@ -298,7 +298,8 @@ fn what_was_written_and_not_synced_is_seen_by_no_read() {
     store(&log, vec![of("tasks", "seldom", 10)]);
     clock.set(UnixMicros(2_000_000));
     disk.fail_sync_after(0);
-    let refused = append(&log, vec![of("tasks", "seldom", 10), of("tasks", "new", 10), of("budget", "new", 10)]);
+    let refused =
+        append(&log, vec![of("tasks", "seldom", 10), of("tasks", "new", 10), of("budget", "new", 10)]);
     assert!(matches!(refused, Err(AppendError::Stopped { .. })));
 
     for direction in [Direction::Forward, Direction::Backward] {

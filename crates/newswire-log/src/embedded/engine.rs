@@ -254,20 +254,26 @@ struct ChannelRun {
     adds: ChannelState,
 }
 
-fn channel_runs(stored: &Stored, runs: &mut Vec<ChannelRun>) {
-    let Stored { batch, records, .. } = stored;
-    runs.clear();
-    for (index, record) in records.iter().enumerate() {
-        let (offset, bytes) = (batch.offset(index), record.bytes as u64);
-        match runs.last_mut() {
-            Some(run) if batch.meta(run.event).channel() == batch.meta(index).channel() => {
+/// Gathers [`ChannelRun`]s from events in their order.
+#[derive(Default)]
+struct ChannelRuns<'a> {
+    runs: Vec<ChannelRun>,
+    /// Of the last run.
+    channel: &'a str,
+}
+
+impl<'a> ChannelRuns<'a> {
+    fn add(&mut self, event: usize, channel: &'a str, offset: u64, bytes: u64) {
+        match self.runs.last_mut() {
+            Some(run) if self.channel == channel => {
                 run.adds.last = offset;
                 run.adds.events += 1;
                 run.adds.bytes += bytes;
             }
             _ => {
                 let adds = ChannelState { first: offset, last: offset, events: 1, bytes };
-                runs.push(ChannelRun { event: index, adds });
+                self.runs.push(ChannelRun { event, adds });
+                self.channel = channel;
             }
         }
     }
@@ -305,14 +311,16 @@ impl Engine for FileEngine {
 
     fn stage(&mut self, stored: &Stored) {
         let Stored { batch, records, now } = stored;
+        let mut channels = ChannelRuns::default();
         let indexed = records.iter().enumerate().map(|(index, record)| {
             let (offset, meta, bytes) = (batch.offset(index), batch.meta(index), record.bytes);
+            channels.add(index, meta.channel(), offset, bytes as u64);
             let position = self.position + record.head_at as u64;
             let (stored_at, has_id) = (*now, record.has_id);
             Indexed { offset, stored_at, batch: self.position, position, bytes, has_id, meta }
         });
         self.active.stage(indexed);
-        channel_runs(stored, &mut self.staged);
+        self.staged = channels.runs;
     }
 
     fn sync(&mut self) -> Result<Duration, PersistError> {
