@@ -111,6 +111,7 @@
 //!         Output::Write => written.extend(out.drain(..).flatten()),
 //!         Output::Read(_request) => { /* read off the async threads, then `on_page` */ }
 //!         Output::Publish(_ticket, _draft) => { /* store it, then `on_published` */ }
+//!         Output::Authenticate(_credential) => { /* only where credentials count: check it, then `on_authenticated` */ }
 //!         Output::Close(_code, _reason) => break,
 //!         Output::Yield => { /* let others run, ask again */ }
 //!         // Arm, then wait for a frame, the waker, an answer that is awaited, or that time.
@@ -163,5 +164,5 @@ pub use packed::MAX_STREAMS;
 pub use principal::{Principal, Role, RowRule, VariantId};
 pub use read::{Direction, Page, ReadRequest};
 pub use selector::{Selector, SelectorEntry};
-pub use session::{Output, Piece, Published, Session, Ticket};
+pub use session::{Admitted, Output, Piece, Published, Session, Standing, Ticket};
 pub use view::{LogView, Lost};

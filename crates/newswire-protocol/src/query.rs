@@ -54,9 +54,27 @@ pub struct Query {
     pub sub: Option<String>,
     /// A single-use ticket.
     pub ticket: Option<String>,
-    /// A token.
-    pub token: Option<String>,
 }
+
+/// Whether a parameter of this name holds what nobody may write into an address: a credential that lives longer than a
+/// ticket.
+pub fn is_credential(name: &str) -> bool {
+    CREDENTIALS.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Names under which clients of other services put credentials into addresses.
+pub const CREDENTIALS: [&str; 10] = [
+    "token",
+    "access_token",
+    "id_token",
+    "refresh_token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "authorization",
+    "bearer",
+    "jwt",
+];
 
 impl Query {
     /// Reads decoded name and value pairs. Lists are written with commas, by repetition, or both.
@@ -88,7 +106,7 @@ impl Query {
                 "sub" => once(name, &mut query.sub, set(value)?)?,
                 "epoch" => once(name, &mut query.epoch, value.to_owned())?,
                 "ticket" => once(name, &mut query.ticket, value.to_owned())?,
-                "token" => once(name, &mut query.token, value.to_owned())?,
+                _ if is_credential(name) => return Err(bad(name, "is a credential, and must not stand in an address")),
                 _ => {
                     let values = value.split(',').map(str::to_owned);
                     let is_full = filters.len() >= MAX_FILTER_KEYS;
@@ -187,8 +205,8 @@ mod tests {
     #[test]
     fn parameter_names_are_no_filter_keys() {
         let names =
-            ["channels", "after", "before", "epoch", "history", "since", "limit", "order", "ticket", "token"];
-        let values = ["a", "1", "2", "e", "3", "10m", "4", "desc", "t", "k"];
+            ["channels", "after", "before", "epoch", "history", "since", "limit", "order", "ticket"];
+        let values = ["a", "1", "2", "e", "3", "10m", "4", "desc", "t"];
         let query = Query::parse(names.into_iter().zip(values).chain([("sub", "s")])).unwrap();
         assert_eq!(query.filters, FilterSpec::default());
         assert_eq!(query.start(), Start::After { offset: 1, epoch: Some("e".into()) });
@@ -200,6 +218,8 @@ mod tests {
     #[test]
     fn bad_values_name_their_parameter() {
         let bad = [
+            ("token", "a.b.c"),
+            ("api_key", "x"),
             ("after", ""),
             ("after", "-1"),
             ("after", "+1"),

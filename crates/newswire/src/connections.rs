@@ -11,6 +11,8 @@ use newswire_protocol::UnixMicros;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::auth::Identity;
+
 /// The open connections of a feed.
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -24,8 +26,8 @@ struct Shared {
     leaving: AtomicBool,
     bells: Mutex<Bells>,
     emptied: Notify,
-    /// Those that were told to leave and have not left.
-    kicked: AtomicUsize,
+    /// Those that were told something and have not heeded it.
+    told: AtomicUsize,
 }
 
 /// Who is where; a few words a connection, because idle ones are counted in kilobytes.
@@ -42,7 +44,7 @@ struct Bells {
 struct Seat {
     waker: Option<Waker>,
     visitor: Option<Box<Visitor>>,
-    kicked: bool,
+    told: Option<Leave>,
 }
 
 /// Who has a place.
@@ -52,6 +54,8 @@ pub(crate) struct Visitor {
     pub(crate) id: ConnId,
     pub(crate) peer: Peer,
     pub(crate) since: UnixMicros,
+    /// Whose credential it came with, as far as credentials count.
+    pub(crate) identity: Option<Arc<Identity>>,
 }
 
 /// The other side of a connection.
@@ -76,13 +80,17 @@ impl Peer {
     }
 }
 
-/// Why a connection should leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a connection should leave, the weightiest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Leave {
+    /// It may stay, if its identity still counts. Told once.
+    Recheck,
     /// Everybody does.
     Stopping,
     /// This one was told to.
     Kicked,
+    /// Its credential counts no more: nothing that waits is written.
+    Revoked,
 }
 
 /// A place among the open connections; leaving is dropping it.
@@ -101,7 +109,7 @@ impl Connections {
             leaving: AtomicBool::new(false),
             bells: Mutex::default(),
             emptied: Notify::new(),
-            kicked: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -160,18 +168,36 @@ impl Connections {
 
     /// Tells one to leave; false if nobody has this id. Telling it twice is telling it once.
     pub(crate) fn kick(&self, id: ConnId) -> bool {
+        self.tell(Leave::Kicked, |visitor| visitor.id == id) > 0
+    }
+
+    /// Tells those to leave whose credentials count no more.
+    pub(crate) fn revoke(&self, concerns: impl Fn(&Identity) -> bool) -> usize {
+        self.tell(Leave::Revoked, |visitor| visitor.identity.as_deref().is_some_and(&concerns))
+    }
+
+    /// Has everybody's identity judged again.
+    pub(crate) fn recheck(&self) -> usize {
+        self.tell(Leave::Recheck, |visitor| visitor.identity.is_some())
+    }
+
+    /// Returns whom it concerned.
+    fn tell(&self, what: Leave, concerns: impl Fn(&Visitor) -> bool) -> usize {
         let mut bells = self.shared.bells.lock();
-        let is_it = |seat: &&mut Seat| seat.visitor.as_ref().is_some_and(|visitor| visitor.id == id);
-        let Some(seat) = bells.places.iter_mut().find(is_it) else { return false };
-        if !std::mem::replace(&mut seat.kicked, true) {
-            self.shared.kicked.fetch_add(1, Ordering::Release);
+        let (mut concerned, mut wakers) = (0, Vec::new());
+        for seat in &mut bells.places {
+            if seat.visitor.as_deref().is_some_and(&concerns) {
+                concerned += 1;
+                if seat.told.is_none() {
+                    self.shared.told.fetch_add(1, Ordering::Release);
+                }
+                seat.told = seat.told.max(Some(what));
+                wakers.extend(seat.waker.clone());
+            }
         }
-        let waker = seat.waker.clone();
         drop(bells);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        true
+        wakers.into_iter().for_each(Waker::wake);
+        concerned
     }
 
     /// Waits until nobody is left but guests. Cancel-safe.
@@ -211,14 +237,34 @@ impl Place {
         self.shared.bells.lock().places[self.index as usize].waker = Some(waker.clone());
     }
 
+    /// The credential of whoever has this place.
+    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
+        self.shared.bells.lock().places[self.index as usize].visitor.as_ref()?.identity.clone()
+    }
+
+    /// It has shown another credential.
+    pub(crate) fn identify(&self, identity: Arc<Identity>) {
+        if let Some(visitor) = &mut self.shared.bells.lock().places[self.index as usize].visitor {
+            visitor.identity = Some(identity);
+        }
+    }
+
     /// Whether this connection should leave, and why.
     pub(crate) fn should_leave(&self) -> Option<Leave> {
-        if self.shared.leaving.load(Ordering::Acquire) {
-            return Some(Leave::Stopping);
+        // Asked at every turn of every connection: the lock only while somebody was told something.
+        if self.shared.told.load(Ordering::Acquire) > 0 {
+            let seat = &mut self.shared.bells.lock().places[self.index as usize];
+            match seat.told {
+                Some(Leave::Recheck) => {
+                    seat.told = None;
+                    self.shared.told.fetch_sub(1, Ordering::Release);
+                    return Some(Leave::Recheck);
+                }
+                Some(told) => return Some(told),
+                None => {}
+            }
         }
-        // Asked at every turn of every connection: the lock only while somebody is to go.
-        let somebody = self.shared.kicked.load(Ordering::Acquire) > 0;
-        (somebody && self.shared.bells.lock().places[self.index as usize].kicked).then_some(Leave::Kicked)
+        self.shared.leaving.load(Ordering::Acquire).then_some(Leave::Stopping)
     }
 }
 
@@ -227,8 +273,8 @@ impl Drop for Place {
         let seat;
         let mut bells = self.shared.bells.lock();
         seat = std::mem::take(&mut bells.places[self.index as usize]);
-        if seat.kicked {
-            self.shared.kicked.fetch_sub(1, Ordering::Release);
+        if seat.told.is_some() {
+            self.shared.told.fetch_sub(1, Ordering::Release);
         }
         bells.free.push(self.index);
         bells.guests -= usize::from(self.guest);
@@ -276,7 +322,12 @@ mod tests {
         let connections = Connections::new(3);
         let places: Vec<Place> = (0..2).map(|_| connections.enter().unwrap()).collect();
         for (place, id) in places.iter().zip(7..) {
-            place.introduce(Visitor { id: ConnId(id), peer: Peer::LIBRARY, since: UnixMicros(0) });
+            place.introduce(Visitor {
+                id: ConnId(id),
+                peer: Peer::LIBRARY,
+                since: UnixMicros(0),
+                identity: None,
+            });
         }
         assert!(connections.kick(ConnId(8)) && connections.kick(ConnId(8)) && !connections.kick(ConnId(9)));
         assert_eq!((places[0].should_leave(), places[1].should_leave()), (None, Some(Leave::Kicked)));

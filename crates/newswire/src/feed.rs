@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Authenticate;
 use crate::channels::Channels;
 use crate::connections::Connections;
 use crate::fanout::Shard;
@@ -58,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) traces: Traces,
     all_metrics: Metrics,
     pub(crate) connections: Connections,
+    /// Absent where everybody is who they are.
+    pub(crate) authenticator: Option<Arc<dyn Authenticate>>,
     /// Room for bodies, in grains of [`BODY_GRAIN`]; never less than one request may have.
     pub(crate) body_room: Arc<Semaphore>,
     /// The zero of the session's clock.
@@ -79,6 +82,7 @@ pub struct FeedBuilder {
     data_dir: Option<PathBuf>,
     metrics: Metrics,
     traces: Traces,
+    authenticator: Option<Arc<dyn Authenticate>>,
 }
 
 /// Why a feed was not built.
@@ -162,6 +166,14 @@ impl FeedBuilder {
         self
     }
 
+    /// Lets nobody in whose credentials this one does not take. Without it the feed is open.
+    ///
+    /// What is done in the process itself ([`Feed::publish`], [`Feed::subscribe`]) is not asked for credentials.
+    pub fn authenticate(mut self, authenticator: Arc<dyn Authenticate>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
+    }
+
     /// Starts the feed on the current tokio runtime. Opening a data directory reads its log, and blocks meanwhile.
     ///
     /// End it with [`Feed::shutdown`]: its tasks keep it alive, however many of its clones are dropped.
@@ -197,6 +209,7 @@ impl FeedBuilder {
             inner: Arc::new(Inner {
                 reader: LogReader::new(Arc::clone(&log), settings.max_log_readers, metrics.clone()),
                 connections: Connections::new(settings.max_connections),
+                authenticator: self.authenticator,
                 body_room: Arc::new(Semaphore::new(
                     BODIES_BYTES.max(settings.request_max_bytes).div_ceil(BODY_GRAIN),
                 )),
@@ -247,6 +260,7 @@ impl Feed {
             data_dir: None,
             metrics: Metrics::new(),
             traces: Traces::default(),
+            authenticator: None,
         }
     }
 

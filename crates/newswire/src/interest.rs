@@ -1,9 +1,13 @@
 //! What a subscriber in this process wants: channels, filters, where to begin, and on whose behalf.
 
+use std::sync::Arc;
+
 use newswire_core::{Backlog, BacklogPolicy, Principal};
 use newswire_protocol::{
     Epoch, ErrorCode, FilterChange, FilterSpec, Query, Refusal, Scalar, SinceSpec, Start, Subscribe,
 };
+
+use crate::auth::Identity;
 
 /// Channels with the same filters and the same start, to be given to [`Feed::subscribe`](crate::Feed::subscribe).
 ///
@@ -23,6 +27,7 @@ pub struct Interest {
     pub(crate) filters: FilterSpec,
     pub(crate) start: Start,
     pub(crate) principal: Principal,
+    pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) backlog: Option<Backlog>,
     /// The first thing that was wrong with it.
     refusal: Option<Refusal>,
@@ -36,6 +41,7 @@ impl Interest {
             filters: FilterSpec::default(),
             start: Start::Live,
             principal: Principal::anonymous(),
+            identity: None,
             backlog: None,
             refusal: None,
         }
@@ -82,6 +88,15 @@ impl Interest {
     /// On whose behalf: sees what they may see, and is counted as theirs. Anonymous where this is not called.
     pub fn principal(mut self, principal: Principal) -> Self {
         self.principal = principal;
+        self
+    }
+
+    /// On whose behalf, and for how long: the subscription ends when this identity expires or is revoked
+    /// ([`Feed::revoke`](crate::Feed::revoke)).
+    pub fn identity(mut self, identity: impl Into<Arc<Identity>>) -> Self {
+        let identity = identity.into();
+        self.principal = identity.principal.clone();
+        self.identity = Some(identity);
         self
     }
 

@@ -16,6 +16,7 @@
 //! Events go one way: [`Feed::publish`] (or HTTP, or a WebSocket) → the log → the hub → one cursor a subscriber →
 //! its socket. Nothing is shown before it is durable.
 
+mod auth;
 mod channels;
 mod connections;
 mod event;
@@ -37,6 +38,7 @@ mod soon;
 mod subscription;
 mod traces;
 
+pub use auth::{AuthError, Authenticate, Credential, Identity, IssuedTicket, Revocation};
 pub use event::Event;
 pub use feed::{BuildError, Feed, FeedBuilder};
 pub use health::{BusState, FeedState, Health, LogState};

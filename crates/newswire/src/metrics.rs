@@ -103,6 +103,7 @@ pub(crate) struct Counters {
     pub(crate) connections_refused: Counter,
     pub(crate) closes: Family<Reason, Counter>,
     pub(crate) heartbeat_closes: Counter,
+    pub(crate) auth_failures: Family<Reason, Counter>,
 }
 
 /// Values that are read when somebody scrapes, not when they change.
@@ -178,6 +179,7 @@ impl Counters {
             connections_refused: counter(registry, "connections_refused", "Upgrades refused over the limit"),
             closes: family(registry, "connection_closes", "Connections the server closed, by close code"),
             heartbeat_closes: counter(registry, "heartbeat_closes", "Connections closed for silence"),
+            auth_failures: family(registry, "auth_failures", "Credentials that were not taken, by reason"),
         };
         registry.register("connections", "WebSocket connections open now", metrics.connections.clone());
         registry.register("subscribers", "Subscribers in this process now", metrics.subscribers.clone());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use newswire_core::{ChannelPolicy, HeartbeatConfig, SessionConfig};
 use newswire_protocol::Limits;
@@ -17,6 +18,7 @@ pub(crate) struct LiveSettings {
     /// Beside those of the sessions, because they are read for each frame and each request.
     event_bytes: AtomicUsize,
     command_bytes: AtomicUsize,
+    auth_timeout: RwLock<Duration>,
 }
 
 impl LiveSettings {
@@ -26,12 +28,18 @@ impl LiveSettings {
             session: RwLock::new(Arc::new(session_config(settings, channels))),
             event_bytes: AtomicUsize::new(event_bytes),
             command_bytes: AtomicUsize::new(command_bytes),
+            auth_timeout: RwLock::new(settings.auth_timeout),
         }
     }
 
     /// For a session that begins now.
     pub(crate) fn session(&self) -> Arc<SessionConfig> {
         self.session.read().clone()
+    }
+
+    /// How long one who brought no credentials has to show some.
+    pub(crate) fn auth_timeout(&self) -> Duration {
+        *self.auth_timeout.read()
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -43,8 +51,8 @@ impl LiveSettings {
 }
 
 impl Feed {
-    /// Takes new values, from now on, for what can change while a feed runs: `limits`, the heartbeat, stall and
-    /// checkpoint times (both for sessions that begin from now on, and the limits for requests too) and
+    /// Takes new values, from now on, for what can change while a feed runs: `limits`, the heartbeat, stall,
+    /// checkpoint and authentication times (both for sessions that begin from now on, and the limits for requests too) and
     /// `max_connections` (nobody is sent away). Every other field is left as it was when the feed started.
     pub fn reload(&self, settings: &Settings) {
         let inner = &self.inner;
@@ -52,6 +60,7 @@ impl Feed {
         *live.session.write() = Arc::new(session_config(settings, inner.channels.readable()));
         live.event_bytes.store(settings.limits.event_bytes, Ordering::Relaxed);
         live.command_bytes.store(settings.limits.command_bytes, Ordering::Relaxed);
+        *live.auth_timeout.write() = settings.auth_timeout;
         inner.connections.set_max(settings.max_connections);
     }
 }

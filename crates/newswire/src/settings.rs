@@ -45,6 +45,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Blocking log reads at once, over all connections and requests.
     pub max_log_readers: usize,
+    /// How long a WebSocket that brought no credentials may take to send its `auth`, where credentials count.
+    pub auth_timeout: Duration,
     /// The largest body of one HTTP publish, in bytes.
     pub request_max_bytes: usize,
 }
@@ -68,6 +70,7 @@ impl Default for Settings {
             checkpoint_interval: Duration::from_secs(10),
             max_connections: 20_000,
             max_log_readers: 4,
+            auth_timeout: Duration::from_secs(10),
             request_max_bytes: 16 << 20,
         }
     }

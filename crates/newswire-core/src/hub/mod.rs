@@ -229,6 +229,13 @@ impl Hub {
         (id, outbox, Arc::clone(&self.dispatched))
     }
 
+    /// Remembers whose the connection is from now on, for people who look.
+    pub(crate) fn rename(&mut self, id: ConnId, principal: Arc<str>) {
+        if let Some(conn) = self.by_id.get(&id).and_then(|conn| self.conns.get_mut(*conn)) {
+            conn.about.principal = principal;
+        }
+    }
+
     /// Remembers how a set is called, for people who look.
     pub(crate) fn name_set(&mut self, id: ConnId, slot: u8, name: &Arc<str>) {
         if let Some(conn) = self.by_id.get(&id).and_then(|conn| self.conns.get_mut(*conn)) {

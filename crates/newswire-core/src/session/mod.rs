@@ -1,5 +1,6 @@
 //! One connection's protocol state machine: commands in, outputs out.
 
+mod access;
 mod command;
 mod job;
 mod lag;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use newswire_protocol::command::{
-    Command, CommandFrame, CommandId, Subscribe, Unsubscribe, parse_command, too_large,
+    Command, CommandFrame, CommandId, Credential, Subscribe, Unsubscribe, parse_command, too_large,
 };
 use newswire_protocol::frame::{Opcode, encode_control};
 use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Refusal, reply};
@@ -37,11 +38,13 @@ use crate::selector::Selector;
 use crate::subscriptions::SetList;
 use crate::view::LogView;
 
+use access::Access;
 use job::Job;
 use lag::Lag;
 use replies::Replies;
 use writer::{Writer, frame};
 
+pub use access::{Admitted, Standing};
 pub use writer::Piece;
 
 /// What the shell is to do next.
@@ -55,6 +58,8 @@ pub enum Output {
     Read(ReadRequest),
     /// Store an event and answer with [`Session::on_published`]; in the order in which they come out. Go on asking.
     Publish(Ticket, Box<Draft>),
+    /// Check a credential and answer with [`Session::on_authenticated`]; meanwhile the session wants no commands. Go on asking.
+    Authenticate(Credential),
     /// Send a close frame with this code and reason, and end. Nothing comes after it.
     Close(CloseCode, String),
     /// Nothing to write yet, but more to do: let others run, then ask again.
@@ -121,6 +126,8 @@ pub struct Session {
     checkpoint: Checkpoint,
     heartbeat: Heartbeat,
     peer_ping: Option<Bytes>,
+    /// Present where credentials count.
+    access: Option<Box<Access>>,
     closing: Option<(CloseCode, &'static str)>,
     /// How far it reads along compressed, if it reads compressed events at all.
     window: Option<Box<Position>>,
@@ -241,6 +248,7 @@ impl Session {
             checkpoint: Checkpoint { told: at, main_sent: 0, next_at: now.mono + config.checkpoint_interval },
             heartbeat: Heartbeat::new(config.heartbeat, jitter, now.mono),
             peer_ping: None,
+            access: None,
             closing: None,
             window: None,
             idle_after_write: None,
@@ -273,6 +281,7 @@ impl Session {
     /// from the socket (the stated overflow of everything that commands fill) and ask again after each output.
     pub fn wants_commands(&self) -> bool {
         !self.replies.is_full()
+            && !self.is_asking()
             && self.publishing.len() < self.config.max_publishes
             && self.publishing_bytes < MAX_PUBLISHING_BYTES
             && self.answers - self.answered < MAX_PENDING_ANSWERS as u64
@@ -280,11 +289,17 @@ impl Session {
 
     /// Answers a message that was too long to be kept.
     pub fn handle_too_long(&mut self) {
+        if self.is_unknown() {
+            return self.refuse_unknown();
+        }
         self.refuse(None, &too_large(&self.config.limits));
     }
 
     /// Answers a binary message, of which nothing was read: the wire speaks text.
     pub fn handle_binary(&mut self) {
+        if self.is_unknown() {
+            return self.refuse_unknown();
+        }
         self.refuse(
             None,
             &Refusal::because(ErrorCode::InvalidJson, "send commands as text messages, not binary"),
@@ -293,14 +308,18 @@ impl Session {
 
     /// Handles one text frame of the client.
     pub fn handle(&mut self, text: &str, now: Now, hub: &Mutex<Hub>, log: &dyn LogView) {
-        let CommandFrame { id, command } = match parse_command(text, &self.config.limits) {
+        let parsed = parse_command(text, &self.config.limits);
+        let is_auth = matches!(&parsed, Ok(CommandFrame { command: Command::Auth(_), .. }));
+        if !is_auth && self.is_unknown() {
+            return self.refuse_unknown();
+        }
+        let CommandFrame { id, command } = match parsed {
             Ok(frame) => frame,
             Err((id, refusal)) => return self.refuse(id.as_ref(), &refusal),
         };
         match command {
             Command::Ping => self.reply(|out| reply::pong(out, id.as_ref())),
-            // Without credentials to check, everybody is who they are.
-            Command::Auth(_) => self.reply(|out| reply::auth_ok(out, id.as_ref())),
+            Command::Auth(credential) => self.on_auth(credential, id),
             Command::Publish(draft) => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
@@ -376,7 +395,7 @@ impl Session {
     }
 
     /// [`Session::next_output`] for a reader in the same process. With [`Output::Write`] `out` holds what it is handed, and
-    /// none of the other outputs is ever [`Output::Publish`].
+    /// none of the other outputs is ever [`Output::Publish`] or [`Output::Authenticate`].
     pub fn next_pieces(&mut self, now: Now, hub: &Mutex<Hub>, out: &mut Vec<Piece>, budget: usize) -> Output {
         debug_assert!(self.form == Form::Values, "a socket takes frames");
         self.output(now, hub, Writer::of_pieces(out, budget), Duration::MAX)
@@ -408,6 +427,11 @@ impl Session {
         {
             return Output::Publish(ticket, draft);
         }
+        if writer.is_empty()
+            && let Some(credential) = self.take_offered()
+        {
+            return Output::Authenticate(credential);
+        }
         writer.bytes(self.peer_ping.take().unwrap_or_default());
         self.replies.flush(self.answered, &mut writer);
         let turn = self.turns(&mut writer, hub);
@@ -420,6 +444,7 @@ impl Session {
         // While an answer waits no checkpoint is sent, so the time for one is no time to wake up for.
         let due = self.answers == self.answered && self.sets.total() > 0;
         let idle_until = if due { beat_at.min(self.checkpoint.next_at) } else { beat_at };
+        let idle_until = idle_until.min(self.over_at(now));
         if !writer.is_empty() {
             self.idle_after_write = (!turn.more && self.is_plainly_live()).then_some(idle_until);
             return Output::Write;
@@ -452,6 +477,7 @@ impl Session {
             && self.replies.is_empty()
             && self.publishes.is_empty()
             && self.wish.is_none()
+            && !self.has_offered()
     }
 
     /// The answer to [`Output::Read`].
@@ -495,7 +521,10 @@ impl Session {
     /// The peer takes no bytes: how long to go on waiting, or that it is to be closed. Never [`Beat::Ping`].
     pub fn write_blocked(&mut self, now: Now) -> Beat {
         self.heartbeat.write_blocked(now.mono);
-        self.heartbeat.poll(now.mono)
+        match self.heartbeat.poll(now.mono) {
+            Beat::Wait(until) => Beat::Wait(until.min(self.over_at(now))),
+            beat => beat,
+        }
     }
 
     /// Leaves the hub. To be called in any case when the connection ends; [`Hub::disconnect`] does the same.

@@ -490,6 +490,7 @@ impl Client {
                 self.session.on_published(ticket, Ok(Published { offset: 1, event_id, duplicate: false }));
                 true
             }
+            Output::Authenticate(_) => panic!("nobody asks who it is"),
             Output::Close(code, _) => {
                 self.closed = Some(code.number());
                 false

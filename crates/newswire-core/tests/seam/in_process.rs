@@ -53,7 +53,7 @@ impl Client {
                 self.rest_until(until, false);
                 false
             }
-            Output::Publish(..) => panic!("nobody publishes"),
+            Output::Publish(..) | Output::Authenticate(_) => panic!("nobody publishes or says who it is"),
         };
         self.in_process = Some(in_process);
         moved

@@ -76,11 +76,11 @@ fn channels(feed: &Feed, wanted: Option<&Value>) -> Result<Option<Vec<Arc<str>>>
 }
 
 /// The object of a JSON body.
-fn read(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Value, Problem> {
+pub(super) fn read(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Value, Problem> {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !content_type.to_ascii_lowercase().starts_with("application/json") {
-        return Err(Problem::unsupported_media_type("send what to trim as application/json"));
+        return Err(Problem::unsupported_media_type("send the body as application/json"));
     }
     let body = body.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => super::publish::too_large("this call needs no such body".to_owned()),

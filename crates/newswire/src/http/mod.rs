@@ -1,12 +1,14 @@
 //! The HTTP surface: everything below `/api/v1`.
 
 mod admin;
+mod auth;
 mod channels;
 mod cloudevents;
 mod connections;
 pub(crate) mod describe;
 mod health;
 mod history;
+pub(crate) mod identify;
 pub(crate) mod problem;
 pub(crate) mod publish;
 pub(crate) mod stream;
@@ -14,7 +16,7 @@ pub(crate) mod websocket;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query as Pairs, Request};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
@@ -24,52 +26,53 @@ use newswire_protocol::query::Query;
 
 use crate::Feed;
 use crate::history::MAX_HISTORY_EVENTS;
+use identify::Admission;
 use problem::Problem;
 
 /// The routes of a feed, to be nested under `/api/v1`.
 ///
 /// Errors of every route, unknown addresses and methods included, are `application/problem+json`.
 pub(crate) fn router(feed: Feed) -> Router {
-    let routes = routes().into_iter();
-    routes
-        .fold(Router::new(), |router, (path, allow, methods)| router.route(path, answers(allow, methods)))
-        .fallback(unknown_address)
-        .layer(middleware::from_fn(identify))
-        .with_state(feed)
+    let add = |router: Router<Feed>, (path, allow, admission, methods)| {
+        let who = middleware::from_fn_with_state((feed.clone(), admission), identify::identify);
+        router.route(path, answers(allow, methods).layer(who))
+    };
+    let routes = routes().into_iter().fold(Router::new(), add);
+    routes.fallback(unknown_address).with_state(feed)
 }
 
 /// `base/{channel}`: the WebSocket of one channel, with so many events of its past unless the query says where to begin.
 pub(crate) fn channel_router(feed: Feed, base: &str, history: u64) -> Router {
     let path = format!("{}/{{channel}}", base.trim_end_matches('/'));
-    let handler = move |feed, caller, channel, request| {
-        websocket::one_channel_with_history(feed, caller, channel, history, request)
-    };
-    Router::new()
-        .route(&path, answers("GET", get(handler)))
-        .layer(middleware::from_fn(identify))
-        .with_state(feed)
+    let handler =
+        move |feed, channel, request| websocket::one_channel_with_history(feed, channel, history, request);
+    let who = middleware::from_fn_with_state((feed.clone(), Admission::FirstFrame), identify::identify);
+    Router::new().route(&path, answers("GET", get(handler)).layer(who)).with_state(feed)
 }
 
-/// Each address, the methods it allows, and who answers. `describe/operations.rs` says the same to programs, which a test
-/// compares.
-fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Feed>)> {
+/// Each address, the methods it allows, whom it lets in, and who answers. `describe/operations.rs` says the same to
+/// programs, which a test compares.
+fn routes() -> Vec<(&'static str, &'static str, Admission, MethodRouter<Feed>)> {
+    use Admission::{Credentials, FirstFrame, Public, Ticket};
     vec![
-        ("/events", "GET, HEAD, POST", get(history::events).post(publish::publish)),
-        ("/events/stream", "GET, HEAD", get(stream::stream)),
-        ("/events/{offset}", "GET, HEAD", get(history::event)),
-        ("/connections", "GET, HEAD", get(connections::list)),
-        ("/connections/{id}", "DELETE", delete(connections::kick)),
-        ("/admin/trim", "POST", post(admin::trim)),
-        ("/admin/compact", "POST", post(admin::compact)),
-        ("/channels", "GET, HEAD", get(channels::channels)),
-        ("/health", "GET, HEAD", get(health::health)),
-        ("/health/live", "GET, HEAD", get(health::live)),
-        ("/health/ready", "GET, HEAD", get(health::ready)),
-        ("/metrics", "GET, HEAD", get(health::metrics)),
-        ("/openapi.json", "GET, HEAD", get(describe::openapi)),
-        ("/asyncapi.json", "GET, HEAD", get(describe::asyncapi)),
-        ("/ws", "GET", get(websocket::all)),
-        ("/ws/{channel}", "GET", get(websocket::one_channel)),
+        ("/events", "GET, HEAD, POST", Credentials, get(history::events).post(publish::publish)),
+        ("/events/stream", "GET, HEAD", Ticket, get(stream::stream)),
+        ("/events/{offset}", "GET, HEAD", Credentials, get(history::event)),
+        ("/connections", "GET, HEAD", Credentials, get(connections::list)),
+        ("/connections/{id}", "DELETE", Credentials, delete(connections::kick)),
+        ("/admin/trim", "POST", Credentials, post(admin::trim)),
+        ("/admin/compact", "POST", Credentials, post(admin::compact)),
+        ("/admin/revoke", "POST", Credentials, post(auth::revoke)),
+        ("/auth/ws-ticket", "POST", Credentials, post(auth::ticket)),
+        ("/channels", "GET, HEAD", Credentials, get(channels::channels)),
+        ("/health", "GET, HEAD", Credentials, get(health::health)),
+        ("/health/live", "GET, HEAD", Public, get(health::live)),
+        ("/health/ready", "GET, HEAD", Public, get(health::ready)),
+        ("/metrics", "GET, HEAD", Credentials, get(health::metrics)),
+        ("/openapi.json", "GET, HEAD", Public, get(describe::openapi)),
+        ("/asyncapi.json", "GET, HEAD", Public, get(describe::asyncapi)),
+        ("/ws", "GET", FirstFrame, get(websocket::all)),
+        ("/ws/{channel}", "GET", FirstFrame, get(websocket::one_channel)),
     ]
 }
 
@@ -79,14 +82,6 @@ fn answers(allow: &'static str, methods: MethodRouter<Feed>) -> MethodRouter<Fee
 
 async fn unknown_address(request: Request) -> Problem {
     Problem::not_found(format!("there is nothing at {}", request.uri().path()))
-}
-
-/// The one place where a request gets its principal; an outer layer may have given it one already.
-async fn identify(mut request: Request, next: Next) -> Response {
-    if request.extensions().get::<Principal>().is_none() {
-        request.extensions_mut().insert(Principal::anonymous());
-    }
-    next.run(request).await
 }
 
 /// Extractor shorthand used by the handlers.

@@ -41,6 +41,25 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
     }
 
+    /// 401: without a reason nothing was shown, with one it was not taken.
+    pub(crate) fn unauthorized(reason: Option<&str>) -> Self {
+        let (detail, challenge) = match reason {
+            None => ("this call needs credentials: send `Authorization: Bearer` and a token or key", "Bearer realm=\"newswire\""),
+            Some(reason) => (reason, "Bearer realm=\"newswire\", error=\"invalid_token\""),
+        };
+        let mut problem = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail);
+        problem.0.header = Some((header::WWW_AUTHENTICATE, challenge));
+        problem
+    }
+
+    /// 429 for one ticket too many.
+    pub(crate) fn too_many_tickets(detail: &str) -> Self {
+        let (code, title) = ("too_many_requests", "Too many requests");
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, title, detail);
+        problem.0.header = Some((header::RETRY_AFTER, "30"));
+        problem
+    }
+
     /// 404 for something that is not there.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
 use super::{Caller, read_query};
+use crate::auth::Identity;
 use crate::connections::Peer;
 use crate::metrics::Reason;
 use crate::{Ended, Feed, Interest, SubscribeError, Subscription, Update};
@@ -38,6 +39,7 @@ pub struct ConnectionCut(pub CancellationToken);
 pub(super) async fn stream(
     State(feed): State<Feed>,
     caller: Caller,
+    identity: Option<Extension<Identity>>,
     cut: Option<Extension<ConnectionCut>>,
     address: Option<Extension<ConnectInfo<SocketAddr>>>,
     uri: Uri,
@@ -48,15 +50,26 @@ pub(super) async fn stream(
         resume_from(&mut query, id.to_str().unwrap_or_default())?;
     }
     let is_live = query.start() == Start::Live;
-    let interest = Interest::from(query).or_everything().principal(caller.0);
+    let mut interest = Interest::from(query).or_everything().principal(caller.0);
+    if let Some(Extension(identity)) = identity {
+        interest = interest.identity(identity);
+    }
     let peer = Peer::stream(address.map(|address| address.0.0));
     let subscription = feed.subscribe_as(peer, interest).await.map_err(|error| refused(&error))?;
     let (pieces, body) = mpsc::channel(QUEUE);
     let times = feed.inner.live.session().heartbeat;
-    let writer = Writer { feed: feed.clone(), subscription, pieces, times, cut: cut.map(|cut| cut.0) };
+    let banned = CancellationToken::new();
+    let (cut, ban) = (cut.map(|cut| cut.0), banned.clone());
+    let writer = Writer { feed: feed.clone(), subscription, pieces, times, cut, ban };
     feed.inner.tasks.spawn(writer.run(is_live));
-    let body = futures_util::stream::unfold(body, |mut body: mpsc::Receiver<Bytes>| async move {
-        Some((Ok::<_, std::convert::Infallible>(body.recv().await?), body))
+    let body = futures_util::stream::unfold((body, banned), |(mut body, banned)| async move {
+        // Breaks the body off: what waits is not written.
+        let piece = tokio::select! {
+            biased;
+            () = banned.cancelled() => Err(NotPermitted),
+            piece = body.recv() => Ok(piece?),
+        };
+        Some((piece, (body, banned)))
     });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -87,6 +100,11 @@ fn refused(error: &SubscribeError) -> Problem {
     }
 }
 
+/// Breaks a stream off whose reader may not read on.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the reader may not read on")]
+struct NotPermitted;
+
 /// The task of one stream. It ends with its body, with its subscription, or when the peer reads nothing.
 struct Writer {
     feed: Feed,
@@ -94,6 +112,8 @@ struct Writer {
     pieces: mpsc::Sender<Bytes>,
     times: HeartbeatConfig,
     cut: Option<ConnectionCut>,
+    /// Has the body let go of what waits.
+    ban: CancellationToken,
 }
 
 /// Why a stream is over.
@@ -117,6 +137,11 @@ impl Writer {
                     cut.0.cancel();
                 }
                 "stalled"
+            }
+            Over::Ended(Some(ended @ Ended::NotPermitted { .. })) => {
+                tracing::debug!(%ended, "an event stream was broken off");
+                self.ban.cancel();
+                "not permitted"
             }
             Over::Ended(Some(ended)) => {
                 tracing::debug!(%ended, "an event stream ended");
@@ -183,7 +208,12 @@ impl Writer {
     }
 
     async fn send(&mut self, text: Vec<u8>) -> Result<(), Over> {
-        match self.pieces.send_timeout(text.into(), self.times.stall_timeout).await {
+        let sent = tokio::select! {
+            biased;
+            sent = self.pieces.send_timeout(text.into(), self.times.stall_timeout) => sent,
+            ended = self.subscription.not_permitted() => return Err(Over::Ended(Some(ended))),
+        };
+        match sent {
             Ok(()) => Ok(()),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Over::Left),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Over::Stalled),

@@ -9,14 +9,14 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
-use newswire_core::Principal;
 use newswire_protocol::command::{FilterChange, Start, Subscribe};
 use newswire_protocol::query::Query;
 use tokio::net::TcpStream;
 
 use super::problem::Problem;
-use super::{Caller, Segment, read_query, segment};
+use super::{Segment, identify, read_query, segment};
 use crate::Feed;
+use crate::auth::Comer;
 use crate::connections::{Peer, Place};
 use crate::socket::handshake;
 use crate::socket::{self, Tcp, Wanted};
@@ -24,7 +24,6 @@ use crate::socket::{self, Tcp, Wanted};
 /// `/ws`: subscriptions by command, or by the query's `channels`.
 pub(crate) async fn all(
     State(feed): State<Feed>,
-    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let query = read_query(request.uri())?;
@@ -33,25 +32,23 @@ pub(crate) async fn all(
         return Err(Problem::bad_request("filters and start options need `channels`, or /ws/{channel}"));
     }
     let subscribe = (!query.channels.is_empty()).then(|| subscribe(query));
-    upgrade(feed, caller.0, request, subscribe)
+    upgrade(feed, request, subscribe)
 }
 
 /// `/ws/{channel}`: subscribed to that one channel from the first byte.
 pub(crate) async fn one_channel(
     State(feed): State<Feed>,
-    caller: Caller,
     channel: Segment,
     request: Request,
 ) -> Result<Response, Problem> {
     let mut query = read_query(request.uri())?;
     query.channels.insert(0, segment(channel)?);
-    upgrade(feed, caller.0, request, Some(subscribe(query)))
+    upgrade(feed, request, Some(subscribe(query)))
 }
 
 /// A route of the application's own: [`one_channel`] that begins with some history where the query names no beginning.
 pub(crate) async fn one_channel_with_history(
     State(feed): State<Feed>,
-    caller: Caller,
     channel: Segment,
     history: u64,
     request: Request,
@@ -61,7 +58,7 @@ pub(crate) async fn one_channel_with_history(
     if history > 0 && query.start() == Start::Live {
         query.history = Some(history);
     }
-    upgrade(feed, caller.0, request, Some(subscribe(query)))
+    upgrade(feed, request, Some(subscribe(query)))
 }
 
 fn subscribe(query: Query) -> Subscribe {
@@ -76,12 +73,13 @@ fn subscribe(query: Query) -> Subscribe {
 
 fn upgrade(
     feed: Feed,
-    principal: Principal,
     mut request: Request,
     subscribe: Option<Subscribe>,
 ) -> Result<Response, Problem> {
     let accept = handshake::accept(request.method(), request.version(), request.headers())?;
-    if let Some(subscribe) = &subscribe {
+    let comer = identify::comer(&feed, request.extensions());
+    // Which channels there are is nothing for those who have yet to say who they are.
+    if let Some(subscribe) = subscribe.as_ref().filter(|_| !matches!(comer, Comer::Unknown)) {
         feed.inner.channels.patterns(&subscribe.channels)?;
     }
     if feed.is_stopping() {
@@ -95,7 +93,7 @@ fn upgrade(
     let compression =
         feed.settings().websocket_compression.then(|| handshake::compression(request.headers()));
     let compression = compression.flatten();
-    tasks.spawn(after_upgrade(feed, principal, on_upgrade, Wanted { subscribe, compression, peer }, place));
+    tasks.spawn(after_upgrade(feed, on_upgrade, Wanted { subscribe, compression, peer, comer }, place));
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),
@@ -113,7 +111,6 @@ fn upgrade(
 /// of its own, of its own size: this one ends and takes along what HTTP needed.
 async fn after_upgrade(
     feed: Feed,
-    principal: Principal,
     on_upgrade: OnUpgrade,
     wanted: Wanted,
     place: Option<Place>,
@@ -127,10 +124,10 @@ async fn after_upgrade(
     };
     match plain_tcp(upgraded) {
         Ok((stream, early)) => {
-            socket::start(feed, principal, Tcp::new(stream), early, wanted, place);
+            socket::start(feed, Tcp::new(stream), early, wanted, place);
         }
         Err(upgraded) => {
-            socket::start(feed, principal, TokioIo::new(upgraded), Bytes::new(), wanted, place);
+            socket::start(feed, TokioIo::new(upgraded), Bytes::new(), wanted, place);
         }
     }
 }

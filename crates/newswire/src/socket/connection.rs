@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use newswire_core::session::{Output, Session, Ticket};
+use newswire_core::session::{Output, Session, Standing, Ticket};
 use newswire_core::{Beat, Now, Page, Principal, Published, TURN_BYTES};
 use newswire_log::ReadError;
 use newswire_protocol::codes::{CloseCode, Refusal};
-use newswire_protocol::command::Subscribe;
+use newswire_protocol::command::{self, Subscribe};
 use newswire_protocol::event::Draft;
 use newswire_protocol::frame::{FrameDecoder, Item};
 use newswire_protocol::limits::MAX_FRAME_BYTES;
@@ -30,6 +30,7 @@ use super::Wanted;
 use super::closing::{CLOSE_PATIENCE, close_frame, echoed_close, poll_farewell, retry_reason};
 use super::outgoing::Outgoing;
 use super::transport::Transport;
+use crate::auth::{AuthError, Comer, Credential, Identity};
 use crate::connections::{Leave, Place, Visitor};
 use crate::fanout::Shard;
 use crate::metrics::Reason;
@@ -72,6 +73,10 @@ struct Doing {
     held: Option<(Held, BoxFuture<'static, ()>)>,
     page: Option<BoxFuture<'static, Result<Page, ReadError>>>,
     publishing: Option<BoxFuture<'static, Answers>>,
+    /// Who it is, by what it has shown.
+    checking: Option<BoxFuture<'static, Result<Identity, AuthError>>>,
+    /// What the address asked for, of one who has yet to say who it is.
+    address: Option<Box<Subscribe>>,
     /// Publishes that wait for those under way, so that one connection's events keep their order.
     drafts: Vec<(Ticket, Box<Draft>)>,
 }
@@ -84,7 +89,8 @@ enum Held {
 
 impl Doing {
     fn is_nothing(&self) -> bool {
-        self.held.is_none() && self.page.is_none() && self.answers_all()
+        let knows = self.checking.is_none() && self.address.is_none();
+        self.held.is_none() && self.page.is_none() && knows && self.answers_all()
     }
 
     fn answers_all(&self) -> bool {
@@ -106,6 +112,8 @@ enum Phase {
         shut: bool,
         ending: Ending,
     },
+    /// It ends in the middle of a frame, of which nothing more may be written.
+    Cut(Ending),
 }
 
 /// What a look for output came to.
@@ -144,20 +152,17 @@ impl fmt::Display for Ending {
 }
 
 impl<S: Transport> Connection<S> {
-    pub(super) fn open(
-        feed: Feed,
-        principal: Principal,
-        stream: S,
-        input: Bytes,
-        wanted: Wanted,
-        place: Place,
-    ) -> Self {
+    pub(super) fn open(feed: Feed, stream: S, input: Bytes, wanted: Wanted, place: Place) -> Self {
         let shard = feed.shard_for_connection();
         let jitter = 0.9 + 0.2 * fastrand::f64();
         let config = feed.inner.live.session();
         let limits = config.limits;
-        let mut session = Session::open(&shard.hub, config, principal, jitter, feed.now());
-        place.introduce(Visitor { id: session.id(), peer: wanted.peer, since: ingest::now() });
+        let mut session = Session::open(&shard.hub, config, wanted.comer.principal(), jitter, feed.now());
+        let (peer, identity) = (wanted.peer, wanted.comer.identity());
+        place.introduce(Visitor { id: session.id(), peer, since: ingest::now(), identity });
+        if feed.authenticator().is_some() {
+            session.check_credentials(standing(&feed, &wanted.comer));
+        }
         // What a client forgets after each message saves so little that it is sent plain frames.
         if wanted.compression.is_some_and(|agreed| agreed.keeps_context) {
             session.accept_compressed(&shard.hub);
@@ -180,34 +185,33 @@ impl<S: Transport> Connection<S> {
             feed,
             shard,
         };
-        if let Some(subscribe) = wanted.subscribe {
-            connection.hold(Held::Address(Box::new(subscribe)));
+        match wanted.subscribe.map(Box::new) {
+            Some(subscribe) if connection.session.is_unknown() => {
+                connection.doing().address = Some(subscribe);
+            }
+            Some(subscribe) => connection.hold(Held::Address(subscribe)),
+            None => {}
         }
+        // It may have been taken back between the check and the moment when others can find the connection.
+        connection.recheck();
         connection
     }
 
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         if let Some(rest) = self.session.resume(cx.waker()) {
-            self.outgoing.push(rest);
+            self.outgoing.push_rest(rest);
         }
         if !std::mem::replace(&mut self.began, true) {
             self.place.register(cx.waker());
         }
         // One reading of the clock serves a poll, which never takes long.
         let now = self.feed.now();
-        if matches!(self.phase, Phase::Open) {
-            match self.place.should_leave() {
-                Some(Leave::Stopping) => {
-                    let reason = retry_reason(self.feed.inner.connections.open());
-                    self.leave(CloseCode::ShuttingDown, &reason);
-                }
-                Some(Leave::Kicked) => self.leave(CloseCode::NotPermitted, "closed by an administrator"),
-                None => {}
-            }
-        }
+        self.heed(now);
         for _ in 0..MAX_ROUNDS {
-            if let Phase::Closing { .. } = self.phase {
-                return self.poll_closing(cx);
+            match &self.phase {
+                Phase::Open | Phase::Leaving { .. } => {}
+                Phase::Closing { .. } => return self.poll_closing(cx),
+                Phase::Cut(ending) => return Poll::Ready(ending.clone()),
             }
             let answered = self.doing.is_some() && self.poll_doing(now, cx);
             let read = match self.poll_input(now, cx) {
@@ -227,6 +231,29 @@ impl<S: Transport> Connection<S> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Ends it where that was decided elsewhere: by the clock, an administrator, or because everybody leaves.
+    fn heed(&mut self, now: Now) {
+        if !matches!(self.phase, Phase::Open | Phase::Leaving { .. }) {
+            return;
+        }
+        if let Some((code, reason)) = self.session.is_over(|| now) {
+            return self.cut_off(code, reason);
+        }
+        let is_open = matches!(self.phase, Phase::Open);
+        match self.place.should_leave() {
+            Some(Leave::Revoked) => self.cut_off(CloseCode::NotPermitted, AuthError::Revoked.told()),
+            Some(Leave::Recheck) => self.recheck(),
+            Some(Leave::Stopping) if is_open => {
+                let reason = retry_reason(self.feed.inner.connections.open());
+                self.leave(CloseCode::ShuttingDown, &reason);
+            }
+            Some(Leave::Kicked) if is_open => {
+                self.leave(CloseCode::NotPermitted, "closed by an administrator");
+            }
+            Some(Leave::Stopping | Leave::Kicked) | None => {}
+        }
     }
 
     fn doing(&mut self) -> &mut Doing {
@@ -251,6 +278,16 @@ impl<S: Transport> Connection<S> {
             any = true;
         }
         self.poll_publishing(&mut doing, cx);
+        if let Some(Poll::Ready(outcome)) = doing.checking.as_mut().map(|checking| checking.as_mut().poll(cx)) {
+            doing.checking = None;
+            let address = doing.address.take();
+            if self.authenticated(outcome) {
+                if let Some(subscribe) = address {
+                    doing.held = Some(self.held(Held::Address(subscribe)));
+                }
+            }
+            any = true;
+        }
         let settled = doing.held.as_mut().is_some_and(|(_, settled)| settled.as_mut().poll(cx).is_ready());
         let held = if settled { doing.held.take() } else { None };
         if !doing.is_nothing() {
@@ -308,8 +345,12 @@ impl<S: Transport> Connection<S> {
     }
 
     fn hold(&mut self, held: Held) {
+        self.doing().held = Some(self.held(held));
+    }
+
+    fn held(&self, held: Held) -> (Held, BoxFuture<'static, ()>) {
         let (feed, shard) = (self.feed.clone(), Arc::clone(&self.shard));
-        self.doing().held = Some((held, Box::pin(async move { feed.caught_up_with_log(&shard).await })));
+        (held, Box::pin(async move { feed.caught_up_with_log(&shard).await }))
     }
 
     /// Reads and handles what the peer sent, as far as the session wants more. True if anything came.
@@ -449,6 +490,14 @@ impl<S: Transport> Connection<S> {
                 self.doing().drafts.push((ticket, draft));
                 Ok(Step::Moved)
             }
+            Output::Authenticate(credential) => {
+                self.doing().checking = self.feed.authenticator().map(|authenticator| {
+                    let authenticator = Arc::clone(authenticator);
+                    let checked = async move { authenticator.authenticate(shown(&credential)).await };
+                    Box::pin(checked) as BoxFuture<'static, _>
+                });
+                Ok(Step::Moved)
+            }
             Output::Close(code, reason) => {
                 self.close(code, &reason);
                 Ok(Step::Moved)
@@ -534,6 +583,60 @@ impl<S: Transport> Connection<S> {
         self.phase = Phase::Closing { until: Instant::now() + CLOSE_PATIENCE, shut: false, ending };
     }
 
+    /// The server closes at once: what waits is let go of, so that nothing more is written but the close frame, and not even
+    /// that where a frame was begun, whose rest would have to come before it.
+    fn cut_off(&mut self, code: CloseCode, reason: &'static str) {
+        self.count_close(code);
+        self.doing = None;
+        let ending = Ending::Closed(code);
+        if self.outgoing.forget() {
+            self.begin_close(close_frame(code, reason), ending);
+        } else {
+            self.session.close(&self.shard.hub);
+            self.stream.abort();
+            self.phase = Phase::Cut(ending);
+        }
+    }
+
+    /// Takes what was said about the credential it has shown. True if the peer is let in.
+    fn authenticated(&mut self, outcome: Result<Identity, AuthError>) -> bool {
+        let hub = &self.shard.hub;
+        match outcome {
+            Ok(identity) => {
+                self.session.on_authenticated(Ok((&identity).into()), hub);
+                self.place.identify(Arc::new(identity));
+                self.recheck();
+                true
+            }
+            Err(error) => {
+                self.feed.count_refused(&error);
+                tracing::debug!(%error, "a connection is closed: its credentials were not taken");
+                if let AuthError::Unavailable { .. } = error {
+                    let reason = retry_reason(self.feed.inner.connections.open());
+                    self.close(CloseCode::ShuttingDown, &reason);
+                } else {
+                    self.session.on_authenticated(Err(error.told()), hub);
+                }
+                false
+            }
+        }
+    }
+
+    /// Has its identity judged again, and does what that comes to.
+    fn recheck(&mut self) {
+        let Some((authenticator, identity)) = self.feed.authenticator().zip(self.place.identity()) else {
+            return;
+        };
+        match authenticator.recheck(&identity) {
+            Ok(None) => {}
+            Ok(Some(identity)) => {
+                self.session.readmit((&identity).into(), &self.shard.hub);
+                self.place.identify(Arc::new(identity));
+            }
+            Err(error) => self.cut_off(CloseCode::NotPermitted, error.told()),
+        }
+    }
+
     fn count_close(&self, code: CloseCode) {
         let metrics = &self.feed.inner.metrics;
         metrics.closes.get_or_create(&Reason::new((code as u16).to_string())).inc();
@@ -558,6 +661,22 @@ impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         self.session.close(&self.shard.hub);
         self.feed.inner.metrics.connections.dec();
+    }
+}
+
+/// What the session has to know about whoever comes.
+fn standing(feed: &Feed, comer: &Comer) -> Standing {
+    match comer {
+        Comer::Unknown => Standing::Unknown { until: feed.now().mono + feed.inner.live.auth_timeout() },
+        Comer::Principal(_) => Standing::Known { expires_at: None },
+        Comer::Identity(identity) => Standing::Known { expires_at: identity.expires_at },
+    }
+}
+
+fn shown(credential: &command::Credential) -> Credential<'_> {
+    match credential {
+        command::Credential::Ticket(ticket) => Credential::Ticket(ticket),
+        command::Credential::Token(token) => Credential::Bearer(token),
     }
 }
 

@@ -7,11 +7,11 @@ mod outgoing;
 mod transport;
 
 use bytes::Bytes;
-use newswire_core::Principal;
 use newswire_protocol::command::Subscribe;
 use newswire_protocol::deflate::Agreed;
 
 use crate::Feed;
+use crate::auth::Comer;
 use crate::connections::{Peer, Place};
 pub(crate) use closing::retry_after_ms;
 use connection::Connection;
@@ -24,24 +24,20 @@ pub(crate) struct Wanted {
     pub(crate) subscribe: Option<Subscribe>,
     /// By its headers, as far as it was agreed to.
     pub(crate) compression: Option<Agreed>,
-    /// Who asks.
+    /// Where it comes from.
     pub(crate) peer: Peer,
+    /// Whose it is.
+    pub(crate) comer: Comer,
 }
 
 /// Starts to serve one upgraded stream, as a task of the feed. `early` are bytes that came with the handshake. Without a place the peer is told to come back later (4029).
-pub(crate) fn start<S>(
-    feed: Feed,
-    principal: Principal,
-    stream: S,
-    early: Bytes,
-    wanted: Wanted,
-    place: Option<Place>,
-) where
+pub(crate) fn start<S>(feed: Feed, stream: S, early: Bytes, wanted: Wanted, place: Option<Place>)
+where
     S: Transport,
 {
     let tasks = feed.inner.tasks.clone();
     match place {
-        Some(place) => tasks.spawn(Connection::open(feed, principal, stream, early, wanted, place)),
+        Some(place) => tasks.spawn(Connection::open(feed, stream, early, wanted, place)),
         None => tasks.spawn(async move {
             feed.inner.metrics.connections_refused.inc();
             closing::turn_away(&feed, stream).await;

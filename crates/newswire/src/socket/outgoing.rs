@@ -18,6 +18,8 @@ pub(crate) struct Outgoing {
     slices: Vec<Bytes>,
     /// How many of them are written.
     done: usize,
+    /// Part of the next one has been written, so that its rest is the middle of a frame.
+    begun: bool,
 }
 
 impl Outgoing {
@@ -25,6 +27,13 @@ impl Outgoing {
         if !slice.is_empty() {
             self.slices.push(slice);
         }
+    }
+
+    /// The rest of a frame that was begun by somebody else, in front of everything.
+    pub(crate) fn push_rest(&mut self, rest: Bytes) {
+        debug_assert!(self.is_empty(), "a frame is begun only where nothing waits");
+        self.begun = !rest.is_empty();
+        self.push(rest);
     }
 
     /// Where the next turn puts its slices, none of them empty. Only when all is written.
@@ -35,6 +44,11 @@ impl Outgoing {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.slices.is_empty()
+    }
+
+    /// Lets go of everything that is not written. False where that begins in the middle of a frame.
+    pub(crate) fn forget(&mut self) -> bool {
+        !std::mem::take(self).begun
     }
 
     /// Writes once; ready with the bytes the socket took.
@@ -71,12 +85,14 @@ impl Outgoing {
         while let Some(slice) = self.slices.get_mut(self.done) {
             if taken < slice.len() {
                 slice.advance(taken);
+                self.begun |= taken > 0;
                 return;
             }
             taken -= slice.len();
             // Let go of now: the rest may wait long, and must not keep what was written alive.
             *slice = Bytes::new();
             self.done += 1;
+            self.begun = false;
         }
         *self = Self::default();
     }
@@ -89,6 +105,41 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+
+    /// Takes as many bytes as it is made for.
+    struct Takes(usize);
+
+    impl AsyncWrite for Takes {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let taken = self.0.min(bytes.len());
+            self.0 -= taken;
+            if taken > 0 { Poll::Ready(Ok(taken)) } else { Poll::Pending }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_whole_unless_its_front_was_begun() {
+        for (taken, whole) in [(0, true), (1, false), (4, true), (5, false), (8, true)] {
+            let (mut outgoing, mut socket) = (Outgoing::default(), Takes(taken));
+            ["abcd", "efgh"].into_iter().for_each(|slice| outgoing.push(slice.into()));
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            while !outgoing.is_empty() && outgoing.poll_write(&mut socket, &mut cx).is_ready() {}
+            assert_eq!(outgoing.forget(), whole, "{taken}");
+            assert!(outgoing.is_empty());
+        }
+        let mut outgoing = Outgoing::default();
+        outgoing.push_rest("cd".into());
+        outgoing.push("efgh".into());
+        assert!(!outgoing.forget());
+    }
 
     #[tokio::test]
     async fn everything_arrives_in_order_through_a_socket_that_takes_little() {

@@ -19,6 +19,10 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn sink(&self) -> Option<Arc<dyn DirectSink>> {
         None
     }
+
+    /// Has the end of the stream, which comes next, take along what the system was given and has not sent yet. Where that
+    /// cannot be done, nothing happens.
+    fn abort(&self) {}
 }
 
 /// Whatever else HTTP stood on.
@@ -60,6 +64,11 @@ impl Tcp {
 impl Transport for Tcp {
     fn sink(&self) -> Option<Arc<dyn DirectSink>> {
         Some(Arc::clone(&self.write) as Arc<dyn DirectSink>)
+    }
+
+    fn abort(&self) {
+        // Where it fails the system sends what it has, which is all it can do then.
+        let _ = self.read.as_ref().set_zero_linger();
     }
 }
 

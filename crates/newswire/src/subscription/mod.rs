@@ -56,6 +56,12 @@ pub enum Ended {
     /// after the last offset misses nothing.
     #[error("too slow: the backlog is full")]
     TooSlow,
+    /// The identity it was made for expired, was revoked, or may not do any more what it does.
+    #[error("{reason}")]
+    NotPermitted {
+        /// Which of them.
+        reason: String,
+    },
     /// The log could not be read.
     #[error("reading the log failed: {0}")]
     LogFailed(#[from] ReadError),
@@ -134,7 +140,7 @@ impl Feed {
     ) -> Result<Subscription, SubscribeError> {
         let ask = interest.ask()?;
         self.inner.channels.patterns(&ask.channels)?;
-        let mut reading = Reading::begin(self, interest.principal, interest.backlog, peer).await?;
+        let mut reading = Reading::begin(self, interest, peer).await?;
         reading.subscribe(&ask)?;
         loop {
             // Nothing was subscribed before, so nothing but the answer can come first.
@@ -197,6 +203,11 @@ impl Subscription {
         let channels = channels.into_iter().map(Into::into).collect();
         self.reading.settle().await;
         self.reading.unsubscribe(&Unsubscribe { channels, sub: None })
+    }
+
+    /// Ready with the reason once whoever subscribed may not read on; for one who takes nothing at the moment. Cancel-safe.
+    pub(crate) async fn not_permitted(&mut self) -> Ended {
+        poll_fn(|cx| self.reading.poll_not_permitted(cx)).await
     }
 
     fn is_replaying(&self) -> bool {

@@ -8,15 +8,16 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use newswire_core::{Backlog, Output, Page, Piece, Principal, Run, Session, TURN_BYTES};
+use newswire_core::{Output, Page, Piece, Run, Session, Standing, TURN_BYTES};
 use newswire_log::ReadError;
-use newswire_protocol::{ErrorCode, Refusal, Subscribe, Unsubscribe};
+use newswire_protocol::{CloseCode, ErrorCode, Refusal, Subscribe, Unsubscribe};
 use tokio::time::{Instant, Sleep};
 
 use super::{Ended, SubscribeError, Update};
-use crate::connections::{Peer, Place, Visitor};
+use crate::auth::AuthError;
+use crate::connections::{Leave, Peer, Place, Visitor};
 use crate::fanout::Shard;
-use crate::{Event, Feed, ingest};
+use crate::{Event, Feed, Interest, ingest};
 
 /// Rounds of the loop before the task lets others run.
 const MAX_ROUNDS: usize = 16;
@@ -46,12 +47,8 @@ struct Live {
 }
 
 impl Reading {
-    pub(super) async fn begin(
-        feed: &Feed,
-        principal: Principal,
-        backlog: Option<Backlog>,
-        peer: Peer,
-    ) -> Result<Self, SubscribeError> {
+    pub(super) async fn begin(feed: &Feed, interest: Interest, peer: Peer) -> Result<Self, SubscribeError> {
+        let Interest { principal, identity, backlog, .. } = interest;
         let metrics = &feed.inner.metrics;
         let Some(place) = feed.inner.connections.enter_as_guest() else {
             if feed.is_stopping() {
@@ -63,10 +60,13 @@ impl Reading {
         let shard = feed.shard_for_connection();
         feed.caught_up_with_log(&shard).await;
         let config = feed.inner.live.session();
-        let session = Session::in_process(&shard.hub, config, principal, backlog, feed.now());
-        place.introduce(Visitor { id: session.id(), peer, since: ingest::now() });
+        let mut session = Session::in_process(&shard.hub, config, principal, backlog, feed.now());
+        if let Some(identity) = &identity {
+            session.check_credentials(Standing::Known { expires_at: identity.expires_at });
+        }
+        place.introduce(Visitor { id: session.id(), peer, since: ingest::now(), identity });
         metrics.subscribers.inc();
-        let live = Live {
+        let mut live = Live {
             shard,
             session,
             place,
@@ -76,6 +76,8 @@ impl Reading {
             pieces: Vec::new(),
             feed: feed.clone(),
         };
+        // It may have been taken back between the check and the moment when others can find it.
+        live.recheck()?;
         Ok(Self { feed: feed.clone(), live: Some(live), ready: VecDeque::new(), ended: None })
     }
 
@@ -111,6 +113,21 @@ impl Reading {
         Ok(())
     }
 
+    /// Ready with the reason once it ends because of whose it is; never for any other end.
+    pub(super) fn poll_not_permitted(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let Some(live) = &mut self.live else { return Poll::Pending };
+        live.register(cx.waker());
+        let until = live.session.over_at(live.feed.now());
+        if let Some(Some(ended)) = live.heed() {
+            (self.live, self.ready) = (None, VecDeque::new());
+            return Poll::Ready(ended);
+        }
+        if live.poll_timer(until, cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update, Ended>>> {
         // So that one who is never out of updates lets others run.
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
@@ -122,6 +139,10 @@ impl Reading {
     }
 
     fn poll_unrestricted(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update, Ended>>> {
+        if let Some(ended) = self.live.as_mut().and_then(Live::heed) {
+            (self.live, self.ready) = (None, VecDeque::new());
+            return Poll::Ready(ended.map(Err));
+        }
         if let Some(update) = self.take_ready() {
             return Poll::Ready(Some(Ok(update)));
         }
@@ -165,10 +186,10 @@ impl Live {
     /// Goes on until there is at least one piece, or it is over: with a reason, or because the feed is shut down.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Option<Ended>>> {
         self.register(cx.waker());
-        if self.place.should_leave().is_some() {
-            return Poll::Ready(Err(None));
-        }
         for _ in 0..MAX_ROUNDS {
+            if let Some(ended) = self.heed() {
+                return Poll::Ready(Err(ended));
+            }
             if let Some(Poll::Ready(page)) = self.page.as_mut().map(|page| page.as_mut().poll(cx)) {
                 self.page = None;
                 match page {
@@ -183,18 +204,47 @@ impl Live {
                     let reader = self.feed.inner.reader.clone();
                     self.page = Some(Box::pin(async move { reader.read(request).await }));
                 }
-                Output::Close(..) => return Poll::Ready(Err(Some(Ended::TooSlow))),
+                Output::Close(CloseCode::TooSlow, _) => return Poll::Ready(Err(Some(Ended::TooSlow))),
+                Output::Close(_, reason) => return Poll::Ready(Err(Some(Ended::NotPermitted { reason }))),
                 Output::Idle(until) => {
                     if self.poll_timer(until, cx).is_pending() {
                         return Poll::Pending;
                     }
                 }
                 // Nobody publishes through a session that is given no commands.
-                Output::Yield | Output::Publish(..) => break,
+                Output::Yield | Output::Publish(..) | Output::Authenticate(_) => break,
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// The end of it, where that was decided elsewhere: with a reason, or because it was told to leave.
+    fn heed(&mut self) -> Option<Option<Ended>> {
+        if let Some((_, reason)) = self.session.is_over(|| self.feed.now()) {
+            return Some(Some(not_permitted(reason)));
+        }
+        match self.place.should_leave()? {
+            Leave::Stopping | Leave::Kicked => Some(None),
+            Leave::Revoked => Some(Some(not_permitted(AuthError::Revoked.told()))),
+            Leave::Recheck => self.recheck().err().map(Some),
+        }
+    }
+
+    /// Has its identity judged again.
+    fn recheck(&mut self) -> Result<(), Ended> {
+        let Some((authenticator, identity)) = self.feed.authenticator().zip(self.place.identity()) else {
+            return Ok(());
+        };
+        match authenticator.recheck(&identity) {
+            Ok(None) => {}
+            Ok(Some(identity)) => {
+                self.session.readmit((&identity).into(), &self.shard.hub);
+                self.place.identify(Arc::new(identity));
+            }
+            Err(error) => return Err(not_permitted(error.told())),
+        }
+        Ok(())
     }
 
     fn register(&mut self, waker: &Waker) {
@@ -232,6 +282,10 @@ impl Live {
             waker.wake_by_ref();
         }
     }
+}
+
+fn not_permitted(reason: &str) -> Ended {
+    Ended::NotPermitted { reason: reason.to_owned() }
 }
 
 impl Drop for Live {

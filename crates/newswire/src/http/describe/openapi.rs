@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use newswire_protocol::limits::{MAX_FILTER_CHARS, MAX_FILTER_KEYS, MAX_OFFSET};
+use newswire_protocol::query::CREDENTIALS;
 use newswire_protocol::schema::{Definitions, PARAMETERS, parameter_named};
 use serde_json::{Map, Value, json};
 
@@ -117,7 +118,7 @@ fn query_parameter(name: &str) -> Value {
 /// Any filter key: the members of an exploded object are parameters of their own.
 fn filters() -> Value {
     let taken: Vec<&str> =
-        PARAMETERS.iter().map(|parameter| parameter.name).chain(["ticket", "token"]).collect();
+        PARAMETERS.iter().map(|parameter| parameter.name).chain(["ticket"]).chain(CREDENTIALS).collect();
     json!({
         "name": "filters", "in": "query", "style": "form", "explode": true,
         "description": "Every further parameter is a filter key, written as `key=value`: keys are ANDed, the values of \

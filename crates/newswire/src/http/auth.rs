@@ -1,0 +1,98 @@
+//! `POST /auth/ws-ticket` and `POST /admin/revoke`.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::response::Response;
+use bytes::Bytes;
+use http::HeaderMap;
+use newswire_core::Role;
+use newswire_protocol::json::write_string;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::problem::Problem;
+use super::{Caller, admin, identify, json_response};
+use crate::auth::{Identity, IssuedTicket, Revocation};
+use crate::{AuthError, Feed};
+
+/// Longest identity or token id that can be revoked, in bytes.
+const MAX_NAME_BYTES: usize = 256;
+/// What tickets of an open server say: nobody asks for them, but clients that know no open servers want one.
+const OPEN_SECONDS: u64 = 30;
+
+/// A ticket for one connection of whoever asks.
+pub(super) async fn ticket(
+    State(feed): State<Feed>,
+    caller: Caller,
+    identity: Option<Extension<Identity>>,
+) -> Result<Response, Problem> {
+    let IssuedTicket { ticket, expires_in } = match feed.authenticator() {
+        Some(authenticator) => {
+            let identity = identity.map_or_else(|| Identity::of(caller.0), |identity| identity.0);
+            authenticator.issue_ticket(&identity).await?
+        }
+        None => IssuedTicket { ticket: format!("open-{}", Uuid::new_v4()), expires_in: OPEN_SECONDS },
+    };
+    let mut body = b"{\"data\":{\"ticket\":".to_vec();
+    write_string(&mut body, &ticket);
+    body.extend_from_slice(format!(",\"expires_in\":{expires_in}}}}}").as_bytes());
+    let mut response = json_response(body);
+    let no_store = http::HeaderValue::from_static("no-store");
+    response.headers_mut().insert(http::header::CACHE_CONTROL, no_store);
+    Ok(response)
+}
+
+/// Takes credentials back, or lifts that.
+pub(super) async fn revoke(
+    State(feed): State<Feed>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    caller.0.require(Role::Admin)?;
+    let authenticator = identify::required(&feed)?;
+    let wanted = admin::read(&headers, body)?;
+    let (revocation, revoked) = read(&wanted)?;
+    authenticator.set_revoked(revocation.clone(), revoked).await?;
+    let closed = if revoked { feed.revoke(&revocation) } else { 0 };
+    tracing::info!(by = %caller.0.id, ?revocation, revoked, closed, "credentials are revoked by an administrator");
+    Ok(json_response(format!("{{\"data\":{{\"revoked\":{revoked},\"closed\":{closed}}}}}").into_bytes()))
+}
+
+/// `{"identity":"…"}` or `{"token_id":"…"}`, and `"revoked":false` to lift it.
+fn read(wanted: &Value) -> Result<(Revocation, bool), Problem> {
+    let name = |field: &str| match wanted.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) if (1..=MAX_NAME_BYTES).contains(&name.len()) => Ok(Some(Arc::from(name.as_str()))),
+        Some(_) => {
+            Err(Problem::bad_request(format!("{field} must be a string of 1 to {MAX_NAME_BYTES} bytes")))
+        }
+    };
+    let revocation = match (name("identity")?, name("token_id")?) {
+        (Some(identity), None) => Revocation::Identity(identity),
+        (None, Some(token)) => Revocation::Token(token),
+        _ => return Err(Problem::bad_request("name an identity or a token_id, one of them")),
+    };
+    let revoked = match wanted.get("revoked") {
+        None | Some(Value::Null) => true,
+        Some(Value::Bool(revoked)) => *revoked,
+        Some(_) => return Err(Problem::bad_request("revoked must be true or false")),
+    };
+    Ok((revocation, revoked))
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        match &error {
+            AuthError::Invalid { .. } | AuthError::Expired | AuthError::Revoked => {
+                Self::unauthorized(Some(error.told()))
+            }
+            AuthError::Unavailable { .. } => Self::unavailable(error.told()),
+            AuthError::TooManyTickets { .. } => Self::too_many_tickets(error.told()),
+            AuthError::Unsupported => Self::not_found(error.told()),
+        }
+    }
+}
