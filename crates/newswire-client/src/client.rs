@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
 /// The HTTP API is below this path.
@@ -14,6 +15,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Client {
     base: Url,
     http: reqwest::Client,
+    /// Sent with every request and upgrade. Marked as sensitive, so that it is in no debug output.
+    authorization: Option<HeaderValue>,
 }
 
 /// Why there is no client.
@@ -33,6 +36,9 @@ pub enum ClientError {
         /// As given.
         given: String,
     },
+    /// The token cannot stand in a header.
+    #[error("the token has characters that a token cannot have")]
+    BadToken,
     /// The HTTP client could not be built.
     #[error("cannot set up HTTP: {0}")]
     Http(#[from] reqwest::Error),
@@ -49,14 +55,22 @@ impl Client {
         if base.scheme() != "http" || base.cannot_be_a_base() {
             return Err(ClientError::BadScheme { given: given.to_owned() });
         }
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("newswire/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            // The WebSocket goes straight to the server; the two must not end up at different places.
-            .no_proxy()
-            .build()?;
-        Ok(Self { base, http })
+        Ok(Self { base, http: builder().build()?, authorization: None })
+    }
+
+    /// The same, showing this token or API key with everything it asks. It is read nowhere but from here, and in no error.
+    pub fn with_token(self, token: &str) -> Result<Self, ClientError> {
+        let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_token);
+        let mut value = value.ok_or(ClientError::BadToken)?;
+        value.set_sensitive(true);
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.clone())]);
+        let http = builder().default_headers(headers).build()?;
+        Ok(Self { http, authorization: Some(value), ..self })
+    }
+
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
     }
 
     /// The address it was made with.
@@ -86,6 +100,15 @@ impl Client {
         let _always_allowed = url.set_scheme("ws");
         url
     }
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("newswire/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT)
+        // The WebSocket goes straight to the server; the two must not end up at different places.
+        .no_proxy()
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use reqwest::header::{self, HeaderValue};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use url::Url;
 
@@ -94,6 +96,7 @@ impl Client {
         let (sender, queue) = mpsc::channel(QUEUE_ITEMS);
         let connector = Connector {
             url: self.websocket_endpoint(),
+            authorization: self.authorization().cloned(),
             conversation: Conversation::new(interests.into_iter().collect()),
             consumer: Consumer { queue: sender },
             patience,
@@ -165,6 +168,7 @@ impl Consumer {
 /// The task behind a subscription: one connection after the other.
 struct Connector {
     url: Url,
+    authorization: Option<HeaderValue>,
     conversation: Conversation,
     consumer: Consumer,
     patience: Patience,
@@ -241,9 +245,12 @@ impl Connector {
             .write_buffer_size(WRITE_BUFFER_BYTES)
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
-        match timeout(self.patience.connect, connect_async_with_config(self.url.as_str(), Some(config), true))
-            .await
-        {
+        let mut request =
+            self.url.as_str().into_client_request().map_err(|error| Ending::of_error(&error))?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
+        match timeout(self.patience.connect, connect_async_with_config(request, Some(config), true)).await {
             Ok(Ok((socket, _response))) => Ok(socket),
             Ok(Err(error)) => Err(Ending::of_error(&error)),
             Err(_elapsed) => Err(Ending::reconnect("no answer to the attempt to connect")),

@@ -31,6 +31,11 @@ impl Principal {
         }
     }
 
+    /// The same by another name.
+    pub fn named(self, id: &str) -> Self {
+        Self { id: Arc::from(id), ..self }
+    }
+
     /// The same with another role.
     pub fn with_role(self, role: Role) -> Self {
         Self { role, ..self }

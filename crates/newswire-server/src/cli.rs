@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    Failure, backup, bench, check, completions, config, demo, export, publish, schemas, serve, tail,
+    Failure, backup, bench, check, completions, config, demo, export, publish, schemas, serve, tail, token,
 };
 
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Publish(publish::Args),
     /// Show events, live and from any point of the past.
     Tail(tail::Args),
+    /// Make secrets, tokens and API keys.
+    Token(token::Args),
     /// Verify a log without changing it.
     Check(check::Args),
     /// Copy a log, also while its server runs.
@@ -70,6 +72,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args).await,
         Command::Publish(args) => publish::run(args).await,
         Command::Tail(args) => tail::run(args).await,
+        Command::Token(args) => token::run(args).await,
         Command::Check(args) => check::run(args).await,
         Command::Backup(args) => backup::run_backup(args).await,
         Command::Restore(args) => backup::run_restore(args).await,

@@ -1,5 +1,6 @@
 //! The Newswire server and command line.
 
+mod auth;
 pub mod cli;
 pub mod commands;
 pub mod config;

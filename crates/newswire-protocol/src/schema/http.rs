@@ -414,3 +414,56 @@ pub(super) struct Trimmed {
     /// In so many bytes.
     bytes: Position,
 }
+
+/// A ticket for one connection.
+#[derive(JsonSchema)]
+#[schemars(extend("examples" = [{ "data": { "ticket": "nwt_3f2a9c_0_s3cr3t", "expires_in": 30 } }]))]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(super) struct TicketAnswer {
+    data: Ticket,
+}
+
+/// Single use.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(super) struct Ticket {
+    /// For the first frame, or the parameter of that name.
+    ticket: String,
+    /// Seconds.
+    expires_in: Position,
+}
+
+/// Whose credentials count no more: an identity's, or one token.
+#[derive(JsonSchema)]
+#[schemars(extend("examples" = [{ "identity": "sarah_chen" }], "oneOf" = [
+    { "required": ["identity"], "properties": { "identity": { "type": "string" }, "token_id": { "type": "null" } } },
+    { "required": ["token_id"], "properties": { "token_id": { "type": "string" }, "identity": { "type": "null" } } },
+]))]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(super) struct RevokeBody {
+    /// Everything that it shows.
+    #[schemars(length(min = 1, max = 256))]
+    identity: Option<String>,
+    /// The `jti` of a token, or `key:` and the id of a key.
+    #[schemars(length(min = 1, max = 256))]
+    token_id: Option<String>,
+    /// `false` lifts it.
+    revoked: Option<bool>,
+}
+
+/// What became of it.
+#[derive(JsonSchema)]
+#[schemars(extend("examples" = [{ "data": { "revoked": true, "closed": 2 } }]))]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(super) struct RevokeAnswer {
+    data: Revoked,
+}
+
+/// How it stands.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(super) struct Revoked {
+    revoked: bool,
+    /// Live connections that were ended.
+    closed: Position,
+}

@@ -81,6 +81,9 @@ pub const BODIES: &[Shape] = &[
     shape::<http::KickAnswer>("http/kick-answer"),
     shape::<http::TrimBody>("http/trim-body"),
     shape::<http::TrimAnswer>("http/trim-answer"),
+    shape::<http::TicketAnswer>("http/ticket-answer"),
+    shape::<http::RevokeBody>("http/revoke-body"),
+    shape::<http::RevokeAnswer>("http/revoke-answer"),
     shape::<http::CloudEvent>("http/cloudevent"),
     shape::<http::CloudEventBatch>("http/cloudevent-batch"),
 ];

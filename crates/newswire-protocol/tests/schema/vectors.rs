@@ -161,6 +161,9 @@ fn the_examples_of_the_protocol_page() {
         ("```json connections-answer\n", "http/connections-answer"),
         ("```json trim-body\n", "http/trim-body"),
         ("```json trim-answer\n", "http/trim-answer"),
+        ("```json ticket-answer\n", "http/ticket-answer"),
+        ("```json revoke-body\n", "http/revoke-body"),
+        ("```json revoke-answer\n", "http/revoke-answer"),
         ("```json channels-answer\n", "http/channels-answer"),
         ("```json health-answer\n", "http/health-answer"),
     ];

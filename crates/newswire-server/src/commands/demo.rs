@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::terminal::{DIM, Outage, YELLOW, counted, grouped, interrupted, paint, spoken};
 
+use crate::commands::reach::TokenArgs;
 use super::publish::pace::Pace;
 use super::reach::{backoff, until_reached};
 use super::tail::{End, View, for_people};
@@ -65,6 +66,8 @@ pub struct Args {
     /// The server
     #[arg(long, env = "NEWSWIRE_URL", default_value = DEFAULT_URL)]
     url: String,
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +96,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         print(&args).context("cannot write to standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let client = Client::new(&args.url)?;
+    let client = args.token.client(&args.url)?;
     let mut stage = Stage { client: client.clone(), args, told: 0, last_offset: None };
     stage.introduce();
     let watching =

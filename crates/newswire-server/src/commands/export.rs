@@ -9,6 +9,7 @@ use newswire_protocol::SinceSpec;
 use newswire_protocol::event::Event;
 use tokio::sync::mpsc;
 
+use crate::commands::reach::TokenArgs;
 use super::tail::{key_value, since_spec};
 use crate::terminal::counted;
 
@@ -67,6 +68,8 @@ pub struct Args {
     /// The server
     #[arg(long, env = "NEWSWIRE_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 /// What is written.

@@ -12,6 +12,7 @@ pub(crate) mod reach;
 pub mod schemas;
 pub mod serve;
 pub mod tail;
+pub mod token;
 
 use std::process::ExitCode;
 

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use newswire_client::Client;
 use tokio::sync::mpsc;
 
+use crate::commands::reach::TokenArgs;
 use super::{EXIT_INTERRUPTED, EXIT_PARTLY};
 use crate::terminal::{DIM, counted, grouped, interrupted, paint};
 
@@ -67,6 +67,8 @@ pub struct Args {
     /// The server
     #[arg(long, env = "NEWSWIRE_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -78,7 +80,7 @@ fn span(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// When the input cannot be read, or the server refuses it as a whole.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.url)?;
+    let client = args.token.client(&args.url)?;
     let input = Input::named(&args.file);
     let ids = Ids::of(&input, args.again).await.with_context(|| input.cannot_read())?;
     if input == Input::Stdin && std::io::stdin().is_terminal() {

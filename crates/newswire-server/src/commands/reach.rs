@@ -1,8 +1,41 @@
 //! Asking a server that may not be there yet.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use newswire_client::{Backoff, RequestError};
+use anyhow::Context;
+use newswire_client::{Backoff, Client, RequestError};
+
+/// The variable that holds a token or a key.
+const TOKEN_VARIABLE: &str = "NEWSWIRE_TOKEN";
+
+/// What a command shows a server that asks who it is. A token is no argument: everybody on a machine can read the arguments
+/// of everybody's commands, and shells keep them.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct TokenArgs {
+    /// File with a token or API key, for a server that asks for one; else the variable NEWSWIRE_TOKEN. It cannot be given as an
+    /// argument: everybody on this machine can read those, and shells keep them
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl TokenArgs {
+    /// A client of the server, that shows what there is to show.
+    pub(crate) fn client(&self, url: &str) -> anyhow::Result<Client> {
+        let client = Client::new(url)?;
+        let token = match &self.token_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                Some(text.trim().to_owned())
+            }
+            None => std::env::var(TOKEN_VARIABLE).ok().map(|token| token.trim().to_owned()),
+        };
+        match token.filter(|token| !token.is_empty()) {
+            Some(token) => Ok(client.with_token(&token)?),
+            None => Ok(client),
+        }
+    }
+}
 
 /// Waits between attempts, for commands at which somebody waits.
 pub(crate) const fn backoff() -> Backoff {

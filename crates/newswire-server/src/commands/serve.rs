@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio_util::sync::CancellationToken;
 
 use super::{EXIT_USAGE, Failure};
+use crate::auth;
 use crate::config::{
     Config, ConfigError, DEFAULT_FILE, Inputs, Settings, Source, docs, load_with_settings,
     open_beyond_loopback,
@@ -129,6 +130,16 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tokio::spawn(reload::on_signal(hangups, args.config, settings, server.reloader(), logging));
     let address = server.address()?;
     announce(address, &config);
+    if config.auth.sign_in
+        && let Some(path) = server.sign_in_path().await
+    {
+        let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { host_of(address) };
+        let _ = writeln!(
+            std::io::stdout(),
+            "sign a browser in, once, within ten minutes: http://{host}:{}{path}",
+            address.port()
+        );
+    }
     server.run(stop).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -137,7 +148,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn announce(address: SocketAddr, config: &Config) {
     // Nobody may be reading; the server runs all the same.
     let _ = writeln!(std::io::stdout(), "newswire listening on http://{address}");
-    if config.auth.mode.is_none() {
+    if auth::asks(&config.auth) {
+        tracing::info!("callers have to show a token, a key, a ticket or the cookie of a browser that signed in");
+    } else if config.auth.mode.is_none() {
         tracing::info!(
             "open on loopback: everybody on this machine may read and publish, web pages of others may not"
         );
@@ -153,12 +166,21 @@ async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("cannot listen on {listen}: nobody knows the name {}", listen.host()))?
         .collect();
     // `localhost` is a name like any other to the resolver; what counts is where it leads.
-    if config.auth.mode.is_none() && addresses.iter().any(|address| !address.ip().is_loopback()) {
+    let is_open = config.auth.mode.is_none() && !auth::asks(&config.auth);
+    if is_open && addresses.iter().any(|address| !address.ip().is_loopback()) {
         return Err(Failure::new(EXIT_USAGE, open_beyond_loopback(listen, &Source::Default)).into());
     }
     bind(&addresses).with_context(|| {
         format!("cannot listen on {listen}; choose another address with --listen, or stop what listens there")
     })
+}
+
+/// As it stands in an address.
+fn host_of(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) => format!("[{}]", address.ip()),
+    }
 }
 
 /// The first address that can be bound.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::{FutureExt, StreamExt};
-use newswire_client::{Client, Gap, GapCause, Interest, Item, Patience, Received, Start, Subscription};
+use newswire_client::{Gap, GapCause, Interest, Item, Patience, Received, Start, Subscription};
 use newswire_protocol::{Epoch, SinceSpec};
 
+use crate::commands::reach::TokenArgs;
 use crate::terminal::{DIM, Outage, YELLOW, columns, counted, grouped, interrupted, paint, spoken};
 
 pub(crate) mod render;
@@ -57,6 +58,8 @@ pub struct Args {
     /// The server
     #[arg(long, env = "NEWSWIRE_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
@@ -84,7 +87,7 @@ pub(crate) fn since_spec(text: &str) -> Result<(String, SinceSpec), String> {
 /// # Errors
 /// When the server refuses the subscription, or standard output fails.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.url)?;
+    let client = args.token.client(&args.url)?;
     let feed = client.subscribe_with([args.interest()], for_people());
     let mut view = View::new(&args.url, args.json);
     view.limit = args.limit;

@@ -93,7 +93,7 @@ fn variable(path: &str) -> String {
         .split('.')
         .map(
             |part| {
-                if part.starts_with('<') { part.replace("channel", "CHANNEL") } else { part.to_uppercase() }
+                if part.starts_with('<') { part.to_uppercase() } else { part.to_uppercase() }
             },
         )
         .collect();

@@ -61,6 +61,10 @@ pub enum Kind {
     Text,
     /// `info`, or levels per module.
     LogFilter,
+    /// The address of a service: https, or http of this machine.
+    SecureUrl,
+    /// Any words, but none that is empty.
+    Words,
     /// A list of channel names.
     Channels,
     /// A list of web origins.
@@ -162,6 +166,8 @@ impl Kind {
             }
             Self::Url => raw.text().filter(|text| is_url(text)).map(Value::from),
             Self::Ratio => raw.fraction().filter(|ratio| (0.0..=1.0).contains(ratio)).map(Value::Float),
+            Self::SecureUrl => raw.text().filter(|text| is_secure_url(text)).map(Value::from),
+            Self::Words => read_list(raw, |word| !word.is_empty()),
             Self::Path | Self::Text => raw.text().filter(|text| !text.is_empty()).map(Value::from),
             Self::LogFilter => raw.text().filter(|text| is_log_filter(text)).map(Value::from),
             Self::Channels => read_list(raw, is_channel_name),
@@ -191,6 +197,8 @@ impl Kind {
             Self::Secret(inner) => inner.expected(),
             Self::Choice(words) => words_joined(words),
             Self::Address => "host:port, such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080".into(),
+            Self::SecureUrl => "an address that begins with https://, or with http:// for this machine".into(),
+            Self::Words => "a list of words".into(),
             Self::Path => "a path".into(),
             Self::Url => "an address such as http://127.0.0.1:4318, without credentials or query".into(),
             Self::Ratio => "a number from 0 to 1".into(),
@@ -235,7 +243,7 @@ impl Kind {
         match self {
             Self::Bool | Self::Ratio => written.to_owned(),
             Self::Count(..) => written.replace('_', ""),
-            Self::Channels | Self::Origins | Self::Hosts => {
+            Self::Channels | Self::Origins | Self::Hosts | Self::Words => {
                 Raw::List(Raw::Written(written.into()).texts().into_iter().flatten().map(Raw::Text).collect())
                     .to_string()
             }
@@ -295,6 +303,16 @@ fn read_list(raw: &Raw, valid: fn(&str) -> bool) -> Option<Value> {
         .iter()
         .all(|item| valid(item))
         .then(|| items.into_iter().map(Value::from).collect::<Vec<_>>().into())
+}
+
+/// Whoever stands between could put other keys in the place of those that are fetched.
+fn is_secure_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default();
+    let is_here = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    plain && (uri.scheme_str() == Some("https") || (uri.scheme_str() == Some("http") && is_here))
 }
 
 fn is_origin(text: &str) -> bool {

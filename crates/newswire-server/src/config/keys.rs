@@ -23,7 +23,10 @@ const AGE: Kind = Kind::Duration(SECOND, CENTURY);
 const BYTES: Kind = Kind::Size(MIB, 1_024 * TIB);
 const CHANNEL_BYTES: Kind = Kind::Size(KIB, 1_024 * TIB);
 const EVENTS: Kind = Kind::Count(1, 1 << 53);
-const AUTH_MODE: Kind = Kind::Choice(&[("none", "Nobody is asked: every caller may read and publish.")]);
+const AUTH_MODE: Kind = Kind::Choice(&[
+    ("token", "Every caller shows a token, a key, a ticket or the cookie of a browser that signed in."),
+    ("none", "Nobody is asked: every caller may read and publish."),
+]);
 
 /// What a group of keys is about, by the first segment of their path (empty for the keys without a dot).
 pub(crate) const SECTIONS: &[(&str, &str)] = &[
@@ -366,8 +369,9 @@ pub const KEYS: &[Key] = &[
         kind: AUTH_MODE,
         default: None,
         reload: Reload::Restart,
-        help: "How callers prove who they are. Unset, the server is open and therefore listens on loopback only; \
-               set to `none` it is open on whatever address it listens.",
+        help: "How callers prove who they are. Unset, it is `token` where there are credentials (`auth.jwt`, \
+               `auth.keys`); where there are none, the server is open and therefore listens on loopback only. Set to `none` \
+               it is open on whatever address it listens.",
     },
     Key {
         path: "auth.anonymous_admin",
@@ -376,6 +380,163 @@ pub const KEYS: &[Key] = &[
         reload: Reload::Restart,
         help: "With `auth.mode` set to `none`: whether everybody may administer, too (see and close connections, trim the \
                log). Without `auth.mode` callers are on this machine, and may.",
+    },
+    Key {
+        path: "auth.timeout",
+        kind: Kind::Duration(MILLI, HOUR),
+        default: Some("10s"),
+        reload: Reload::NewConnections,
+        help: "How long a WebSocket that brought no credentials may take to send its `auth`; then it is closed with 4001.",
+    },
+    Key {
+        path: "auth.sign_in",
+        kind: Kind::Bool,
+        default: Some("true"),
+        reload: Reload::Restart,
+        help: "With credentials: whether `serve` prints an address that signs a browser in, once and within ten minutes, as an \
+               administrator. Turn it off where others read what the server prints.",
+    },
+    Key {
+        path: "auth.jwt.secret_file",
+        kind: Kind::Path,
+        default: None,
+        reload: Reload::AtOnce,
+        help: "File with the secret of tokens by HS256, of at least 32 characters. `newswire token secret FILE` makes one, \
+               `newswire token jwt` signs with it. It is read again at SIGHUP; whoever stands on another secret is closed.",
+    },
+    Key {
+        path: "auth.jwt.keys_file",
+        kind: Kind::Path,
+        default: None,
+        reload: Reload::AtOnce,
+        help: "File with public keys of tokens: PEM (`BEGIN PUBLIC KEY`, one or more) or JWKS. RSA keys are for RS256, those of \
+               the curve P-256 for ES256, of Ed25519 for EdDSA, and for nothing else. It is read again at SIGHUP.",
+    },
+    Key {
+        path: "auth.jwt.jwks_url",
+        kind: Kind::SecureUrl,
+        default: None,
+        reload: Reload::AtOnce,
+        help: "Where an identity provider publishes its keys. Needs `auth.jwt.issuer` and `auth.jwt.audience`: without them a \
+               token that it gave for any other service would count here.",
+    },
+    Key {
+        path: "auth.jwt.jwks_refresh",
+        kind: Kind::Duration(SECOND, WEEK),
+        default: Some("10m"),
+        reload: Reload::AtOnce,
+        help: "Keys that were fetched longer ago are fetched anew when a token comes.",
+    },
+    Key {
+        path: "auth.jwt.jwks_cooldown",
+        kind: Kind::Duration(MILLI, HOUR),
+        default: Some("10s"),
+        reload: Reload::AtOnce,
+        help: "A token of an unknown key has the keys fetched anew, but not again within this time; nor are they within this \
+               time after an attempt that failed.",
+    },
+    Key {
+        path: "auth.jwt.jwks_grace",
+        kind: Kind::Duration(Duration::ZERO, WEEK),
+        default: Some("1d"),
+        reload: Reload::AtOnce,
+        help: "How old keys may be that cannot be fetched anew, restarts included. Beyond, tokens cannot be checked (503).",
+    },
+    Key {
+        path: "auth.jwt.issuer",
+        kind: Kind::Text,
+        default: None,
+        reload: Reload::AtOnce,
+        help: "What `iss` of every token has to be. Unset, it is not looked at.",
+    },
+    Key {
+        path: "auth.jwt.audience",
+        kind: Kind::Words,
+        default: Some(""),
+        reload: Reload::AtOnce,
+        help: "What `aud` of every token has to be or hold, one of these. Empty, tokens that name an audience are not taken.",
+    },
+    Key {
+        path: "auth.jwt.leeway",
+        kind: Kind::Duration(Duration::ZERO, Duration::from_secs(600)),
+        default: Some("10s"),
+        reload: Reload::AtOnce,
+        help: "How far the clock of whoever makes tokens may be from ours: `exp` counts so much later, `nbf` so much earlier. \
+               Whole seconds.",
+    },
+    Key {
+        path: "auth.keys.<name>.hash",
+        kind: Kind::Secret(&Kind::Text),
+        default: None,
+        reload: Reload::AtOnce,
+        help: "The hash of an API key, as `newswire token key NAME` prints it. Whoever stands on a key that is gone after SIGHUP \
+               is closed.",
+    },
+    Key {
+        path: "auth.keys.<name>.role",
+        kind: Kind::Text,
+        default: None,
+        reload: Reload::AtOnce,
+        help: "The role of whoever shows this key: `observer`, `publisher`, `operator`, `admin`, or one of `auth.roles`. \
+               `publisher` where it is not set.",
+    },
+    Key {
+        path: "auth.roles.<name>.role",
+        kind: Kind::Choice(&[
+            ("observer", "May read."),
+            ("publisher", "May also publish."),
+            ("operator", "May also see who is connected."),
+            ("admin", "May also close connections, trim the log and revoke credentials."),
+        ]),
+        default: None,
+        reload: Reload::AtOnce,
+        help: "The built-in role that this one stands on; `observer` where it is not set.",
+    },
+    Key {
+        path: "auth.roles.<name>.subscribe",
+        kind: Kind::Words,
+        default: None,
+        reload: Reload::AtOnce,
+        help: "Channels that may be subscribed, patterns with a trailing `*` among them. Unset for all.",
+    },
+    Key {
+        path: "auth.roles.<name>.publish",
+        kind: Kind::Words,
+        default: None,
+        reload: Reload::AtOnce,
+        help: "Channels that may be published to. Unset for all.",
+    },
+    Key {
+        path: "auth.roles.<name>.history",
+        kind: Kind::Words,
+        default: None,
+        reload: Reload::AtOnce,
+        help: "Channels whose past may be read. Unset for all.",
+    },
+    Key {
+        path: "auth.roles.<name>.rows",
+        kind: Kind::Text,
+        default: None,
+        reload: Reload::AtOnce,
+        help: "A filter as a subscribe writes it, as JSON: only events that pass it exist for this role. Unset for all.",
+    },
+    Key {
+        path: "auth.roles.<name>.payload",
+        kind: Kind::Choice(&[
+            ("full", "As published."),
+            ("redacted", "With the fields of `masked` masked."),
+            ("none", "Empty."),
+        ]),
+        default: None,
+        reload: Reload::AtOnce,
+        help: "How payloads are shown.",
+    },
+    Key {
+        path: "auth.roles.<name>.masked",
+        kind: Kind::Words,
+        default: None,
+        reload: Reload::AtOnce,
+        help: "Fields of payloads that are masked.",
     },
     Key {
         path: "logging.level",

@@ -192,7 +192,7 @@ fn is_group(path: &[String]) -> bool {
 }
 
 fn fits(pattern: &[String], path: &[String]) -> bool {
-    pattern.iter().zip(path).all(|(wanted, given)| wanted == given || wanted == "<channel>")
+    pattern.iter().zip(path).all(|(wanted, given)| wanted == given || wanted.starts_with('<'))
 }
 
 fn unknown(path: &[String], source: Source) -> Problem {

@@ -242,6 +242,74 @@ pub struct AuthConfig {
     /// `auth.anonymous_admin`
     #[serde(default)]
     pub anonymous_admin: bool,
+    /// `auth.timeout`
+    #[serde(default = "ten_seconds", deserialize_with = "millis")]
+    pub timeout: Duration,
+    /// `auth.sign_in`
+    #[serde(default)]
+    pub sign_in: bool,
+    /// `auth.jwt`
+    #[serde(default)]
+    pub jwt: JwtConfig,
+    /// `auth.keys.<name>`
+    #[serde(default)]
+    pub keys: BTreeMap<String, KeyConfig>,
+    /// `auth.roles.<name>`
+    #[serde(default)]
+    pub roles: BTreeMap<String, RoleConfig>,
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
+}
+
+/// Tokens.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct JwtConfig {
+    pub secret_file: Option<PathBuf>,
+    pub keys_file: Option<PathBuf>,
+    pub jwks_url: Option<String>,
+    #[serde(deserialize_with = "millis")]
+    pub jwks_refresh: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub jwks_cooldown: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub jwks_grace: Duration,
+    pub issuer: Option<String>,
+    pub audience: Vec<String>,
+    #[serde(deserialize_with = "millis")]
+    pub leeway: Duration,
+}
+
+/// An API key. Not shown whole: its debug output has no hash.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct KeyConfig {
+    pub hash: Option<String>,
+    pub role: Option<String>,
+}
+
+impl std::fmt::Debug for KeyConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyConfig").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// What whoever names the role may do and see.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct RoleConfig {
+    pub role: Option<String>,
+    pub subscribe: Option<Vec<String>>,
+    pub publish: Option<Vec<String>>,
+    pub history: Option<Vec<String>>,
+    pub rows: Option<String>,
+    pub payload: Option<String>,
+    pub masked: Option<Vec<String>>,
 }
 
 /// `auth.mode`
@@ -250,6 +318,7 @@ pub struct AuthConfig {
 #[expect(missing_docs, reason = "the table of keys describes each value, once")]
 pub enum AuthMode {
     None,
+    Token,
 }
 
 /// What the server says about itself.
@@ -294,7 +363,8 @@ fn some_millis<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, 
 pub(crate) fn open_beyond_loopback(listen: &ListenAddress, source: &Source) -> String {
     format!(
         "`listen` = \"{listen}\" ({source}): without authentication the server listens on loopback only, because \
-         everybody who can reach it may read and publish; listen on 127.0.0.1, or set `auth.mode` to \"none\" \
+         everybody who can reach it may read and publish; listen on 127.0.0.1, or give it credentials (`newswire token \
+         secret FILE`, then --set auth.jwt.secret_file=FILE; docs/security.md), or set `auth.mode` to \"none\" \
          (--set auth.mode=none) if the network in front of it decides who may"
     )
 }

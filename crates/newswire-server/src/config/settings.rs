@@ -10,7 +10,7 @@ use super::key::{self, Raw, Reload};
 use super::keys::KEYS;
 use super::layer::{self, Entry, Source};
 use super::problem::Problem;
-use super::{Config, ConfigError, open_beyond_loopback};
+use super::{AuthMode, Config, ConfigError, open_beyond_loopback};
 
 /// `retention.max_bytes` of a log in memory, unless somebody says otherwise: disks are larger.
 const MEMORY_MAX_BYTES: &str = "256MiB";
@@ -167,7 +167,8 @@ impl Settings {
 
     /// Rules over several keys.
     fn check(&self, config: &Config, problems: &mut Vec<Problem>) {
-        if config.auth.mode.is_none() && !config.listen.is_loopback() {
+        self.check_credentials(config, problems);
+        if crate::auth::is_open_beyond_loopback(&config.auth, &config.listen) {
             problems.push(Problem::Conflict(open_beyond_loopback(&config.listen, &self.source("listen"))));
         }
         if config.backlog.max_bytes < config.limits.event_bytes {
@@ -192,6 +193,31 @@ impl Settings {
                      remove its retention"
                 )));
             }
+        }
+    }
+
+    fn check_credentials(&self, config: &Config, problems: &mut Vec<Problem>) {
+        let (auth, jwt) = (&config.auth, &config.auth.jwt);
+        let given = crate::auth::has_credentials(auth);
+        match auth.mode {
+            Some(AuthMode::None) if given => problems.push(Problem::Conflict(format!(
+                "`auth.mode` = \"none\" ({}), but there are credentials (auth.jwt, auth.keys), which nobody would ask for; \
+                 remove one or the other",
+                self.source("auth.mode")
+            ))),
+            Some(AuthMode::Token) if !given => problems.push(Problem::Conflict(format!(
+                "`auth.mode` = \"token\" ({}), but there are no credentials, so nobody could come in; set one of \
+                 auth.jwt.secret_file, auth.jwt.keys_file, auth.jwt.jwks_url and auth.keys",
+                self.source("auth.mode")
+            ))),
+            _ => {}
+        }
+        if jwt.jwks_url.is_some() && (jwt.issuer.is_none() || jwt.audience.is_empty()) {
+            problems.push(Problem::Conflict(format!(
+                "`auth.jwt.jwks_url` ({}) needs `auth.jwt.issuer` and `auth.jwt.audience`: without them a token for any \
+                 other service of that provider would count here",
+                self.source("auth.jwt.jwks_url")
+            )));
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Guard {
     hosts: Vec<String>,
     /// A server on all addresses is reached by any of them; an address, unlike a name, cannot be rebound.
     any_address: bool,
+    /// Credentials count, and no browser shows any under a name that is not ours: any name will do.
+    any_name: bool,
     /// Origins beside pages of the same host, in lower case.
     origins: Vec<String>,
 }
@@ -90,6 +92,7 @@ impl Guard {
         hosts.push(own);
         Self {
             hosts,
+            any_name: crate::auth::asks(&config.auth),
             any_address: listen.ip().is_some_and(|ip| ip.is_unspecified()),
             origins: lower(&config.cors.origins),
         }
@@ -113,7 +116,7 @@ impl Guard {
 
     fn is_ours(&self, host: &Authority) -> bool {
         let name = host.host().to_ascii_lowercase();
-        is_loopback(&name) || self.hosts.contains(&name) || (self.any_address && address(&name).is_some())
+        self.any_name || is_loopback(&name) || self.hosts.contains(&name) || (self.any_address && address(&name).is_some())
     }
 
     fn listed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {

@@ -8,6 +8,7 @@ mod metrics;
 mod rate;
 mod request;
 mod routes;
+pub(crate) mod sign_in;
 pub mod signals;
 pub mod storage;
 
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use newswire::{Feed, Metrics, Principal, Role};
+use newswire::{Authenticate, Feed, Metrics, Principal, Revocation, Role};
 use newswire_core::BacklogPolicy;
 use newswire_protocol::Limits;
 use prometheus_client::metrics::counter::Counter;
@@ -29,6 +30,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::{self, BadCredentials, Gate};
+use crate::commands::{EXIT_USAGE, Failure};
 use crate::config::{Compression, Config, Policy};
 use crate::telemetry::{SpanMetrics, Telemetry};
 use accept::{Door, PATIENCE};
@@ -53,6 +56,8 @@ const LEAST_FOR_SPANS: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Server {
     feed: Feed,
+    /// Where callers have to say who they are.
+    gate: Option<Arc<Gate>>,
     router: Router,
     door: Door,
     guards: Guards,
@@ -81,23 +86,49 @@ impl Server {
             metrics: door_metrics,
         };
         let log = storage::open(config, new_epoch, metrics.observer()).await?;
-        let mut builder = Feed::builder().settings(settings(config)).metrics(metrics).log(log);
-        if let Some(telemetry) = &telemetry {
-            builder = builder.tracer(telemetry.tracer());
+        let gate = open_gate(config).await?;
+        let mut feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log);
+        if let Some(gate) = &gate {
+            feed = feed.authenticate(Arc::clone(gate) as Arc<dyn Authenticate>);
         }
-        let feed = builder.build()?;
+        if let Some(telemetry) = &telemetry {
+            feed = feed.tracer(telemetry.tracer());
+        }
+        let feed = feed.build()?;
+        if let Some(gate) = gate.clone() {
+            let feed = feed.clone();
+            // Ends with the process: nobody waits for it.
+            tokio::spawn(async move {
+                let concerns = |revocation: &Revocation| {
+                    feed.revoke(revocation);
+                };
+                gate.follow_revocations(concerns).await;
+            });
+        }
         make_room_for_files(config.limits.connections);
         let guards = Guards::new(Guard::new(config));
         let front =
-            Front { guards: guards.clone(), rates: rates(config, limited), anonymous: anonymous(config) };
+            Front { guards: guards.clone(), rates: rates(config, limited), anonymous: anonymous(config), gate: gate.clone() };
         let router = routes::router(&feed, front);
-        Ok(Self { feed, router, door, guards, listener, telemetry, stop_within: config.shutdown.timeout })
+        Ok(Self { feed, gate, router, door, guards, listener, telemetry, stop_within: config.shutdown.timeout })
     }
 
     /// A way to give it another configuration while it runs.
     pub fn reloader(&self) -> Reloader {
         let max_connections = self.door.max_connections.clone();
-        Reloader { feed: self.feed.clone(), guards: self.guards.clone(), max_connections }
+        Reloader { feed: self.feed.clone(), gate: self.gate.clone(), guards: self.guards.clone(), max_connections }
+    }
+
+    /// Where a browser signs in, once; `None` where nobody has to.
+    pub(crate) async fn sign_in_path(&self) -> Option<String> {
+        let code = self.gate.as_ref()?.sessions.new_code().await;
+        match code {
+            Ok(code) => Some(format!("{}?code={code}", sign_in::PATH)),
+            Err(error) => {
+                tracing::warn!(%error, "no address to sign in with could be made");
+                None
+            }
+        }
     }
 
     /// The address it listens on, with the port it was given.
@@ -144,6 +175,7 @@ impl Server {
 #[derive(Clone, Debug)]
 pub struct Reloader {
     feed: Feed,
+    gate: Option<Arc<Gate>>,
     guards: Guards,
     max_connections: Arc<AtomicUsize>,
 }
@@ -156,6 +188,14 @@ impl Reloader {
         self.max_connections.store(config.limits.connections, Ordering::Relaxed);
         self.guards.replace(Guard::new(config));
         self.feed.reload(&settings(config));
+        if let Some(gate) = &self.gate {
+            match gate.reload(&config.auth) {
+                Ok(()) => {
+                    self.feed.recheck();
+                }
+                Err(error) => tracing::error!(%error, "SIGHUP: credentials and permissions stay as they were"),
+            }
+        }
         let log = self.feed.log();
         if log.set_retention(storage::retention(config))
             && let Err(error) = log.retain()
@@ -163,6 +203,18 @@ impl Reloader {
             tracing::warn!(%error, "retention was not applied");
         }
     }
+}
+
+/// What checks credentials, where callers have to show some.
+async fn open_gate(config: &Config) -> anyhow::Result<Option<Arc<Gate>>> {
+    if !auth::asks(&config.auth) {
+        return Ok(None);
+    }
+    let meta = storage::open_meta(config).await?;
+    Gate::open(&config.auth, meta).await.map(Some).map_err(|error| match error.downcast_ref::<BadCredentials>() {
+        Some(bad) => Failure::new(EXIT_USAGE, bad.to_string()).into(),
+        None => error,
+    })
 }
 
 /// The limit on requests, if there is one.
@@ -206,6 +258,7 @@ fn settings(config: &Config) -> newswire::Settings {
         checkpoint_interval: config.checkpoint.interval,
         max_connections: config.limits.connections,
         max_log_readers: config.limits.log_readers,
+        auth_timeout: config.auth.timeout,
         request_max_bytes: config.limits.request_bytes,
     }
 }

@@ -1,23 +1,28 @@
 //! Everything the server answers: the feed below `/api/v1`, its documents at `/docs`, metrics at the root, the guard before
 //! all of it.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Extension, Router, middleware};
-use http::{StatusCode, header};
-use newswire::{Feed, METRICS_CONTENT_TYPE, Principal, Problem};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::Router;
+use http::StatusCode;
+use newswire::{Feed, Principal, Problem};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
 use super::guard::{self, Guards};
 use super::rate::{self, Rates};
-use super::{encoding, request};
+use super::{encoding, request, sign_in};
+use crate::auth::Gate;
 
 /// What stands before the routes.
 pub(super) struct Front {
     pub(super) guards: Guards,
     pub(super) rates: Option<Rates>,
+    /// Where callers have to say who they are.
+    pub(super) gate: Option<Arc<Gate>>,
     /// Who a caller is of whom nothing is known.
     pub(super) anonymous: Principal,
 }
@@ -25,8 +30,12 @@ pub(super) struct Front {
 /// Layers from the inside out: what panics is answered, bodies are unpacked and answers packed, and whoever may not be
 /// here is turned away before any of that is done for them.
 pub(super) fn router(feed: &Feed, front: Front) -> Router {
+    let sign_in = front.gate.clone().map_or_else(Router::new, sign_in::routes);
+    // Who is anonymous here has every right where nobody is asked, and must not be put into a request where somebody is.
+    let anonymous = front.gate.is_none().then_some(front.anonymous);
     Router::new()
-        .route("/metrics", get(metrics).with_state(feed.clone()))
+        .route_service("/metrics", feed.router())
+        .merge(sign_in)
         .nest("/api/v1", feed.router())
         .nest("/docs", newswire::docs("api/v1"))
         .fallback(unknown_address)
@@ -35,13 +44,18 @@ pub(super) fn router(feed: &Feed, front: Front) -> Router {
         .layer(encoding::compression())
         .layer(middleware::from_fn(encoding::refuse_unknown))
         .layer(middleware::from_fn_with_state(front.rates, rate::layer))
-        .layer(Extension(front.anonymous))
+        .layer(middleware::from_fn_with_state(front.gate, sign_in::layer))
+        .layer(middleware::from_fn_with_state(anonymous, as_anonymous))
         .layer(middleware::from_fn_with_state(front.guards, guard::layer))
         .layer(middleware::from_fn(request::layer))
 }
 
-async fn metrics(State(feed): State<Feed>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], feed.metrics_text()).into_response()
+/// Who asks, where nobody is asked who they are.
+async fn as_anonymous(State(anonymous): State<Option<Principal>>, mut request: Request, next: Next) -> Response {
+    if let Some(anonymous) = anonymous {
+        request.extensions_mut().insert(anonymous);
+    }
+    next.run(request).await
 }
 
 async fn unknown_address(request: Request) -> Problem {

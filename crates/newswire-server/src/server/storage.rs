@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use newswire_log::{
-    BatchOptions, DedupOptions, EmbeddedLog, EmbeddedOptions, EventLog, MemoryLog, MemoryOptions, Observer,
-    OpenError, OsDisk, RetentionOptions, RetentionPolicy, SyncMode,
+    BatchOptions, DedupOptions, EmbeddedLog, EmbeddedMeta, EmbeddedOptions, EventLog, MemoryLog, MemoryMeta,
+    MemoryOptions, Meta, Observer, OpenError, OsDisk, RetentionOptions, RetentionPolicy, SyncMode, SystemClock,
 };
 
 use crate::commands::{EXIT_DAMAGED, EXIT_IN_USE, Failure};
 use crate::config::{Backend, Config, RetentionLimits, Sync};
+
+/// Beside the log's own files, in the same directory and under the same lock.
+const META_FILE: &str = "meta.redb";
 
 /// Opens the log; `observer` hears of its commits.
 ///
@@ -34,6 +37,19 @@ pub async fn open(
             let log = tokio::task::spawn_blocking(open).await.context("opening the log")?.map_err(explain)?;
             tracing::info!(directory = %log.dir().display(), "log open");
             Ok(Arc::new(log))
+        }
+    }
+}
+
+/// The store of what has to outlive the process beside the log, as durable as that is.
+pub(super) async fn open_meta(config: &Config) -> anyhow::Result<Arc<dyn Meta>> {
+    let clock = Arc::new(SystemClock);
+    match config.log.backend {
+        Backend::Memory => Ok(Arc::new(MemoryMeta::new(clock).context("cannot start the store of shared state")?)),
+        Backend::Embedded => {
+            let file = config.data_dir.join(META_FILE);
+            let open = move || EmbeddedMeta::open(&file, clock);
+            Ok(Arc::new(tokio::task::spawn_blocking(open).await.context("opening the store of shared state")??))
         }
     }
 }

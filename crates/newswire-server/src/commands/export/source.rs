@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use newswire_client::{Client, HistoryQuery};
+use newswire_client::{HistoryQuery};
 use newswire_core::{ChannelPattern, EventView, Filter};
 use newswire_log::{OpenError, OsDisk, Snapshot};
 use newswire_protocol::{FilterSpec, UnixMicros};
@@ -29,7 +29,7 @@ pub(super) async fn read(args: &Args, pages: mpsc::Sender<Vec<Row>>) -> anyhow::
 }
 
 async fn from_server(args: &Args, pages: mpsc::Sender<Vec<Row>>) -> anyhow::Result<()> {
-    let client = Client::new(&args.url)?;
+    let client = args.token.client(&args.url)?;
     let mut left = args.limit.unwrap_or(u64::MAX);
     let (mut after, mut epoch) = (Some(args.after), None);
     let mut since = args.since.as_ref().map(|(text, _)| text.as_str());

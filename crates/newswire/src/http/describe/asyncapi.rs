@@ -43,6 +43,9 @@ pub(super) fn document() -> Value {
             "local": {
                 "host": "127.0.0.1:8080", "pathname": "/api/v1", "protocol": "ws",
                 "description": "A server on this machine, as it listens by default. It may stand below another path.",
+                "security": [
+                    { "$ref": "#/components/securitySchemes/bearer" }, { "$ref": "#/components/securitySchemes/ticket" },
+                ],
             },
         },
         "channels": {
@@ -60,7 +63,12 @@ pub(super) fn document() -> Value {
             },
         },
         "operations": operations(),
-        "components": { "messages": messages, "schemas": definitions.finish() },
+        "components": { "messages": messages, "schemas": definitions.finish(), "securitySchemes": {
+            "bearer": { "type": "http", "scheme": "bearer", "description": "Where the server asks: in the header of the \
+                upgrade, or as the `token` of the first frame, `auth`." },
+            "ticket": { "type": "httpApiKey", "in": "query", "name": "ticket", "description": "A single-use ticket from \
+                `POST /auth/ws-ticket`, in the address, or as the `ticket` of the first frame, `auth`." },
+        } },
     })
 }
 

@@ -9,6 +9,7 @@ use newswire_protocol::schema::{Definitions, PARAMETERS, parameter_named};
 use serde_json::{Map, Value, json};
 
 use super::VERSION;
+use super::super::identify::Admission;
 use super::operations::{Answer, Body, OF_EVERY_CALL, OPERATIONS, Operation, Shape, TAGS};
 use crate::http::{DEFAULT_LIMIT, MAX_LIMIT};
 
@@ -42,7 +43,8 @@ pub(super) fn document() -> Value {
         ],
         "tags": tags,
         "paths": paths,
-        "components": { "schemas": definitions.finish(), "responses": { "Problem": problem_response(&problem) } },
+        "components": { "schemas": definitions.finish(), "responses": { "Problem": problem_response(&problem) },
+            "securitySchemes": security_schemes() },
     })
 }
 
@@ -63,8 +65,33 @@ fn describe(operation: &Operation, definitions: &mut Definitions) -> Value {
             operation.takes.iter().map(|body| content(body, definitions)).collect();
         described.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
+    described.insert("security".into(), security(operation));
     described.insert("responses".into(), Value::Object(responses(operation, definitions)));
     Value::Object(described)
+}
+
+/// Whichever of them; none is needed where the server is open.
+fn security(operation: &Operation) -> Value {
+    let routes = super::super::routes();
+    let admission = routes.iter().find(|(path, ..)| *path == operation.path).map(|(_, _, admission, _)| *admission);
+    match admission {
+        Some(Admission::Public) | None => json!([]),
+        Some(Admission::Credentials) => json!([{}, { "bearer": [] }, { "session": [] }]),
+        Some(Admission::Ticket | Admission::FirstFrame) => {
+            json!([{}, { "bearer": [] }, { "session": [] }, { "ticket": [] }])
+        }
+    }
+}
+
+/// How credentials are shown.
+fn security_schemes() -> Value {
+    json!({
+        "bearer": { "type": "http", "scheme": "bearer", "description": "A JWT, or an API key (`nw_…`)." },
+        "session": { "type": "apiKey", "in": "cookie", "name": "newswire_session",
+            "description": "Of a browser that has signed in with the address that the server prints." },
+        "ticket": { "type": "apiKey", "in": "query", "name": "ticket",
+            "description": "From `POST /auth/ws-ticket`: single use, 30 seconds." },
+    })
 }
 
 fn parameters(operation: &Operation) -> Vec<Value> {

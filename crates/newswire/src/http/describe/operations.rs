@@ -79,8 +79,10 @@ const fn get(path: &'static str, id: &'static str, tag: &'static str, summary: &
     }
 }
 
-/// Problems that any call may have: the guard of an open server, and its bound of connections.
+/// Problems that any call may have: credentials in the address, or none where they count, the guard of an open server, and its bound of connections.
 pub(super) const OF_EVERY_CALL: &[(StatusCode, &[&str])] = &[
+    (StatusCode::BAD_REQUEST, &["invalid_parameter"]),
+    (StatusCode::UNAUTHORIZED, &["unauthorized"]),
     (StatusCode::FORBIDDEN, &["forbidden_origin", "forbidden_host"]),
     (StatusCode::TOO_MANY_REQUESTS, &["too_many_requests"]),
     (StatusCode::INTERNAL_SERVER_ERROR, &["internal_error"]),
@@ -279,6 +281,32 @@ pub(super) const OPERATIONS: &[Operation] = &[
         answers: &[ok("What is left.", &[json("http/trim-answer")])],
         problems: TRIM_PROBLEMS,
         ..get("/admin/compact", "compact", "administration", "Apply retention now")
+    },
+    Operation {
+        method: "post",
+        description: "Whatever the identity shows, or one token, counts no more, and live connections end within a second.",
+        takes: &[json("http/revoke-body")],
+        answers: &[ok("It is revoked.", &[json("http/revoke-answer")])],
+        problems: &[
+            (StatusCode::BAD_REQUEST, &["invalid_json", "expected_json_object", "bad_request"]),
+            (StatusCode::FORBIDDEN, &["forbidden"]),
+            (StatusCode::NOT_FOUND, &["not_found"]),
+            (StatusCode::PAYLOAD_TOO_LARGE, &["request_too_large"]),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, &["unsupported_media_type"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &["unavailable"]),
+        ],
+        ..get("/admin/revoke", "revoke", "administration", "Revoke credentials")
+    },
+    Operation {
+        method: "post",
+        description: "For a browser, which cannot give a WebSocket or an EventSource a header: presented in the first \
+            frame or as the parameter `ticket`, once, within its seconds. At most five of an identity are pending.",
+        answers: &[ok("A ticket.", &[json("http/ticket-answer")])],
+        problems: &[
+            (StatusCode::NOT_FOUND, &["not_found"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &["unavailable"]),
+        ],
+        ..get("/auth/ws-ticket", "ticket", "live", "A ticket for one connection")
     },
     Operation {
         answers: &[FIXED_JSON, UNCHANGED],
