@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::FusedStream;
 use futures_util::{SinkExt, Stream, StreamExt};
+use reqwest::header::{self, HeaderValue};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use reqwest::header::{self, HeaderValue};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use url::Url;
 

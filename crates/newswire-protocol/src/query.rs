@@ -106,7 +106,9 @@ impl Query {
                 "sub" => once(name, &mut query.sub, set(value)?)?,
                 "epoch" => once(name, &mut query.epoch, value.to_owned())?,
                 "ticket" => once(name, &mut query.ticket, value.to_owned())?,
-                _ if is_credential(name) => return Err(bad(name, "is a credential, and must not stand in an address")),
+                _ if is_credential(name) => {
+                    return Err(bad(name, "is a credential, and must not stand in an address"));
+                }
                 _ => {
                     let values = value.split(',').map(str::to_owned);
                     let is_full = filters.len() >= MAX_FILTER_KEYS;
@@ -204,8 +206,7 @@ mod tests {
 
     #[test]
     fn parameter_names_are_no_filter_keys() {
-        let names =
-            ["channels", "after", "before", "epoch", "history", "since", "limit", "order", "ticket"];
+        let names = ["channels", "after", "before", "epoch", "history", "since", "limit", "order", "ticket"];
         let values = ["a", "1", "2", "e", "3", "10m", "4", "desc", "t"];
         let query = Query::parse(names.into_iter().zip(values).chain([("sub", "s")])).unwrap();
         assert_eq!(query.filters, FilterSpec::default());

@@ -134,7 +134,9 @@ impl AuthError {
             Self::Expired => "the credentials have expired",
             Self::Revoked => "the credentials were revoked",
             Self::Unavailable { .. } => "credentials cannot be checked at the moment; try again",
-            Self::TooManyTickets { .. } => "too many tickets of this identity are pending; use them, or wait until they expire",
+            Self::TooManyTickets { .. } => {
+                "too many tickets of this identity are pending; use them, or wait until they expire"
+            }
             Self::Unsupported => "this server does not do that",
         }
     }

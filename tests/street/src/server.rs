@@ -85,6 +85,7 @@ pub struct Server {
     options: ServerOptions,
     home: Arc<TempDir>,
     stderr: Arc<Mutex<String>>,
+    printed: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
@@ -111,13 +112,15 @@ impl Server {
         let data_dir = options.data_dir.clone().unwrap_or_else(|| home.path().join("data"));
         let mut child = options.command(&data_dir).spawn().expect("the server starts");
         let stderr = collect(child.stderr.take().expect("standard error is piped"));
-        let address = bound_address(child.stdout.take().expect("standard output is piped"));
+        let printed = Arc::default();
+        let address =
+            bound_address(child.stdout.take().expect("standard output is piped"), Arc::clone(&printed));
         let Ok(addr) = address.recv_timeout(Duration::from_secs(20)) else {
             let _ = child.kill();
             let status = child.wait();
             panic!("the server did not listen ({status:?}):\n{}", stderr.lock().unwrap());
         };
-        Self { child, addr, options, home, stderr }
+        Self { child, addr, options, home, stderr, printed }
     }
 
     /// Its process id.
@@ -138,6 +141,14 @@ impl Server {
     /// What it has written to standard error.
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
+    }
+
+    /// The first line on standard output that holds this text, once it is there.
+    pub async fn printed(&self, text: &str) -> String {
+        crate::eventually(text, async || {
+            self.printed.lock().unwrap().iter().find(|line| line.contains(text)).cloned()
+        })
+        .await
     }
 
     /// Resident memory in bytes.
@@ -229,11 +240,15 @@ fn collect(mut stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     collected
 }
 
-/// The address in the `listening on` line, as soon as it is printed; the rest of the output is read and dropped.
-fn bound_address(stdout: impl Read + Send + 'static) -> mpsc::Receiver<SocketAddr> {
+/// The address in the `listening on` line, as soon as it is printed; every line goes into `printed`.
+fn bound_address(
+    stdout: impl Read + Send + 'static,
+    printed: Arc<Mutex<Vec<String>>>,
+) -> mpsc::Receiver<SocketAddr> {
     let (address_tx, address) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            printed.lock().unwrap().push(line.clone());
             if let Some((_, rest)) = line.split_once("listening on ") {
                 let text = rest.trim().trim_start_matches("http://");
                 let end = text.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(text.len());

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -42,21 +43,49 @@ impl Socket {
     /// Connects, or says why not.
     pub async fn try_open(addr: SocketAddr, path: &str) -> Result<Self, String> {
         let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
-        Self::over(stream, addr, path).await
+        Self::over(stream, addr, path, &[]).await
+    }
+
+    /// As [`Self::try_open`], with headers beside the usual; a refusal is its status.
+    pub async fn try_open_with(
+        addr: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
+        Self::over(stream, addr, path, headers).await
+    }
+
+    /// As [`Self::open_narrow`], with headers beside the usual.
+    pub async fn open_narrow_with(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
+        let stream = socket.connect(addr).await.expect("the server listens");
+        Self::over(stream, addr, path, headers)
+            .await
+            .unwrap_or_else(|error| panic!("no socket at {path}: {error}"))
     }
 
     /// Connects with a small receive buffer in the kernel, so that a client that does not read stands out soon.
     pub async fn open_narrow(addr: SocketAddr, path: &str) -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
-        let stream = socket.connect(addr).await.expect("the server listens");
-        Self::over(stream, addr, path).await.unwrap_or_else(|error| panic!("no socket at {path}: {error}"))
+        Self::open_narrow_with(addr, path, &[]).await
     }
 
-    async fn over(stream: TcpStream, addr: SocketAddr, path: &str) -> Result<Self, String> {
+    async fn over(
+        stream: TcpStream,
+        addr: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, String> {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let request =
+        let mut request =
             format!("ws://{addr}{path}").into_client_request().map_err(|error| error.to_string())?;
+        for (name, value) in headers {
+            let name = HeaderName::try_from(*name).map_err(|error| error.to_string())?;
+            request
+                .headers_mut()
+                .append(name, HeaderValue::try_from(*value).map_err(|error| error.to_string())?);
+        }
         let config = WebSocketConfig::default().read_buffer_size(32 * 1024).write_buffer_size(0);
         let connected = client_async_with_config(request, stream, Some(config));
         let connected =

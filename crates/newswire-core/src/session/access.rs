@@ -55,7 +55,8 @@ impl Access {
 }
 
 /// What a session closes with when nobody says in time who it is.
-const NOBODY: (CloseCode, &str) = (CloseCode::AuthFailed, "the first frame must be an auth, within the time for it");
+const NOBODY: (CloseCode, &str) =
+    (CloseCode::AuthFailed, "the first frame must be an auth, within the time for it");
 const EXPIRED: (CloseCode, &str) = (CloseCode::NotPermitted, "the credentials have expired");
 
 impl Session {

@@ -30,9 +30,14 @@ pub(super) fn read(text: &str) -> Result<Vec<Key>, String> {
         keys: Vec<Value>,
     }
     let set: Set = serde_json::from_str(text).map_err(|error| format!("no JWKS: {error}"))?;
-    let known = set.keys.into_iter().take(MAX_KEYS).filter_map(|key| read_key(&serde_json::from_value(key).ok()?));
+    let known =
+        set.keys.into_iter().take(MAX_KEYS).filter_map(|key| read_key(&serde_json::from_value(key).ok()?));
     let keys: Vec<Key> = known.collect();
-    if keys.is_empty() { Err("no key of RSA, P-256 or Ed25519 for signatures in it".to_owned()) } else { Ok(keys) }
+    if keys.is_empty() {
+        Err("no key of RSA, P-256 or Ed25519 for signatures in it".to_owned())
+    } else {
+        Ok(keys)
+    }
 }
 
 fn read_key(jwk: &Jwk) -> Option<Key> {
@@ -96,7 +101,10 @@ pub(crate) struct Fetcher {
 
 impl Fetcher {
     pub(super) fn new(meta: Arc<dyn Meta>) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
         Ok(Self { http, meta, cached: RwLock::default(), attempts: tokio::sync::Mutex::default() })
     }
 
@@ -177,7 +185,8 @@ impl Fetcher {
 
     /// What an earlier process fetched.
     async fn recall(&self, source: &Source) {
-        let entry = self.meta.get(&kept_key(source)).await.map_err(|error| unavailable(&error)).ok().flatten();
+        let entry =
+            self.meta.get(&kept_key(source)).await.map_err(|error| unavailable(&error)).ok().flatten();
         let kept = entry.and_then(|entry| serde_json::from_slice::<Kept>(&entry.value).ok());
         if let Some(Kept { fetched_at, body }) = kept {
             // What cannot be read is as good as none.

@@ -37,7 +37,11 @@ pub(super) struct Key {
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { kid, algorithm, fingerprint, .. } = self;
-        f.debug_struct("Key").field("kid", kid).field("algorithm", algorithm).field("fingerprint", fingerprint).finish()
+        f.debug_struct("Key")
+            .field("kid", kid)
+            .field("algorithm", algorithm)
+            .field("fingerprint", fingerprint)
+            .finish()
     }
 }
 
@@ -124,7 +128,8 @@ impl Jwt {
             }
             candidates.extend(fetched.iter().filter(fits).cloned());
         }
-        let mut worst = AuthError::Invalid { reason: "no key for it: of an unknown kid, or another algorithm" };
+        let mut worst =
+            AuthError::Invalid { reason: "no key for it: of an unknown kid, or another algorithm" };
         for key in &candidates {
             match self.verify_with(token, key) {
                 Ok(verified) => return Ok(verified),
@@ -179,7 +184,9 @@ fn refused(kind: &ErrorKind) -> AuthError {
         ErrorKind::ImmatureSignature => "not valid yet",
         ErrorKind::InvalidIssuer => "another issuer",
         ErrorKind::InvalidAudience => "another audience",
-        ErrorKind::MissingRequiredClaim(_) => "a claim is missing: exp, sub, and iss and aud where they are configured",
+        ErrorKind::MissingRequiredClaim(_) => {
+            "a claim is missing: exp, sub, and iss and aud where they are configured"
+        }
         ErrorKind::InvalidAlgorithm => "another algorithm than the key's",
         _ => "not a token that can be read",
     };
@@ -203,7 +210,8 @@ fn fingerprint(material: &[u8]) -> Option<String> {
 pub(crate) fn secret_of(path: &Path) -> Result<String, BadCredentials> {
     let secret = read_file(path)?.trim().to_owned();
     if secret.len() < MIN_SECRET_BYTES {
-        let what = format!("a secret has at least {MIN_SECRET_BYTES} bytes; `newswire token secret FILE` makes one");
+        let what =
+            format!("a secret has at least {MIN_SECRET_BYTES} bytes; `newswire token secret FILE` makes one");
         return Err(bad_file(path, &what));
     }
     if secret.starts_with("-----BEGIN") || secret.starts_with('{') {
@@ -229,14 +237,22 @@ fn read_keys(path: &Path) -> Result<Vec<Key>, BadCredentials> {
         return Ok(keys);
     }
     let mut keys = Vec::new();
-    for block in text.split_inclusive("-----END PUBLIC KEY-----").filter(|block| block.contains("-----BEGIN")) {
+    for block in text.split_inclusive("-----END PUBLIC KEY-----").filter(|block| block.contains("-----BEGIN"))
+    {
         let block = &block[block.find("-----BEGIN").unwrap_or(0)..];
         let key = read_pem(block).ok_or_else(|| {
-            bad_file(path, "a PEM file has public keys (BEGIN PUBLIC KEY) of RSA, of the curve P-256, or of Ed25519")
+            bad_file(
+                path,
+                "a PEM file has public keys (BEGIN PUBLIC KEY) of RSA, of the curve P-256, or of Ed25519",
+            )
         })?;
         keys.push(key);
     }
-    if keys.is_empty() { Err(bad_file(path, "there is no public key in it, neither PEM nor JWKS")) } else { Ok(keys) }
+    if keys.is_empty() {
+        Err(bad_file(path, "there is no public key in it, neither PEM nor JWKS"))
+    } else {
+        Ok(keys)
+    }
 }
 
 fn read_pem(block: &str) -> Option<Key> {

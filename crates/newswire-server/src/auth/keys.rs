@@ -37,7 +37,8 @@ impl Keys {
             if !is_id(id) {
                 return Err(bad("an id has 1 to 64 letters, digits and hyphens"));
             }
-            let given = key.hash.as_deref().ok_or_else(|| bad("hash is missing; `newswire token key` makes one"))?;
+            let given =
+                key.hash.as_deref().ok_or_else(|| bad("hash is missing; `newswire token key` makes one"))?;
             let hash = given.strip_prefix(HASH_PREFIX).and_then(secret::from_hex);
             let hash = hash.ok_or_else(|| bad("hash must be sha256: and 64 hexadecimal digits"))?;
             let role = key.role.clone().unwrap_or_else(|| "publisher".to_owned());
@@ -98,7 +99,15 @@ mod tests {
         let keys = Keys::read(&config, &Roles::read(&config).unwrap()).unwrap();
         assert_eq!(keys.check(&key).unwrap(), "ci");
         let (other, _) = new_key("ci").unwrap().unwrap();
-        for bad in [other.as_str(), &key[..key.len() - 1], "nw_ci_", "nw__x", "nw_ci", "nw_", &key.replace("ci", "cd")] {
+        for bad in [
+            other.as_str(),
+            &key[..key.len() - 1],
+            "nw_ci_",
+            "nw__x",
+            "nw_ci",
+            "nw_",
+            &key.replace("ci", "cd"),
+        ] {
             assert!(matches!(keys.check(bad), Err(AuthError::Invalid { .. })), "{bad}");
         }
         assert!(new_key("a_b").unwrap().is_none() && new_key("").unwrap().is_none());

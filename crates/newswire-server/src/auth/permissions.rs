@@ -95,7 +95,8 @@ impl Roles {
         permissions.check()?;
         match permissions.role.as_deref() {
             Some(name) if built_in(name).is_none() => {
-                let role = self.0.get(name).ok_or_else(|| format!("there is no role {name:?} (auth.roles)"))?;
+                let role =
+                    self.0.get(name).ok_or_else(|| format!("there is no role {name:?} (auth.roles)"))?;
                 Ok(permissions.clone().over(role))
             }
             _ => Ok(permissions.clone()),

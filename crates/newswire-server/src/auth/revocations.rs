@@ -32,19 +32,27 @@ impl Revoked {
         // Usually there is none, and asking costs two copies.
         !known.is_empty()
             && (known.contains(&Revocation::Identity(Arc::clone(&identity.principal.id)))
-                || identity.token_id.as_ref().is_some_and(|id| known.contains(&Revocation::Token(Arc::clone(id)))))
+                || identity
+                    .token_id
+                    .as_ref()
+                    .is_some_and(|id| known.contains(&Revocation::Token(Arc::clone(id)))))
     }
 
     pub(super) async fn set(&self, revocation: Revocation, revoked: bool) -> Result<(), AuthError> {
         let key = key(&revocation);
         if revoked {
             if self.known.read().len() >= MAX {
-                return Err(AuthError::Unavailable { reason: format!("there are {MAX} revocations already") });
+                return Err(AuthError::Unavailable {
+                    reason: format!("there are {MAX} revocations already"),
+                });
             }
             // In memory first: what the store does not keep still holds for this process.
             self.known.write().insert(revocation.clone());
             let value = value(&revocation);
-            self.meta.put(&key, value.into(), Expect::Any, None).await.map_err(|error| unavailable(&error))?;
+            self.meta
+                .put(&key, value.into(), Expect::Any, None)
+                .await
+                .map_err(|error| unavailable(&error))?;
         } else {
             self.meta.delete(&key, Expect::Any).await.map_err(|error| unavailable(&error))?;
             self.known.write().remove(&revocation);

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use crate::terminal::{DIM, Outage, YELLOW, counted, grouped, interrupted, paint, spoken};
 
-use crate::commands::reach::TokenArgs;
 use super::publish::pace::Pace;
 use super::reach::{backoff, until_reached};
 use super::tail::{End, View, for_people};
+use crate::commands::reach::TokenArgs;
 
 mod company;
 mod event;

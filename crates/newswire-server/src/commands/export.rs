@@ -9,8 +9,8 @@ use newswire_protocol::SinceSpec;
 use newswire_protocol::event::Event;
 use tokio::sync::mpsc;
 
-use crate::commands::reach::TokenArgs;
 use super::tail::{key_value, since_spec};
+use crate::commands::reach::TokenArgs;
 use crate::terminal::counted;
 
 mod file;

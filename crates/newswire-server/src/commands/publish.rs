@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::mpsc;
 
-use crate::commands::reach::TokenArgs;
 use super::{EXIT_INTERRUPTED, EXIT_PARTLY};
+use crate::commands::reach::TokenArgs;
 use crate::terminal::{DIM, counted, grouped, interrupted, paint};
 
 mod journal;

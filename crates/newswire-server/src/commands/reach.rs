@@ -25,7 +25,8 @@ impl TokenArgs {
         let client = Client::new(url)?;
         let token = match &self.token_file {
             Some(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
                 Some(text.trim().to_owned())
             }
             None => std::env::var(TOKEN_VARIABLE).ok().map(|token| token.trim().to_owned()),

@@ -149,7 +149,9 @@ fn announce(address: SocketAddr, config: &Config) {
     // Nobody may be reading; the server runs all the same.
     let _ = writeln!(std::io::stdout(), "newswire listening on http://{address}");
     if auth::asks(&config.auth) {
-        tracing::info!("callers have to show a token, a key, a ticket or the cookie of a browser that signed in");
+        tracing::info!(
+            "callers have to show a token, a key, a ticket or the cookie of a browser that signed in"
+        );
     } else if config.auth.mode.is_none() {
         tracing::info!(
             "open on loopback: everybody on this machine may read and publish, web pages of others may not"

@@ -99,7 +99,8 @@ fn span(text: &str) -> Result<Duration, String> {
 }
 
 fn rows(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("a filter as JSON, like {{\"project\":[\"proj-456\"]}}: {error}"))
+    serde_json::from_str(text)
+        .map_err(|error| format!("a filter as JSON, like {{\"project\":[\"proj-456\"]}}: {error}"))
 }
 
 /// Makes what was asked for and writes it.
@@ -111,7 +112,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Secret { file } => {
             create_secret(&file).with_context(|| format!("cannot make {}", file.display()))?;
-            anstream::eprintln!("Made {}. Use it with --set auth.jwt.secret_file={}", file.display(), file.display());
+            anstream::eprintln!(
+                "Made {}. Use it with --set auth.jwt.secret_file={}",
+                file.display(),
+                file.display()
+            );
         }
         What::Jwt(jwt) => anstream::println!("{}", sign(jwt)?),
         What::Key { name, role } => {

@@ -91,11 +91,7 @@ fn choices(kind: &Kind) -> Option<&'static [(&'static str, &'static str)]> {
 fn variable(path: &str) -> String {
     let parts: Vec<String> = path
         .split('.')
-        .map(
-            |part| {
-                if part.starts_with('<') { part.to_uppercase() } else { part.to_uppercase() }
-            },
-        )
+        .map(|part| if part.starts_with('<') { part.to_uppercase() } else { part.to_uppercase() })
         .collect();
     format!("NEWSWIRE_{}", parts.join("__"))
 }

@@ -197,7 +197,9 @@ impl Kind {
             Self::Secret(inner) => inner.expected(),
             Self::Choice(words) => words_joined(words),
             Self::Address => "host:port, such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080".into(),
-            Self::SecureUrl => "an address that begins with https://, or with http:// for this machine".into(),
+            Self::SecureUrl => {
+                "an address that begins with https://, or with http:// for this machine".into()
+            }
             Self::Words => "a list of words".into(),
             Self::Path => "a path".into(),
             Self::Url => "an address such as http://127.0.0.1:4318, without credentials or query".into(),

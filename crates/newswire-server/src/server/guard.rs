@@ -116,7 +116,10 @@ impl Guard {
 
     fn is_ours(&self, host: &Authority) -> bool {
         let name = host.host().to_ascii_lowercase();
-        self.any_name || is_loopback(&name) || self.hosts.contains(&name) || (self.any_address && address(&name).is_some())
+        self.any_name
+            || is_loopback(&name)
+            || self.hosts.contains(&name)
+            || (self.any_address && address(&name).is_some())
     }
 
     fn listed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {

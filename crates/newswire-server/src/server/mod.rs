@@ -107,8 +107,12 @@ impl Server {
         }
         make_room_for_files(config.limits.connections);
         let guards = Guards::new(Guard::new(config));
-        let front =
-            Front { guards: guards.clone(), rates: rates(config, limited), anonymous: anonymous(config), gate: gate.clone() };
+        let front = Front {
+            guards: guards.clone(),
+            rates: rates(config, limited),
+            anonymous: anonymous(config),
+            gate: gate.clone(),
+        };
         let router = routes::router(&feed, front);
         Ok(Self { feed, gate, router, door, guards, listener, telemetry, stop_within: config.shutdown.timeout })
     }
@@ -116,7 +120,12 @@ impl Server {
     /// A way to give it another configuration while it runs.
     pub fn reloader(&self) -> Reloader {
         let max_connections = self.door.max_connections.clone();
-        Reloader { feed: self.feed.clone(), gate: self.gate.clone(), guards: self.guards.clone(), max_connections }
+        Reloader {
+            feed: self.feed.clone(),
+            gate: self.gate.clone(),
+            guards: self.guards.clone(),
+            max_connections,
+        }
     }
 
     /// Where a browser signs in, once; `None` where nobody has to.
@@ -193,7 +202,9 @@ impl Reloader {
                 Ok(()) => {
                     self.feed.recheck();
                 }
-                Err(error) => tracing::error!(%error, "SIGHUP: credentials and permissions stay as they were"),
+                Err(error) => {
+                    tracing::error!(%error, "SIGHUP: credentials and permissions stay as they were")
+                }
             }
         }
         let log = self.feed.log();
@@ -211,9 +222,11 @@ async fn open_gate(config: &Config) -> anyhow::Result<Option<Arc<Gate>>> {
         return Ok(None);
     }
     let meta = storage::open_meta(config).await?;
-    Gate::open(&config.auth, meta).await.map(Some).map_err(|error| match error.downcast_ref::<BadCredentials>() {
-        Some(bad) => Failure::new(EXIT_USAGE, bad.to_string()).into(),
-        None => error,
+    Gate::open(&config.auth, meta).await.map(Some).map_err(|error| {
+        match error.downcast_ref::<BadCredentials>() {
+            Some(bad) => Failure::new(EXIT_USAGE, bad.to_string()).into(),
+            None => error,
+        }
     })
 }
 

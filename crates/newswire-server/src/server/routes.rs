@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::Router;
 use http::StatusCode;
 use newswire::{Feed, Principal, Problem};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -51,7 +51,11 @@ pub(super) fn router(feed: &Feed, front: Front) -> Router {
 }
 
 /// Who asks, where nobody is asked who they are.
-async fn as_anonymous(State(anonymous): State<Option<Principal>>, mut request: Request, next: Next) -> Response {
+async fn as_anonymous(
+    State(anonymous): State<Option<Principal>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if let Some(anonymous) = anonymous {
         request.extensions_mut().insert(anonymous);
     }

@@ -35,14 +35,16 @@ pub(super) fn routes(gate: Arc<Gate>) -> Router {
 }
 
 async fn page(Query(given): Query<Given>) -> Response {
-    let is_code = |code: &str| code.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let is_code =
+        |code: &str| code.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     let code = Some(given.code).filter(|code| is_code(code)).unwrap_or_default();
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Newswire: sign in</title>\
          <body style=\"font:1rem system-ui;margin:4rem\"><h1>Newswire</h1><form method=\"post\" action=\"{PATH}\">\
          <input type=\"hidden\" name=\"code\" value=\"{code}\"><button>Sign in</button></form></body></html>"
     );
-    ([(header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")], Html(page)).into_response()
+    ([(header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")], Html(page))
+        .into_response()
 }
 
 async fn exchange(State(gate): State<Arc<Gate>>, headers: HeaderMap, Form(given): Form<Given>) -> Response {
@@ -54,7 +56,8 @@ async fn exchange(State(gate): State<Arc<Gate>>, headers: HeaderMap, Form(given)
             tracing::info!("a browser has signed in with the address that was printed");
             let cookie = format!("{COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict");
             let Ok(cookie) = HeaderValue::try_from(cookie) else { return foreign().into_response() };
-            let headers = [(header::SET_COOKIE, cookie), (header::LOCATION, HeaderValue::from_static("/docs"))];
+            let headers =
+                [(header::SET_COOKIE, cookie), (header::LOCATION, HeaderValue::from_static("/docs"))];
             (StatusCode::SEE_OTHER, headers).into_response()
         }
         Err(error) => {
@@ -66,7 +69,11 @@ async fn exchange(State(gate): State<Arc<Gate>>, headers: HeaderMap, Form(given)
 
 /// Gives a request with a good cookie its identity; one with any other, or with a credential beside it, goes on as if it had
 /// no cookie.
-pub(super) async fn layer(State(gate): State<Option<Arc<Gate>>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn layer(
+    State(gate): State<Option<Arc<Gate>>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let headers = request.headers();
     if let (Some(gate), Some(session)) = (gate, session(headers))
         && !headers.contains_key(header::AUTHORIZATION)
@@ -119,7 +126,8 @@ mod tests {
             session(&headers).map(str::to_owned)
         };
         assert_eq!(of(&["a=b; newswire_session=x; c=d"]).as_deref(), Some("x"));
-        for none in [&[][..], &["newswire_sessions=x"], &["newswire_session=x", "newswire_session=y"], &["x"]] {
+        for none in [&[][..], &["newswire_sessions=x"], &["newswire_session=x", "newswire_session=y"], &["x"]]
+        {
             assert_eq!(of(none), None, "{none:?}");
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use newswire_log::{
     BatchOptions, DedupOptions, EmbeddedLog, EmbeddedMeta, EmbeddedOptions, EventLog, MemoryLog, MemoryMeta,
-    MemoryOptions, Meta, Observer, OpenError, OsDisk, RetentionOptions, RetentionPolicy, SyncMode, SystemClock,
+    MemoryOptions, Meta, Observer, OpenError, OsDisk, RetentionOptions, RetentionPolicy, SyncMode,
+    SystemClock,
 };
 
 use crate::commands::{EXIT_DAMAGED, EXIT_IN_USE, Failure};
@@ -45,11 +46,15 @@ pub async fn open(
 pub(super) async fn open_meta(config: &Config) -> anyhow::Result<Arc<dyn Meta>> {
     let clock = Arc::new(SystemClock);
     match config.log.backend {
-        Backend::Memory => Ok(Arc::new(MemoryMeta::new(clock).context("cannot start the store of shared state")?)),
+        Backend::Memory => {
+            Ok(Arc::new(MemoryMeta::new(clock).context("cannot start the store of shared state")?))
+        }
         Backend::Embedded => {
             let file = config.data_dir.join(META_FILE);
             let open = move || EmbeddedMeta::open(&file, clock);
-            Ok(Arc::new(tokio::task::spawn_blocking(open).await.context("opening the store of shared state")??))
+            Ok(Arc::new(
+                tokio::task::spawn_blocking(open).await.context("opening the store of shared state")??,
+            ))
         }
     }
 }

@@ -66,7 +66,9 @@ pub(super) async fn revoke(
 fn read(wanted: &Value) -> Result<(Revocation, bool), Problem> {
     let name = |field: &str| match wanted.get(field) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(name)) if (1..=MAX_NAME_BYTES).contains(&name.len()) => Ok(Some(Arc::from(name.as_str()))),
+        Some(Value::String(name)) if (1..=MAX_NAME_BYTES).contains(&name.len()) => {
+            Ok(Some(Arc::from(name.as_str())))
+        }
         Some(_) => {
             Err(Problem::bad_request(format!("{field} must be a string of 1 to {MAX_NAME_BYTES} bytes")))
         }

@@ -104,7 +104,9 @@ fn offered(headers: &HeaderMap, uri: &Uri, admission: Admission) -> Result<Optio
         (None, Some(ticket)) => Ok(Some(Offered::Ticket(ticket))),
         (Some(value), None) => {
             let value = value.to_str().map_err(|_| "the header is no text")?;
-            bearer(value).map(|token| Some(Offered::Bearer(token.to_owned()))).ok_or("the header is no bearer token")
+            bearer(value)
+                .map(|token| Some(Offered::Bearer(token.to_owned())))
+                .ok_or("the header is no bearer token")
         }
     }
 }
@@ -194,7 +196,9 @@ mod tests {
 
     #[test]
     fn secrets_do_not_belong_into_addresses() {
-        for bad in ["/ws?token=a", "/events?x=1&access_token=a", "/events?api_key", "/x?%74oken=a", "/x?API_KEY=a"] {
+        for bad in
+            ["/ws?token=a", "/events?x=1&access_token=a", "/events?api_key", "/x?%74oken=a", "/x?API_KEY=a"]
+        {
             let problem = no_secrets_in(&bad.parse().unwrap()).unwrap_err();
             assert_eq!(problem.into_response().status(), 400, "{bad}");
         }

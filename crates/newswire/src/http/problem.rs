@@ -44,7 +44,10 @@ impl Problem {
     /// 401: without a reason nothing was shown, with one it was not taken.
     pub(crate) fn unauthorized(reason: Option<&str>) -> Self {
         let (detail, challenge) = match reason {
-            None => ("this call needs credentials: send `Authorization: Bearer` and a token or key", "Bearer realm=\"newswire\""),
+            None => (
+                "this call needs credentials: send `Authorization: Bearer` and a token or key",
+                "Bearer realm=\"newswire\"",
+            ),
             Some(reason) => (reason, "Bearer realm=\"newswire\", error=\"invalid_token\""),
         };
         let mut problem = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail);

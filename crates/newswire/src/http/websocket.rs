@@ -22,10 +22,7 @@ use crate::socket::handshake;
 use crate::socket::{self, Tcp, Wanted};
 
 /// `/ws`: subscriptions by command, or by the query's `channels`.
-pub(crate) async fn all(
-    State(feed): State<Feed>,
-    request: Request,
-) -> Result<Response, Problem> {
+pub(crate) async fn all(State(feed): State<Feed>, request: Request) -> Result<Response, Problem> {
     let query = read_query(request.uri())?;
     let asks = query.after.is_some() || query.since.is_some() || query.history.is_some();
     if query.channels.is_empty() && (asks || !query.filters.clauses.is_empty()) {
@@ -71,11 +68,7 @@ fn subscribe(query: Query) -> Subscribe {
     }
 }
 
-fn upgrade(
-    feed: Feed,
-    mut request: Request,
-    subscribe: Option<Subscribe>,
-) -> Result<Response, Problem> {
+fn upgrade(feed: Feed, mut request: Request, subscribe: Option<Subscribe>) -> Result<Response, Problem> {
     let accept = handshake::accept(request.method(), request.version(), request.headers())?;
     let comer = identify::comer(&feed, request.extensions());
     // Which channels there are is nothing for those who have yet to say who they are.
@@ -109,12 +102,7 @@ fn upgrade(
 
 /// Takes the stream out of HTTP and starts its session, a plain TCP stream without any wrapping. The session is a task
 /// of its own, of its own size: this one ends and takes along what HTTP needed.
-async fn after_upgrade(
-    feed: Feed,
-    on_upgrade: OnUpgrade,
-    wanted: Wanted,
-    place: Option<Place>,
-) {
+async fn after_upgrade(feed: Feed, on_upgrade: OnUpgrade, wanted: Wanted, place: Option<Place>) {
     let upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {

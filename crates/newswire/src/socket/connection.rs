@@ -278,7 +278,8 @@ impl<S: Transport> Connection<S> {
             any = true;
         }
         self.poll_publishing(&mut doing, cx);
-        if let Some(Poll::Ready(outcome)) = doing.checking.as_mut().map(|checking| checking.as_mut().poll(cx)) {
+        if let Some(Poll::Ready(outcome)) = doing.checking.as_mut().map(|checking| checking.as_mut().poll(cx))
+        {
             doing.checking = None;
             let address = doing.address.take();
             if self.authenticated(outcome) {

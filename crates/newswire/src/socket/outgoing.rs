@@ -110,7 +110,11 @@ mod tests {
     struct Takes(usize);
 
     impl AsyncWrite for Takes {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
             let taken = self.0.min(bytes.len());
             self.0 -= taken;
             if taken > 0 { Poll::Ready(Ok(taken)) } else { Poll::Pending }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use newswire_client::{HistoryQuery};
+use newswire_client::HistoryQuery;
 use newswire_core::{ChannelPattern, EventView, Filter};
 use newswire_log::{OpenError, OsDisk, Snapshot};
 use newswire_protocol::{FilterSpec, UnixMicros};

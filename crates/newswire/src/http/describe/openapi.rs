@@ -8,8 +8,8 @@ use newswire_protocol::query::CREDENTIALS;
 use newswire_protocol::schema::{Definitions, PARAMETERS, parameter_named};
 use serde_json::{Map, Value, json};
 
-use super::VERSION;
 use super::super::identify::Admission;
+use super::VERSION;
 use super::operations::{Answer, Body, OF_EVERY_CALL, OPERATIONS, Operation, Shape, TAGS};
 use crate::http::{DEFAULT_LIMIT, MAX_LIMIT};
 
@@ -73,7 +73,8 @@ fn describe(operation: &Operation, definitions: &mut Definitions) -> Value {
 /// Whichever of them; none is needed where the server is open.
 fn security(operation: &Operation) -> Value {
     let routes = super::super::routes();
-    let admission = routes.iter().find(|(path, ..)| *path == operation.path).map(|(_, _, admission, _)| *admission);
+    let admission =
+        routes.iter().find(|(path, ..)| *path == operation.path).map(|(_, _, admission, _)| *admission);
     match admission {
         Some(Admission::Public) | None => json!([]),
         Some(Admission::Credentials) => json!([{}, { "bearer": [] }, { "session": [] }]),

@@ -1,0 +1,10 @@
+//! Who gets in, by every way in; and who does not, by every way that was thought of. Over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod cookies;
+mod jwks;
+mod live;
+mod refused;
+mod support;
+mod tickets;
