@@ -114,7 +114,16 @@ impl Server {
             gate: gate.clone(),
         };
         let router = routes::router(&feed, front);
-        Ok(Self { feed, gate, router, door, guards, listener, telemetry, stop_within: config.shutdown.timeout })
+        Ok(Self {
+            feed,
+            gate,
+            router,
+            door,
+            guards,
+            listener,
+            telemetry,
+            stop_within: config.shutdown.timeout,
+        })
     }
 
     /// A way to give it another configuration while it runs.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -34,7 +35,7 @@ pub(super) fn router(feed: &Feed, front: Front) -> Router {
     // Who is anonymous here has every right where nobody is asked, and must not be put into a request where somebody is.
     let anonymous = front.gate.is_none().then_some(front.anonymous);
     Router::new()
-        .route_service("/metrics", feed.router())
+        .route_service("/metrics", feed.router().into_service::<Body>())
         .merge(sign_in)
         .nest("/api/v1", feed.router())
         .nest("/docs", newswire::docs("api/v1"))
