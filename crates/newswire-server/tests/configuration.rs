@@ -186,7 +186,7 @@ fn bad_values_are_named_with_their_place_and_what_is_expected() {
             Some("backlog.policy=drop"),
             "`backlog.policy` = \"drop\" (flag --set): expected catch_up, drop_newest, drop_oldest or disconnect",
         ),
-        ("", None, Some("auth.mode=jwt"), "`auth.mode` = \"jwt\" (flag --set): expected none"),
+        ("", None, Some("auth.mode=jwt"), "`auth.mode` = \"jwt\" (flag --set): expected none or token"),
         (
             "channels = \"tasks\"\n",
             None,
@@ -264,7 +264,8 @@ fn values_that_do_not_go_together_are_refused() {
         (
             "listen=0.0.0.0:8080",
             "configuration: `listen` = \"0.0.0.0:8080\" (flag --set): without authentication the server listens on \
-             loopback only, because everybody who can reach it may read and publish; listen on 127.0.0.1, or set \
+             loopback only, because everybody who can reach it may read and publish; listen on 127.0.0.1, or give it \
+             credentials (`newswire token secret FILE`, then --set auth.jwt.secret_file=FILE; docs/security.md), or set \
              `auth.mode` to \"none\" (--set auth.mode=none) if the network in front of it decides who may",
         ),
         (

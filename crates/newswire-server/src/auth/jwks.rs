@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::jwt::Key;
+use super::jwt::{Key, fingerprint};
 use super::{now_micros, unavailable};
 
 /// Keys of one set that are looked at.
@@ -30,8 +30,11 @@ pub(super) fn read(text: &str) -> Result<Vec<Key>, String> {
         keys: Vec<Value>,
     }
     let set: Set = serde_json::from_str(text).map_err(|error| format!("no JWKS: {error}"))?;
-    let known =
-        set.keys.into_iter().take(MAX_KEYS).filter_map(|key| read_key(&serde_json::from_value(key).ok()?));
+    let known = set.keys.into_iter().take(MAX_KEYS).filter_map(|key| {
+        let fingerprint = fingerprint(key.to_string().as_bytes());
+        let key = read_key(&serde_json::from_value(key).ok()?)?;
+        Some(Key { fingerprint, ..key })
+    });
     let keys: Vec<Key> = known.collect();
     if keys.is_empty() {
         Err("no key of RSA, P-256 or Ed25519 for signatures in it".to_owned())
@@ -177,7 +180,9 @@ impl Fetcher {
     }
 
     fn take(&self, source: &Source, fetched_at: u64, body: &str) -> Result<Vec<Key>, String> {
-        let keys = read(body)?;
+        // Nobody stands on one of them: the provider changes them as it likes.
+        let anonymous = |key| Key { fingerprint: None, ..key };
+        let keys: Vec<Key> = read(body)?.into_iter().map(anonymous).collect();
         let cached = Cached { url: source.url.clone(), keys: keys.clone(), fetched_at };
         *self.cached.write() = Some(Arc::new(cached));
         Ok(keys)

@@ -202,7 +202,7 @@ fn read_file(path: &Path) -> Result<String, BadCredentials> {
 }
 
 /// The fingerprint of key material; a hash, so that it can stand beside an identity.
-fn fingerprint(material: &[u8]) -> Option<String> {
+pub(super) fn fingerprint(material: &[u8]) -> Option<String> {
     Some(blake3::hash(material).to_hex()[..16].to_owned())
 }
 
@@ -230,11 +230,7 @@ fn read_secret(path: &Path) -> Result<Key, BadCredentials> {
 fn read_keys(path: &Path) -> Result<Vec<Key>, BadCredentials> {
     let text = read_file(path)?;
     if text.trim_start().starts_with('{') {
-        let mut keys = jwks::read(&text).map_err(|what| bad_file(path, &what))?;
-        for key in &mut keys {
-            key.fingerprint = fingerprint(format!("{:?}{text}", key.kid).as_bytes());
-        }
-        return Ok(keys);
+        return jwks::read(&text).map_err(|what| bad_file(path, &what));
     }
     let mut keys = Vec::new();
     for block in text.split_inclusive("-----END PUBLIC KEY-----").filter(|block| block.contains("-----BEGIN"))

@@ -10,6 +10,7 @@ mod permissions;
 mod revocations;
 mod secret;
 mod sessions;
+mod sign;
 mod tickets;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub(crate) use keys::{KEY_PREFIX, new_key};
 pub(crate) use permissions::Permissions;
 pub(crate) use secret::random_text;
 pub(crate) use sessions::{COOKIE, Sessions};
+pub(crate) use sign::NewToken;
 
 /// Why the configured credentials cannot be used; says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -2,27 +2,24 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use serde::Serialize;
-use uuid::Uuid;
 
 use super::{EXIT_USAGE, Failure};
-use crate::auth::{Permissions, create_secret, new_key, secret_of};
+use crate::auth::{NewToken, Permissions, create_secret, new_key, secret_of};
 
 /// Arguments of `newswire token`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Tokens and keys are written to standard output, explanations to standard error. docs/security.md says how a server takes them.
+
 Examples:
-  newswire token secret auth.secret                                   a secret for tokens, for its owner's eyes only
+  newswire token secret auth.secret                                   a secret, for its owner's eyes only
   newswire token jwt --secret-file auth.secret --subject sarah_chen   a token that may read, for an hour
-  newswire token jwt --secret-file auth.secret --subject ci --role publisher --expires-in 30d
   newswire token key ci                                               an API key, and its line for the configuration
 
-The server takes them with --set auth.jwt.secret_file=auth.secret, and the line of a key in its file. Tokens and keys are \
-written to standard output, explanations to standard error.")]
+Exit codes: 0 made, 1 failed, 2 wrong arguments.")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -31,13 +28,32 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Make a secret that signs and verifies tokens (HS256)
+    #[command(after_help = "\
+Examples:
+  newswire token secret auth.secret                                    readable by its owner alone
+  newswire token secret auth.secret && newswire serve --set auth.jwt.secret_file=auth.secret
+
+Exit codes: 0 made, 1 the file is there already or cannot be made, 2 wrong arguments.")]
     Secret {
         /// The file to make; one that is there is left as it is
         file: PathBuf,
     },
     /// Make a token, signed with a secret
+    #[command(after_help = "\
+Examples:
+  newswire token jwt --secret-file auth.secret --subject sarah_chen    may read, for an hour
+  newswire token jwt --secret-file auth.secret --subject ci --role publisher --expires-in 30d
+  export NEWSWIRE_TOKEN=$(newswire token jwt --secret-file auth.secret --subject me) && newswire tail
+
+Exit codes: 0 written, 1 the secret cannot be read, 2 wrong arguments.")]
     Jwt(Jwt),
     /// Make an API key
+    #[command(after_help = "\
+Examples:
+  newswire token key ci                        may publish and read
+  newswire token key ops --role admin > ops.key
+
+Exit codes: 0 written, 1 failed, 2 wrong arguments.")]
     Key {
         /// Its name: letters, digits and hyphens
         name: String,
@@ -81,19 +97,6 @@ struct Jwt {
     audience: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Claims {
-    sub: String,
-    iat: u64,
-    exp: u64,
-    jti: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    iss: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<String>,
-    newswire: Permissions,
-}
-
 fn span(text: &str) -> Result<Duration, String> {
     newswire_protocol::time::parse_duration(text).ok_or_else(|| "a span like 15m, 1h or 30d".to_owned())
 }
@@ -135,24 +138,21 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn sign(jwt: Jwt) -> anyhow::Result<String> {
-    let secret = secret_of(&jwt.secret_file)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let claims = Claims {
-        sub: jwt.subject,
-        iat: now,
-        exp: now + jwt.expires_in.as_secs(),
-        jti: Uuid::new_v4().to_string(),
-        iss: jwt.issuer,
-        aud: jwt.audience,
-        newswire: Permissions {
-            role: jwt.role,
-            subscribe: jwt.subscribe,
-            publish: jwt.publish,
-            history: jwt.history,
-            rows: jwt.rows,
-            ..Permissions::default()
-        },
+    let permissions = Permissions {
+        role: jwt.role,
+        subscribe: jwt.subscribe,
+        publish: jwt.publish,
+        history: jwt.history,
+        rows: jwt.rows,
+        ..Permissions::default()
     };
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    encode(&Header::new(Algorithm::HS256), &claims, &key).context("the token cannot be signed")
+    let token = NewToken {
+        subject: jwt.subject,
+        expires_in: jwt.expires_in,
+        issuer: jwt.issuer,
+        audience: jwt.audience,
+        permissions,
+    };
+    let secret = secret_of(&jwt.secret_file)?;
+    token.sign(&secret).context("the token cannot be signed")
 }

@@ -89,10 +89,7 @@ fn choices(kind: &Kind) -> Option<&'static [(&'static str, &'static str)]> {
 
 /// The environment variable of a key.
 fn variable(path: &str) -> String {
-    let parts: Vec<String> = path
-        .split('.')
-        .map(|part| if part.starts_with('<') { part.to_uppercase() } else { part.to_uppercase() })
-        .collect();
+    let parts: Vec<String> = path.split('.').map(str::to_uppercase).collect();
     format!("NEWSWIRE_{}", parts.join("__"))
 }
 
@@ -111,18 +108,30 @@ pub fn example_file() -> String {
             if key.path.contains('<') {
                 continue;
             }
-            let name = key.path.rsplit('.').next().unwrap_or(key.path);
+            let name = key.path.split_once('.').map_or(key.path, |(_, name)| name);
             let line = match key.default {
                 Some(written) => format!("{name} = {}", key.kind.as_toml(written)),
                 None => format!("{name} = {}", first_choice(&key.kind)),
             };
             let _ = writeln!(file, "# {line}");
         }
-        if *section == "retention" {
-            file.push_str("\n# [retention.channels.tasks]\n# max_age = \"7d\"\n# max_bytes = \"1GiB\"\n# max_events = 1000000\n");
-        }
+        file.push_str(named(section));
     }
     file
+}
+
+/// An example of those keys of a section that are there once a name.
+fn named(section: &str) -> &'static str {
+    match section {
+        "retention" => {
+            "\n# [retention.channels.tasks]\n# max_age = \"7d\"\n# max_bytes = \"1GiB\"\n# max_events = 1000000\n"
+        }
+        "auth" => {
+            "\n# `newswire token key NAME` prints what a key needs here.\n\
+             # [auth.roles.viewer]\n# role = \"observer\"\n# subscribe = [\"tasks\", \"agents\"]\n"
+        }
+        _ => "",
+    }
 }
 
 fn first_choice(kind: &Kind) -> String {
@@ -159,12 +168,10 @@ mod tests {
 
     #[test]
     fn the_example_file_is_read_as_the_defaults() {
-        let text = example_file().replace("# [retention.channels.tasks]", "[retention.channels.tasks]");
-        let uncommented: String = text
+        let is_toml = |rest: &&str| rest.contains(" = ") || rest.starts_with('[');
+        let uncommented: String = example_file()
             .lines()
-            .map(|line| {
-                line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line).to_owned() + "\n"
-            })
+            .map(|line| line.strip_prefix("# ").filter(is_toml).unwrap_or(line).to_owned() + "\n")
             .collect();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("all.toml");
@@ -172,6 +179,7 @@ mod tests {
         let inputs = super::super::Inputs { file: Some(path), ..Default::default() };
         let from_file = super::super::load(&inputs).unwrap();
         assert_eq!(from_file.retention.channels["tasks"].max_events, Some(1_000_000));
+        assert_eq!(from_file.auth.roles["viewer"].subscribe.as_ref().map(Vec::len), Some(2));
         assert_eq!(from_file.limits.connections, 20_000);
         assert_eq!(from_file.channels.len(), 5);
     }

@@ -24,8 +24,8 @@ const BYTES: Kind = Kind::Size(MIB, 1_024 * TIB);
 const CHANNEL_BYTES: Kind = Kind::Size(KIB, 1_024 * TIB);
 const EVENTS: Kind = Kind::Count(1, 1 << 53);
 const AUTH_MODE: Kind = Kind::Choice(&[
-    ("token", "Every caller shows a token, a key, a ticket or the cookie of a browser that signed in."),
     ("none", "Nobody is asked: every caller may read and publish."),
+    ("token", "Every caller shows a token, a key, a ticket or the cookie of a browser that signed in."),
 ]);
 
 /// What a group of keys is about, by the first segment of their path (empty for the keys without a dot).
@@ -398,24 +398,24 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "auth.jwt.secret_file",
-        kind: Kind::Path,
-        default: None,
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
         reload: Reload::AtOnce,
         help: "File with the secret of tokens by HS256, of at least 32 characters. `newswire token secret FILE` makes one, \
                `newswire token jwt` signs with it. It is read again at SIGHUP; whoever stands on another secret is closed.",
     },
     Key {
         path: "auth.jwt.keys_file",
-        kind: Kind::Path,
-        default: None,
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
         reload: Reload::AtOnce,
         help: "File with public keys of tokens: PEM (`BEGIN PUBLIC KEY`, one or more) or JWKS. RSA keys are for RS256, those of \
                the curve P-256 for ES256, of Ed25519 for EdDSA, and for nothing else. It is read again at SIGHUP.",
     },
     Key {
         path: "auth.jwt.jwks_url",
-        kind: Kind::SecureUrl,
-        default: None,
+        kind: Kind::OrNone(&Kind::SecureUrl),
+        default: Some("none"),
         reload: Reload::AtOnce,
         help: "Where an identity provider publishes its keys. Needs `auth.jwt.issuer` and `auth.jwt.audience`: without them a \
                token that it gave for any other service would count here.",
@@ -444,10 +444,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "auth.jwt.issuer",
-        kind: Kind::Text,
-        default: None,
+        kind: Kind::OrNone(&Kind::Text),
+        default: Some("none"),
         reload: Reload::AtOnce,
-        help: "What `iss` of every token has to be. Unset, it is not looked at.",
+        help: "What `iss` of every token has to be. With `none` it is not looked at.",
     },
     Key {
         path: "auth.jwt.audience",

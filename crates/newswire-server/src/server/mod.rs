@@ -141,7 +141,7 @@ impl Server {
     pub(crate) async fn sign_in_path(&self) -> Option<String> {
         let code = self.gate.as_ref()?.sessions.new_code().await;
         match code {
-            Ok(code) => Some(format!("{}?code={code}", sign_in::PATH)),
+            Ok(code) => Some(format!("{}?{}={code}", sign_in::PATH, sign_in::FIELD)),
             Err(error) => {
                 tracing::warn!(%error, "no address to sign in with could be made");
                 None

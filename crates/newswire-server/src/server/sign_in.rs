@@ -5,6 +5,7 @@
 //! `SameSite=Strict`, and whatever changes something, and every upgrade, must come with an `Origin` of the very host asked.
 //! (The guard before it has refused foreign ones already; this refuses those without any.)
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,18 +16,15 @@ use axum::routing::get;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use newswire::{Identity, Problem};
-use serde::Deserialize;
 
 use crate::auth::{COOKIE, Gate};
 
 /// Where the address leads.
 pub(crate) const PATH: &str = "/signin";
 
-#[derive(Deserialize)]
-struct Given {
-    #[serde(default)]
-    code: String,
-}
+/// Where the code stands, in the query and the form alike.
+pub(crate) const FIELD: &str = "code";
+type Given = HashMap<String, String>;
 
 /// `GET /signin` shows a button, `POST /signin` exchanges the code: what merely looks at an address (a preview, a scanner)
 /// does not use it up.
@@ -34,14 +32,14 @@ pub(super) fn routes(gate: Arc<Gate>) -> Router {
     Router::new().route(PATH, get(page).post(exchange)).with_state(gate)
 }
 
-async fn page(Query(given): Query<Given>) -> Response {
+async fn page(Query(mut given): Query<Given>) -> Response {
     let is_code =
         |code: &str| code.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    let code = Some(given.code).filter(|code| is_code(code)).unwrap_or_default();
+    let code = given.remove(FIELD).filter(|code| is_code(code)).unwrap_or_default();
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Newswire: sign in</title>\
          <body style=\"font:1rem system-ui;margin:4rem\"><h1>Newswire</h1><form method=\"post\" action=\"{PATH}\">\
-         <input type=\"hidden\" name=\"code\" value=\"{code}\"><button>Sign in</button></form></body></html>"
+         <input type=\"hidden\" name=\"{FIELD}\" value=\"{code}\"><button>Sign in</button></form></body></html>"
     );
     ([(header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")], Html(page))
         .into_response()
@@ -51,7 +49,8 @@ async fn exchange(State(gate): State<Arc<Gate>>, headers: HeaderMap, Form(given)
     if !has_origin(&headers) {
         return foreign().into_response();
     }
-    match gate.sessions.exchange(&given.code).await {
+    let code = given.get(FIELD).map_or("", String::as_str);
+    match gate.sessions.exchange(code).await {
         Ok(session) => {
             tracing::info!("a browser has signed in with the address that was printed");
             let cookie = format!("{COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict");

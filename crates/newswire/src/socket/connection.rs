@@ -4,9 +4,10 @@
 //! does not take stops neither the answers to its pings nor the timers, and nothing is ever half done in a branch
 //! that may be dropped.
 
-use std::fmt;
+mod credentials;
+mod ending;
+
 use std::future::Future;
-use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use newswire_core::session::{Output, Session, Standing, Ticket};
+use newswire_core::session::{Output, Session, Ticket};
 use newswire_core::{Beat, Now, Page, Principal, Published, TURN_BYTES};
 use newswire_log::ReadError;
 use newswire_protocol::codes::{CloseCode, Refusal};
-use newswire_protocol::command::{self, Subscribe};
+use newswire_protocol::command::Subscribe;
 use newswire_protocol::event::Draft;
 use newswire_protocol::frame::{FrameDecoder, Item};
 use newswire_protocol::limits::MAX_FRAME_BYTES;
@@ -27,15 +28,17 @@ use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
 
 use super::Wanted;
-use super::closing::{CLOSE_PATIENCE, close_frame, echoed_close, poll_farewell, retry_reason};
+use super::closing::{echoed_close, retry_reason};
 use super::outgoing::Outgoing;
 use super::transport::Transport;
-use crate::auth::{AuthError, Comer, Credential, Identity};
+use crate::auth::AuthError;
 use crate::connections::{Leave, Place, Visitor};
 use crate::fanout::Shard;
-use crate::metrics::Reason;
 use crate::traces::Origin;
 use crate::{Feed, ingest};
+
+use credentials::{Checking, standing};
+use ending::{Ending, Phase};
 
 /// Bytes read from the socket at once, into a buffer that lives only while reading.
 const READ_BYTES: usize = 8 << 10;
@@ -74,7 +77,7 @@ struct Doing {
     page: Option<BoxFuture<'static, Result<Page, ReadError>>>,
     publishing: Option<BoxFuture<'static, Answers>>,
     /// Who it is, by what it has shown.
-    checking: Option<BoxFuture<'static, Result<Identity, AuthError>>>,
+    checking: Option<Checking>,
     /// What the address asked for, of one who has yet to say who it is.
     address: Option<Box<Subscribe>>,
     /// Publishes that wait for those under way, so that one connection's events keep their order.
@@ -98,24 +101,6 @@ impl Doing {
     }
 }
 
-enum Phase {
-    Open,
-    /// No more commands, but what was asked before is answered; then comes this close frame.
-    Leaving {
-        frame: Vec<u8>,
-        ending: Ending,
-        answered: bool,
-    },
-    /// The close frame stands behind what waits to be written.
-    Closing {
-        until: Instant,
-        shut: bool,
-        ending: Ending,
-    },
-    /// It ends in the middle of a frame, of which nothing more may be written.
-    Cut(Ending),
-}
-
 /// What a look for output came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -125,30 +110,6 @@ enum Step {
     Waits,
     /// Everything is written, and the session has nothing to do.
     Idle,
-}
-
-/// How a connection ended.
-#[derive(Clone, Debug)]
-pub(super) enum Ending {
-    /// The peer went away.
-    PeerLeft,
-    /// The peer closed.
-    PeerClosed,
-    /// The server closed, with this code.
-    Closed(CloseCode),
-    /// The transport failed.
-    Failed(io::ErrorKind),
-}
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PeerLeft => f.write_str("the peer went away"),
-            Self::PeerClosed => f.write_str("the peer closed it"),
-            Self::Closed(code) => write!(f, "closed with {}", *code as u16),
-            Self::Failed(kind) => write!(f, "{kind}"),
-        }
-    }
 }
 
 impl<S: Transport> Connection<S> {
@@ -282,10 +243,10 @@ impl<S: Transport> Connection<S> {
         {
             doing.checking = None;
             let address = doing.address.take();
-            if self.authenticated(outcome) {
-                if let Some(subscribe) = address {
-                    doing.held = Some(self.held(Held::Address(subscribe)));
-                }
+            if self.authenticated(outcome)
+                && let Some(subscribe) = address
+            {
+                doing.held = Some(self.held(Held::Address(subscribe)));
             }
             any = true;
         }
@@ -492,11 +453,7 @@ impl<S: Transport> Connection<S> {
                 Ok(Step::Moved)
             }
             Output::Authenticate(credential) => {
-                self.doing().checking = self.feed.authenticator().map(|authenticator| {
-                    let authenticator = Arc::clone(authenticator);
-                    let checked = async move { authenticator.authenticate(shown(&credential)).await };
-                    Box::pin(checked) as BoxFuture<'static, _>
-                });
+                self.check(credential);
                 Ok(Step::Moved)
             }
             Output::Close(code, reason) => {
@@ -552,99 +509,6 @@ impl<S: Transport> Connection<S> {
         }
         step
     }
-
-    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        let Phase::Closing { until, shut, ending } = &mut self.phase else { return Poll::Pending };
-        if poll_farewell(&mut self.stream, &mut self.outgoing, shut, cx).is_ready() {
-            return Poll::Ready(ending.clone());
-        }
-        let (until, ending) = (*until, ending.clone());
-        if self.timer.deadline() != until {
-            self.timer.as_mut().reset(until);
-        }
-        self.timer.as_mut().poll(cx).map(|()| ending)
-    }
-
-    /// The server closes once what was asked before is answered.
-    fn leave(&mut self, code: CloseCode, reason: &str) {
-        self.count_close(code);
-        let frame = close_frame(code, reason);
-        self.phase = Phase::Leaving { frame, ending: Ending::Closed(code), answered: false };
-    }
-
-    /// The server closes, with a close frame behind what waits to be written.
-    fn close(&mut self, code: CloseCode, reason: &str) {
-        self.count_close(code);
-        self.begin_close(close_frame(code, reason), Ending::Closed(code));
-    }
-
-    fn begin_close(&mut self, frame: Vec<u8>, ending: Ending) {
-        self.session.close(&self.shard.hub);
-        self.outgoing.push(frame.into());
-        self.phase = Phase::Closing { until: Instant::now() + CLOSE_PATIENCE, shut: false, ending };
-    }
-
-    /// The server closes at once: what waits is let go of, so that nothing more is written but the close frame, and not even
-    /// that where a frame was begun, whose rest would have to come before it.
-    fn cut_off(&mut self, code: CloseCode, reason: &'static str) {
-        self.count_close(code);
-        self.doing = None;
-        let ending = Ending::Closed(code);
-        if self.outgoing.forget() {
-            self.begin_close(close_frame(code, reason), ending);
-        } else {
-            self.session.close(&self.shard.hub);
-            self.stream.abort();
-            self.phase = Phase::Cut(ending);
-        }
-    }
-
-    /// Takes what was said about the credential it has shown. True if the peer is let in.
-    fn authenticated(&mut self, outcome: Result<Identity, AuthError>) -> bool {
-        let hub = &self.shard.hub;
-        match outcome {
-            Ok(identity) => {
-                self.session.on_authenticated(Ok((&identity).into()), hub);
-                self.place.identify(Arc::new(identity));
-                self.recheck();
-                true
-            }
-            Err(error) => {
-                self.feed.count_refused(&error);
-                tracing::debug!(%error, "a connection is closed: its credentials were not taken");
-                if let AuthError::Unavailable { .. } = error {
-                    let reason = retry_reason(self.feed.inner.connections.open());
-                    self.close(CloseCode::ShuttingDown, &reason);
-                } else {
-                    self.session.on_authenticated(Err(error.told()), hub);
-                }
-                false
-            }
-        }
-    }
-
-    /// Has its identity judged again, and does what that comes to.
-    fn recheck(&mut self) {
-        let Some((authenticator, identity)) = self.feed.authenticator().zip(self.place.identity()) else {
-            return;
-        };
-        match authenticator.recheck(&identity) {
-            Ok(None) => {}
-            Ok(Some(identity)) => {
-                self.session.readmit((&identity).into(), &self.shard.hub);
-                self.place.identify(Arc::new(identity));
-            }
-            Err(error) => self.cut_off(CloseCode::NotPermitted, error.told()),
-        }
-    }
-
-    fn count_close(&self, code: CloseCode) {
-        let metrics = &self.feed.inner.metrics;
-        metrics.closes.get_or_create(&Reason::new((code as u16).to_string())).inc();
-        if code == CloseCode::NoHeartbeat {
-            metrics.heartbeat_closes.inc();
-        }
-    }
 }
 
 impl<S: Transport> Future for Connection<S> {
@@ -662,22 +526,6 @@ impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         self.session.close(&self.shard.hub);
         self.feed.inner.metrics.connections.dec();
-    }
-}
-
-/// What the session has to know about whoever comes.
-fn standing(feed: &Feed, comer: &Comer) -> Standing {
-    match comer {
-        Comer::Unknown => Standing::Unknown { until: feed.now().mono + feed.inner.live.auth_timeout() },
-        Comer::Principal(_) => Standing::Known { expires_at: None },
-        Comer::Identity(identity) => Standing::Known { expires_at: identity.expires_at },
-    }
-}
-
-fn shown(credential: &command::Credential) -> Credential<'_> {
-    match credential {
-        command::Credential::Ticket(ticket) => Credential::Ticket(ticket),
-        command::Credential::Token(token) => Credential::Bearer(token),
     }
 }
 

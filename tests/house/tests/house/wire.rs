@@ -19,6 +19,7 @@ const OTHER_ROOMS: &[&str] = &[
 /// Files that may use serde, with what they shape; a path ending in `/` stands for a directory.
 const SHAPES: &[(&str, &str)] = &[
     ("crates/newswire-server/src/config/", "the configuration file"),
+    ("crates/newswire-server/src/auth/", "claims of tokens, sets of keys, and what is kept of identities"),
     ("crates/newswire/src/event.rs", "payloads into values of the application, of whatever shape"),
     ("crates/newswire/src/new_event.rs", "values of the application into payloads, of whatever shape"),
     ("crates/newswire/src/health.rs", "the body of GET /health, which is HTTP's and no message of the feed"),

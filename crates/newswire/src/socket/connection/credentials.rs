@@ -1,0 +1,83 @@
+//! Whose connection it is: what it shows, and what others say about that meanwhile.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use newswire_core::session::Standing;
+use newswire_protocol::codes::CloseCode;
+use newswire_protocol::command;
+
+use super::super::closing::retry_reason;
+use super::super::transport::Transport;
+use super::Connection;
+use crate::Feed;
+use crate::auth::{AuthError, Comer, Credential, Identity};
+
+/// What comes of a credential.
+pub(super) type Checking = BoxFuture<'static, Result<Identity, AuthError>>;
+
+impl<S: Transport> Connection<S> {
+    /// Begins to check what it has shown.
+    pub(super) fn check(&mut self, credential: command::Credential) {
+        self.doing().checking = self.feed.authenticator().map(|authenticator| {
+            let authenticator = Arc::clone(authenticator);
+            let checked = async move { authenticator.authenticate(shown(&credential)).await };
+            Box::pin(checked) as Checking
+        });
+    }
+
+    /// Takes what was said about the credential it has shown. True if the peer is let in.
+    pub(super) fn authenticated(&mut self, outcome: Result<Identity, AuthError>) -> bool {
+        let hub = &self.shard.hub;
+        match outcome {
+            Ok(identity) => {
+                self.session.on_authenticated(Ok((&identity).into()), hub);
+                self.place.identify(Arc::new(identity));
+                self.recheck();
+                true
+            }
+            Err(error) => {
+                self.feed.count_refused(&error);
+                tracing::debug!(%error, "a connection is closed: its credentials were not taken");
+                if let AuthError::Unavailable { .. } = error {
+                    let reason = retry_reason(self.feed.inner.connections.open());
+                    self.close(CloseCode::ShuttingDown, &reason);
+                } else {
+                    self.session.on_authenticated(Err(error.told()), hub);
+                }
+                false
+            }
+        }
+    }
+
+    /// Has its identity judged again, and does what that comes to.
+    pub(super) fn recheck(&mut self) {
+        let Some((authenticator, identity)) = self.feed.authenticator().zip(self.place.identity()) else {
+            return;
+        };
+        match authenticator.recheck(&identity) {
+            Ok(None) => {}
+            Ok(Some(identity)) => {
+                self.session.readmit((&identity).into(), &self.shard.hub);
+                self.place.identify(Arc::new(identity));
+            }
+            Err(error) => self.cut_off(CloseCode::NotPermitted, error.told()),
+        }
+    }
+}
+
+/// What the session has to know about whoever comes.
+pub(super) fn standing(feed: &Feed, comer: &Comer) -> Standing {
+    match comer {
+        Comer::Unknown => Standing::Unknown { until: feed.now().mono + feed.inner.live.auth_timeout() },
+        Comer::Principal(_) => Standing::Known { expires_at: None },
+        Comer::Identity(identity) => Standing::Known { expires_at: identity.expires_at },
+    }
+}
+
+fn shown(credential: &command::Credential) -> Credential<'_> {
+    match credential {
+        command::Credential::Ticket(ticket) => Credential::Ticket(ticket),
+        command::Credential::Token(token) => Credential::Bearer(token),
+    }
+}
