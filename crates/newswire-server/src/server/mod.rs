@@ -212,7 +212,7 @@ impl Reloader {
                     self.feed.recheck();
                 }
                 Err(error) => {
-                    tracing::error!(%error, "SIGHUP: credentials and permissions stay as they were")
+                    tracing::error!(%error, "SIGHUP: credentials and permissions stay as they were");
                 }
             }
         }
