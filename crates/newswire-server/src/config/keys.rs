@@ -369,8 +369,8 @@ pub const KEYS: &[Key] = &[
         kind: AUTH_MODE,
         default: None,
         reload: Reload::Restart,
-        help: "How callers prove who they are. Unset, it is `token` where there are credentials (`auth.jwt`, \
-               `auth.keys`); where there are none, the server is open and therefore listens on loopback only. Set to `none` \
+        help: "How callers prove who they are. Unset, it is `token` where there are credentials (`auth.jwt.*`, \
+               `auth.keys.*`); where there are none, the server is open and therefore listens on loopback only. Set to `none` \
                it is open on whatever address it listens.",
     },
     Key {
@@ -477,7 +477,7 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: None,
         reload: Reload::AtOnce,
-        help: "The role of whoever shows this key: `observer`, `publisher`, `operator`, `admin`, or one of `auth.roles`. \
+        help: "The role of whoever shows this key: `observer`, `publisher`, `operator`, `admin`, or one of `auth.roles.*`. \
                `publisher` where it is not set.",
     },
     Key {

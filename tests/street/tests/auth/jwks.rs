@@ -94,7 +94,7 @@ async fn keys_rotate_and_an_unknown_one_is_asked_for_once() {
     let hmac = EncodingKey::from_secret(b"secretsecretsecretsecretsecret");
     assert_eq!(status(&server, &signed(&hmac, Algorithm::HS256, "s")).await, 401);
     assert_eq!(status(&server, &signed(&new, Algorithm::RS256, "old")).await, 401, "a kid is not a key");
-    assert_eq!(provider.asked() <= 2, true);
+    assert!(provider.asked() <= 2);
     let server = provider.options().start();
     assert_eq!(status(&server, &signed(&old, Algorithm::RS256, "old")).await, 200);
     let before = provider.asked();
