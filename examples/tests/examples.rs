@@ -96,6 +96,41 @@ async fn beside_an_application() {
     }
 }
 
+#[tokio::test]
+async fn members_come_in_by_token_and_ticket_and_leave_when_they_log_out() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_members"));
+    let mut process = Running(command.arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let address = first.strip_prefix("listening on ").unwrap();
+    let post = async |path: &str, token: &str| {
+        let request = reqwest::Client::new().post(format!("http://{address}{path}"));
+        let answer = request.header("authorization", format!("Bearer {token}")).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_slice::<Value>(&answer.bytes().await.unwrap()).unwrap())
+    };
+    let token = post("/login/ada", "").await.1["token"].as_str().unwrap().to_owned();
+    assert_eq!(post("/api/v1/auth/ws-ticket", "made-up").await.0, 401);
+    let ticket =
+        post("/api/v1/auth/ws-ticket", &token).await.1["data"]["ticket"].as_str().unwrap().to_owned();
+    let mut sockets = Vec::new();
+    for credential in [json!({"ticket": ticket}), json!({"token": token})] {
+        let mut socket = Socket::open(address.parse().unwrap(), "/api/v1/ws").await;
+        let mut auth = credential;
+        auth["action"] = json!("auth");
+        assert_eq!(socket.ask(&auth).await["action"], "auth_ok");
+        sockets.push(socket);
+    }
+    let mut again = Socket::open(address.parse().unwrap(), "/api/v1/ws").await;
+    again.send(&json!({"action": "auth", "ticket": ticket})).await;
+    assert!(matches!(again.hear().await, Heard::Close(4001, _)), "a ticket is used once");
+    assert_eq!(post("/logout/ada", "").await.1["closed"], 2);
+    for mut socket in sockets {
+        assert!(matches!(socket.ending().await, Heard::Close(4003, _)));
+    }
+    assert_eq!(post("/api/v1/auth/ws-ticket", &token).await.0, 401);
+}
+
 #[test]
 fn recorded_events_of_two_files() {
     let directory = tempfile::tempdir().unwrap();

@@ -60,7 +60,7 @@ impl Revoked {
         Ok(())
     }
 
-    /// Follows the store for ever.
+    /// Follows the store for ever; `concerns` is told of revocations that others made.
     pub(super) async fn follow(&self, concerns: impl Fn(&Revocation)) {
         loop {
             let mut watch = self.meta.watch(PREFIX);
@@ -80,8 +80,10 @@ impl Revoked {
             while let Ok(change) = watch.next().await {
                 match change {
                     Change::Put { entry, .. } => {
-                        if let Some(revocation) = read(&entry.value) {
-                            self.known.write().insert(revocation.clone());
+                        // One that is known was made here: whoever made it ends what is live, and counts it.
+                        if let Some(revocation) = read(&entry.value)
+                            && self.known.write().insert(revocation.clone())
+                        {
                             concerns(&revocation);
                         }
                     }

@@ -56,8 +56,11 @@ pub(super) async fn revoke(
     let authenticator = identify::required(&feed)?;
     let wanted = admin::read(&headers, body)?;
     let (revocation, revoked) = read(&wanted)?;
-    authenticator.set_revoked(revocation.clone(), revoked).await?;
-    let closed = if revoked { feed.revoke(&revocation) } else { 0 };
+    let kept = authenticator.set_revoked(revocation.clone(), revoked).await;
+    // What may not last still holds here and now.
+    let holds = revoked && matches!(kept, Ok(()) | Err(AuthError::Unavailable { .. }));
+    let closed = if holds { feed.revoke(&revocation) } else { 0 };
+    kept?;
     tracing::info!(by = %caller.0.id, ?revocation, revoked, closed, "credentials are revoked by an administrator");
     Ok(json_response(format!("{{\"data\":{{\"revoked\":{revoked},\"closed\":{closed}}}}}").into_bytes()))
 }

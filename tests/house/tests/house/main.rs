@@ -1,6 +1,7 @@
 //! The architecture and the documents, as tests. Each check is a function that lists what is wrong, run over the
 //! tree (must be empty) and over a planted mistake (must not be), so that none of them can rot into always passing.
 
+mod attacks;
 mod dependencies;
 mod documents;
 mod examples;
