@@ -247,7 +247,7 @@ impl Scan<'_> {
                 continue;
             }
             *self.evaluated += 1;
-            if admits(group.predicate.rule, &group.predicate.filter, &self.event, self.fields) {
+            if admits(&group.predicate.rule, &group.predicate.filter, &self.event, self.fields) {
                 self.found.add(group, id, self.index);
             }
         }

@@ -46,12 +46,12 @@ impl SelectorEntry {
 /// What one subscription asks of an event of its channels: the filter, and that the event exists for the reader.
 /// The one place where a row rule meets a filter; live dispatch, replay and history all come through here.
 pub(crate) fn admits(
-    rule: RowRule,
+    rule: &RowRule,
     filter: &Filter,
     event: &EventView<'_>,
     fields: &PayloadFields<'_>,
 ) -> bool {
-    filter.matches_with(event, fields) && rule.allows(event)
+    filter.matches_with(event, fields) && rule.allows(event, fields)
 }
 
 impl Selector {
@@ -85,7 +85,9 @@ impl Selector {
 
     /// Whether every event beyond this offset is wanted, whatever it is: a read then need not look at events at all.
     pub fn takes_all_after(&self, offset: u64) -> bool {
-        let RowRule::AlwaysTrue = self.principal.row_rule;
+        if self.principal.row_rule != RowRule::AlwaysTrue {
+            return false;
+        }
         self.entries.iter().any(|entry| {
             let everywhere = matches!(&entry.pattern, ChannelPattern::Prefix(prefix) if prefix.is_empty());
             everywhere && entry.filter.is_all() && entry.after <= offset
@@ -98,10 +100,10 @@ impl Selector {
         if let [entry] = &*self.entries {
             return event.offset > entry.after
                 && entry.pattern.matches(event.channel)
-                && admits(self.principal.row_rule, &entry.filter, event, &fields);
+                && admits(&self.principal.row_rule, &entry.filter, event, &fields);
         }
         self.entries_for(event.channel).any(|entry| {
-            event.offset > entry.after && admits(self.principal.row_rule, &entry.filter, event, &fields)
+            event.offset > entry.after && admits(&self.principal.row_rule, &entry.filter, event, &fields)
         })
     }
 

@@ -341,6 +341,12 @@ impl Encoded {
     }
 }
 
+/// Fields of a payload that the filter key `agent` compares.
+pub const AGENT_FIELDS: [&str; 5] = ["agent_id", "agent", "from", "to", "assigned_to"];
+
+/// Fields of a payload that the filter key `project` compares.
+pub const PROJECT_FIELDS: [&str; 2] = ["project", "project_id"];
+
 /// What the filter keys `agent` and `project` compare: values of the payload's well-known top-level keys, in the
 /// order of the payload. A value too long for any filter is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -359,10 +365,10 @@ pub(crate) enum RoutingKey {
 
 impl RoutingKey {
     pub(crate) fn of(name: &str) -> Option<Self> {
-        match name {
-            "agent_id" | "agent" | "from" | "to" | "assigned_to" => Some(Self::Agent),
-            "project" | "project_id" => Some(Self::Project),
-            _ => None,
+        if AGENT_FIELDS.contains(&name) {
+            Some(Self::Agent)
+        } else {
+            PROJECT_FIELDS.contains(&name).then_some(Self::Project)
         }
     }
 }

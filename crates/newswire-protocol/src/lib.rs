@@ -27,7 +27,7 @@ pub use codes::{CloseCode, Epoch, ErrorCode, GapReason, Refusal, RejectReason};
 pub use command::{
     Command, CommandFrame, CommandId, Credential, FilterChange, Start, Subscribe, Unsubscribe, parse_command,
 };
-pub use event::{Draft, Encoded, Event, Parts, Routing};
+pub use event::{AGENT_FIELDS, Draft, Encoded, Event, PROJECT_FIELDS, Parts, Routing};
 pub use filter::FilterSpec;
 pub use frame::FrameDecoder;
 pub use limits::Limits;

@@ -62,7 +62,7 @@ pub use newswire_core::Published;
 pub use newswire_core::{Answer, Missing};
 
 /// On whose behalf events are read and published.
-pub use newswire_core::{Principal, Role, RowRule, VariantId};
+pub use newswire_core::{Action, BadPattern, Filter, Grants, Principal, Role, RowRule, Variant};
 
 /// What happens to a subscriber who is slow.
 pub use newswire_core::BacklogPolicy;

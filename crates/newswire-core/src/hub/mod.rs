@@ -302,7 +302,8 @@ impl Hub {
         if let HubSubState::Withheld(what) = &sub.state {
             let (pattern, filter) = (**what).clone();
             let member = Member { sub: id, conn: sub.conn, slot: sub.slot };
-            let (group, place) = self.index.join(Predicate { pattern, filter, rule: sub.rule }, member);
+            let (group, place) =
+                self.index.join(Predicate { pattern, filter, rule: sub.rule.clone() }, member);
             sub.state = HubSubState::Live(group, place);
             Reads::forget(self.conns.get_mut(member.conn).and_then(|conn| conn.about.reads.as_mut()));
         }

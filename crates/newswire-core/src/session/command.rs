@@ -323,7 +323,7 @@ impl Session {
                 }
                 Err(place) => {
                     let (pattern, filter) = (pattern.clone(), Arc::clone(filter));
-                    let rule = self.principal.row_rule;
+                    let rule = self.principal.row_rule.clone();
                     let id =
                         hub.add_sub(self.id, slot, pattern.clone(), Arc::clone(&filter), rule, job.is_none());
                     let Some(id) = id else { break };

@@ -4,11 +4,13 @@
 //! document. Nesting costs one bit a level, so a megabyte of `[` is an ordinary input. Numbers are never read as
 //! floating point; a surrogate without its partner is syntax (RFC 8259 allows it) that [`RawString`] reports.
 
+mod mask;
 mod scanner;
 mod text;
 
 use std::borrow::Cow;
 
+pub use mask::write_masked;
 pub use scanner::{Ignore, Scanner, Visitor};
 pub use text::{RawString, write_string};
 

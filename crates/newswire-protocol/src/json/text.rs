@@ -15,6 +15,11 @@ impl<'a> RawString<'a> {
         Self { raw, escaped, lone_surrogate }
     }
 
+    /// As it stands in the text.
+    pub(super) fn raw(&self) -> &'a str {
+        self.raw
+    }
+
     /// Whether it holds half a surrogate pair, which no Unicode string can hold.
     pub fn has_lone_surrogate(&self) -> bool {
         self.lone_surrogate

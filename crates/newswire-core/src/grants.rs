@@ -1,0 +1,255 @@
+//! On which channels a principal may do what.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use crate::channel::ChannelPattern;
+
+/// What is done on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Be sent what comes.
+    Subscribe,
+    /// Store events.
+    Publish,
+    /// Read what was: replays and pages.
+    History,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Subscribe => "subscribe to",
+            Self::Publish => "publish to",
+            Self::History => "read the past of",
+        })
+    }
+}
+
+/// Channels for each [`Action`]. Cheap to clone.
+///
+/// A channel `user:<id>` is that user's alone, whatever is granted: nobody else may do anything on it, and no pattern of
+/// anybody stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grants(Arc<Granted>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Granted {
+    subscribe: Channels,
+    publish: Channels,
+    history: Channels,
+}
+
+/// What a channel of somebody begins with.
+const USER: &str = "user:";
+
+/// The channels that are meant where somebody names a pattern. Equal for all who were granted the same, so that their
+/// subscriptions share an evaluation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Channels {
+    /// Every one.
+    All,
+    /// Every one that is not somebody's own.
+    Unowned,
+    /// Of those that are not somebody's own, what any of these means. Sorted.
+    Listed(Arc<[ChannelPattern]>),
+}
+
+/// A text that is neither a channel's name nor the beginning of one with a `*` behind it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no channel, and no beginning of one followed by *")]
+pub struct BadPattern(pub String);
+
+impl Grants {
+    /// Everything, the channels of all users too: where nobody is asked who they are, and for the application itself.
+    pub fn open() -> Self {
+        static OPEN: LazyLock<Grants> = LazyLock::new(|| Grants::alike(&Channels::All));
+        OPEN.clone()
+    }
+
+    /// Every action on every channel that is not somebody else's own.
+    pub fn all() -> Self {
+        static ALL: LazyLock<Grants> = LazyLock::new(|| Grants::alike(&Channels::Unowned));
+        ALL.clone()
+    }
+
+    /// Nothing, but on one's own channel.
+    pub fn none() -> Self {
+        Self::alike(&Channels::Listed([].into()))
+    }
+
+    fn alike(channels: &Channels) -> Self {
+        let [subscribe, publish, history] = [channels.clone(), channels.clone(), channels.clone()];
+        Self(Arc::new(Granted { subscribe, publish, history }))
+    }
+
+    /// The same, but this action on these channels and patterns only.
+    ///
+    /// # Errors
+    /// [`BadPattern`] for the first text that is none.
+    pub fn with<T: AsRef<str>>(
+        mut self,
+        action: Action,
+        patterns: impl IntoIterator<Item = T>,
+    ) -> Result<Self, BadPattern> {
+        let read = |text: T| {
+            ChannelPattern::parse(text.as_ref()).ok_or_else(|| BadPattern(text.as_ref().to_owned()))
+        };
+        let patterns: Vec<ChannelPattern> = patterns.into_iter().map(read).collect::<Result<_, _>>()?;
+        *self.of_mut(action) = Channels::listed(patterns);
+        Ok(self)
+    }
+
+    /// The same for somebody who has a name.
+    pub(crate) fn of_somebody(mut self) -> Self {
+        for action in [Action::Subscribe, Action::Publish, Action::History] {
+            if *self.of(action) == Channels::All {
+                *self.of_mut(action) = Channels::Unowned;
+            }
+        }
+        self
+    }
+
+    /// Whether who is named `id` may do this on the channel.
+    pub fn allows(&self, action: Action, channel: &str, id: &str) -> bool {
+        let channels = self.of(action);
+        match channel.strip_prefix(USER) {
+            Some(owner) if *channels != Channels::All => owner == id,
+            _ => channels.have(channel),
+        }
+    }
+
+    /// Whether reading is restricted to no channels but those of others.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        let is_limited = |action| matches!(self.of(action), Channels::Listed(_));
+        ![Action::Subscribe, Action::History].into_iter().any(is_limited)
+    }
+
+    pub(crate) fn of(&self, action: Action) -> &Channels {
+        match action {
+            Action::Subscribe => &self.0.subscribe,
+            Action::Publish => &self.0.publish,
+            Action::History => &self.0.history,
+        }
+    }
+
+    fn of_mut(&mut self, action: Action) -> &mut Channels {
+        let granted = Arc::make_mut(&mut self.0);
+        match action {
+            Action::Subscribe => &mut granted.subscribe,
+            Action::Publish => &mut granted.publish,
+            Action::History => &mut granted.history,
+        }
+    }
+}
+
+impl Channels {
+    fn listed(mut patterns: Vec<ChannelPattern>) -> Self {
+        let everything =
+            |pattern: &ChannelPattern| matches!(pattern, ChannelPattern::Prefix(prefix) if prefix.is_empty());
+        if patterns.iter().any(everything) {
+            return Self::Unowned;
+        }
+        patterns.sort_unstable();
+        patterns.dedup();
+        Self::Listed(patterns.into())
+    }
+
+    /// Whether a pattern that matches this channel stands for it.
+    pub(crate) fn have(&self, channel: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Unowned => !channel.starts_with(USER),
+            Self::Listed(patterns) => {
+                !channel.starts_with(USER) && patterns.iter().any(|pattern| pattern.matches(channel))
+            }
+        }
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "what reads with it comes next"))]
+    /// Whether the pattern stands for any channel, now or later.
+    pub(crate) fn meet(&self, pattern: &ChannelPattern) -> bool {
+        let owned = match pattern {
+            ChannelPattern::Exact(text) | ChannelPattern::Prefix(text) => text.starts_with(USER),
+        };
+        match self {
+            Self::All => true,
+            Self::Unowned => !owned,
+            Self::Listed(patterns) => !owned && patterns.iter().any(|granted| granted.overlaps(pattern)),
+        }
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "what reads with it comes next"))]
+    /// The channels of both.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Listed(some), Self::Listed(others)) if some == others => self.clone(),
+            (Self::Listed(some), Self::Listed(others)) => {
+                let common = |one: &ChannelPattern, other: &ChannelPattern| match (one, other) {
+                    _ if !one.overlaps(other) => None,
+                    (ChannelPattern::Exact(_), _) => Some(one.clone()),
+                    (_, ChannelPattern::Exact(_)) => Some(other.clone()),
+                    // Of two beginnings that meet, the longer one is what both mean.
+                    (ChannelPattern::Prefix(a), ChannelPattern::Prefix(b)) => {
+                        Some(if a.len() >= b.len() { one.clone() } else { other.clone() })
+                    }
+                };
+                let pairs =
+                    some.iter().flat_map(|one| others.iter().filter_map(move |other| common(one, other)));
+                Self::listed(pairs.collect())
+            }
+            // In their order, each kind means fewer than the one before.
+            _ => self.max(other).clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channels(patterns: &[&str]) -> Channels {
+        Grants::none().with(Action::History, patterns).unwrap().of(Action::History).clone()
+    }
+
+    #[test]
+    fn an_action_is_for_the_channels_that_were_granted_for_it() {
+        let grants = Grants::none()
+            .with(Action::Subscribe, ["tasks", "agents*"])
+            .and_then(|grants| grants.with(Action::Publish, ["*"]))
+            .unwrap();
+        assert!(grants.allows(Action::Subscribe, "tasks", "bob"));
+        assert!(grants.allows(Action::Subscribe, "agents.eu", "bob"));
+        assert!(!grants.allows(Action::Subscribe, "tasks2", "bob"));
+        assert!(!grants.allows(Action::History, "tasks", "bob"));
+        assert!(grants.allows(Action::Publish, "anything", "bob"));
+        assert!(!grants.allows(Action::Publish, "user:eve", "bob"));
+        assert!(grants.allows(Action::History, "user:bob", "bob"));
+        assert_eq!(Grants::all().with(Action::Publish, ["a b"]), Err(BadPattern("a b".to_owned())));
+    }
+
+    #[test]
+    fn a_pattern_stands_for_what_was_granted_and_for_no_ones_own() {
+        let parse = |text| ChannelPattern::parse(text).unwrap();
+        let some = channels(&["tasks", "agents*", "user:bob"]);
+        assert!(
+            some.have("tasks") && some.have("agents.x") && !some.have("budget") && !some.have("user:bob")
+        );
+        assert!(some.meet(&parse("*")) && some.meet(&parse("agents.eu*")) && some.meet(&parse("t*")));
+        assert!(!some.meet(&parse("b*")) && !some.meet(&parse("user:*")));
+        assert!(!Channels::Unowned.meet(&parse("user:b*")) && Channels::Unowned.have("tasks"));
+        assert!(Channels::All.have("user:bob"));
+    }
+
+    #[test]
+    fn what_two_lists_mean_both() {
+        let some = channels(&["tasks", "agents*", "x.*"]);
+        assert_eq!(
+            some.and(&channels(&["agents.eu*", "t*", "x.*", "z"])),
+            channels(&["tasks", "agents.eu*", "x.*"])
+        );
+        assert_eq!(some.and(&Channels::Unowned), some);
+        assert_eq!(Channels::All.and(&some), some);
+        assert_eq!(channels(&["*"]), Channels::Unowned);
+    }
+}
