@@ -10,7 +10,8 @@ use bytes::Bytes;
 use newswire_protocol::frame::text_header;
 use newswire_protocol::{Encoded, UnixMicros};
 
-use crate::meta::{DamagedMeta, EventHead, MetaView, Scalars};
+use crate::meta::{DamagedMeta, EventHead, MetaView, Scalars, move_payload};
+use crate::variant::Variant;
 
 /// Committed events in offset order, immutable. Offsets may have holes. Below 4 GiB.
 #[derive(Clone, Debug)]
@@ -103,6 +104,19 @@ impl Batch {
     /// The index of the first event beyond `offset`; [`Batch::len`] if there is none.
     pub fn index_after(&self, offset: u64) -> usize {
         self.entries.partition_point(|entry| entry.offset <= offset)
+    }
+
+    /// Events at these ascending indexes as a variant shows them, by the same offsets, in a batch of their own.
+    pub(crate) fn shown(&self, indexes: impl ExactSizeIterator<Item = usize>, variant: &Variant) -> Self {
+        let mut builder = BatchBuilder::with_capacity(indexes.len(), indexes.len() * 256);
+        let mut payload = Vec::new();
+        for index in indexes {
+            let event = self.get(index);
+            payload.clear();
+            variant.write(&mut payload, event.payload());
+            builder.push_shown(self, index, &payload);
+        }
+        builder.finish()
     }
 
     /// All frames, in order, without anything between them.
@@ -240,6 +254,29 @@ impl BatchBuilder {
         self.frames.extend_from_slice(&batch.frames[batch.frame_range(index)]);
         self.metas.extend_from_slice(batch.meta_bytes(index));
         self.end_event(entry.offset, entry.stored_at, entry.header, meta_start);
+    }
+
+    /// Adds an event of another batch with this payload in place of its own.
+    fn push_shown(&mut self, batch: &Batch, index: usize, payload: &[u8]) {
+        let (entry, event) = (batch.entries[index], batch.get(index));
+        let own = event.meta.payload();
+        let (before, behind) = match (event.json.get(..own.start), event.json.get(own.end..)) {
+            (Some(before), Some(behind)) if own.start <= own.end => (before, behind),
+            // What is damaged is not shown.
+            _ => (&b"{}"[..], &b""[..]),
+        };
+        let payload = if before == b"{}" { b"" } else { payload };
+        let (header, header_len) = text_header(before.len() + payload.len() + behind.len());
+        for part in [&header[..header_len], before, payload, behind] {
+            self.frames.extend_from_slice(part);
+        }
+        let meta_start = self.metas.len();
+        let at = u32::try_from(before.len()).expect("an event is bounded far below 4 GiB");
+        let end = at + u32::try_from(payload.len()).expect("an event is bounded far below 4 GiB");
+        self.metas.extend_from_slice(batch.meta_bytes(index));
+        move_payload(&mut self.metas[meta_start..], at..end);
+        let header = u8::try_from(header_len).expect("a frame header has at most ten bytes");
+        self.end_event(entry.offset, entry.stored_at, header, meta_start);
     }
 
     /// Events so far.
@@ -444,6 +481,28 @@ impl Run {
     /// The events in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = EventView<'_>> + ExactSizeIterator {
         (0..self.len()).map(|nth| self.batch.get(self.index(nth)))
+    }
+
+    /// The same events, in the same order, as a variant shows them.
+    #[must_use]
+    pub fn shown(self, variant: &Variant) -> Self {
+        if *variant == Variant::Full {
+            return self;
+        }
+        let picked: Vec<usize> = (0..self.len()).map(|nth| self.index(nth)).collect();
+        let mut ascending = picked.clone();
+        ascending.sort_unstable();
+        let batch = Arc::new(self.batch.shown(ascending.iter().copied(), variant));
+        let place = |index: &usize| {
+            let at = ascending.binary_search(index).expect("it was picked");
+            u32::try_from(at).expect("picks are 32 bits wide")
+        };
+        let picks = if picked == ascending {
+            Picks::All
+        } else {
+            Picks::Some(picked.iter().map(place).collect())
+        };
+        Self { batch, picks }
     }
 
     /// Bytes of the frames.

@@ -19,6 +19,8 @@ pub struct HubStats {
     pub subscriptions: usize,
     /// Different predicates now.
     pub groups: usize,
+    /// Variants of payloads, beside whole ones, that connections have now.
+    pub variants: usize,
     /// Connections now that read from ring or log instead of being pushed to.
     pub lagging: usize,
     /// Bytes of the ring.
@@ -33,6 +35,7 @@ impl HubStats {
         self.connections += other.connections;
         self.subscriptions += other.subscriptions;
         self.groups += other.groups;
+        self.variants = self.variants.max(other.variants);
         self.lagging += other.lagging;
         self.ring_bytes = self.ring_bytes.max(other.ring_bytes);
     }

@@ -75,7 +75,7 @@ impl Grants {
 
     /// Nothing, but on one's own channel.
     pub fn none() -> Self {
-        Self::alike(&Channels::Listed([].into()))
+        Self::alike(&Channels::none())
     }
 
     fn alike(channels: &Channels) -> Self {
@@ -143,7 +143,18 @@ impl Grants {
     }
 }
 
+/// Whether all channels of the pattern are somebody's own.
+pub(crate) fn is_owned(pattern: &ChannelPattern) -> bool {
+    match pattern {
+        ChannelPattern::Exact(text) | ChannelPattern::Prefix(text) => text.starts_with(USER),
+    }
+}
+
 impl Channels {
+    pub(crate) fn none() -> Self {
+        Self::Listed([].into())
+    }
+
     fn listed(mut patterns: Vec<ChannelPattern>) -> Self {
         let everything =
             |pattern: &ChannelPattern| matches!(pattern, ChannelPattern::Prefix(prefix) if prefix.is_empty());
@@ -166,12 +177,9 @@ impl Channels {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "what reads with it comes next"))]
     /// Whether the pattern stands for any channel, now or later.
     pub(crate) fn meet(&self, pattern: &ChannelPattern) -> bool {
-        let owned = match pattern {
-            ChannelPattern::Exact(text) | ChannelPattern::Prefix(text) => text.starts_with(USER),
-        };
+        let owned = is_owned(pattern);
         match self {
             Self::All => true,
             Self::Unowned => !owned,
@@ -179,7 +187,6 @@ impl Channels {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "what reads with it comes next"))]
     /// The channels of both.
     pub(crate) fn and(&self, other: &Self) -> Self {
         match (self, other) {

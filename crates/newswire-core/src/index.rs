@@ -1,6 +1,6 @@
 //! Which subscriptions an event matches, at a cost that follows the matches.
 //!
-//! Equal predicates (pattern, filter, row rule) of any number of subscriptions form one group, evaluated once an
+//! Equal predicates (pattern, filter, and how one sees) of any number of subscriptions form one group, evaluated once an
 //! event. A group hangs at its pattern, under the values of its most selective clause: an event looks up the values
 //! it has, and meets only groups that want one of them. Tables whose keys clients choose are trees, which no choice
 //! of keys makes slow.
@@ -12,9 +12,12 @@ use crate::channel::ChannelPattern;
 use crate::event::{Batch, EventView, Run};
 use crate::fields::PayloadFields;
 use crate::filter::{Clause, Filter, Key};
+use crate::grants::Channels;
+use crate::hub::Sights;
 use crate::principal::RowRule;
 use crate::selector::admits;
 use crate::slab::Slab;
+use crate::variant::VariantId;
 
 pub(crate) type GroupId = u32;
 pub(crate) type SubId = u32;
@@ -25,6 +28,18 @@ pub(crate) struct Predicate {
     pub(crate) pattern: ChannelPattern,
     pub(crate) filter: Arc<Filter>,
     pub(crate) rule: RowRule,
+    /// The channels that the pattern stands for.
+    pub(crate) channels: Channels,
+    pub(crate) variant: VariantId,
+}
+
+impl Predicate {
+    /// The clause by whose values an event finds the group. Every other one is compared then.
+    fn leading(&self) -> Option<&Clause> {
+        let of_rule = || self.rule.filter().and_then(|rule| rule.clauses().first());
+        // Clauses come in the order of selectivity.
+        self.filter.clauses().first().or_else(of_rule)
+    }
 }
 
 /// Subscriptions that ask for the same. There may be as many groups as subscriptions, so what only a group with
@@ -177,16 +192,37 @@ impl Index {
         })
     }
 
+    /// What matched in the last batch for those who are not shown whole payloads.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = (VariantId, &[u32])> {
+        let variant = |matches: &Matches| self.groups.get(matches.group).map(|group| group.predicate.variant);
+        let found = self.found.matches[..self.found.count].iter();
+        found
+            .filter_map(move |matches| Some((variant(matches)?, &*matches.picks)))
+            .filter(|(variant, _)| *variant != VariantId::FULL)
+    }
+
+    /// How those see to whom the matches belong.
+    pub(crate) fn variant(&self, id: MatchesId) -> VariantId {
+        let group = self.found.matches.get(id as usize).and_then(|matches| self.groups.get(matches.group));
+        group.map_or(VariantId::FULL, |group| group.predicate.variant)
+    }
+
     /// Indexes of the events of the last batch.
     pub(crate) fn picks(&self, id: MatchesId) -> &[u32] {
         &self.found.matches[id as usize].picks
     }
 
-    /// The matches of a group as a run of the last batch, and its bytes; made once and shared.
-    pub(crate) fn run(&mut self, id: MatchesId, batch: &Arc<Batch>) -> Option<(Run, usize)> {
+    /// The matches of a group as a run of the last batch, as they are shown, and its bytes; made once and shared.
+    pub(crate) fn run(
+        &mut self,
+        id: MatchesId,
+        batch: &Arc<Batch>,
+        sights: &Sights,
+    ) -> Option<(Run, usize)> {
         let matches = self.found.matches.get_mut(id as usize)?;
         if matches.run.is_none() {
-            let run = Run::of_indexes(batch, &matches.picks)?;
+            let variant = self.groups.get(matches.group)?.predicate.variant;
+            let run = sights.run(variant, &matches.picks, batch)?;
             let bytes = run.bytes();
             matches.run = Some((run, bytes));
         }
@@ -207,21 +243,21 @@ impl Index {
             ChannelPattern::Exact(name) => self.exact.entry(Arc::clone(name)).or_default(),
             ChannelPattern::Prefix(prefix) => self.prefixes.entry(prefix),
         };
-        node.add(&predicate.filter, id);
+        node.add(predicate.leading(), id);
         self.by_predicate.insert(predicate, id);
         id
     }
 
     fn remove_group(&mut self, id: GroupId) {
         let Some(group) = self.groups.remove(id) else { return };
-        let Predicate { pattern, filter, .. } = &group.predicate;
-        match pattern {
+        let leading = group.predicate.leading();
+        match &group.predicate.pattern {
             ChannelPattern::Exact(name) => {
-                if self.exact.get_mut(name).is_some_and(|node| node.remove(filter, id)) {
+                if self.exact.get_mut(name).is_some_and(|node| node.remove(leading, id)) {
                     self.exact.remove(name);
                 }
             }
-            ChannelPattern::Prefix(prefix) => self.prefixes.change(prefix, |node| node.remove(filter, id)),
+            ChannelPattern::Prefix(prefix) => self.prefixes.change(prefix, |node| node.remove(leading, id)),
         }
         self.by_predicate.remove(&group.predicate);
     }
@@ -247,7 +283,8 @@ impl Scan<'_> {
                 continue;
             }
             *self.evaluated += 1;
-            if admits(&group.predicate.rule, &group.predicate.filter, &self.event, self.fields) {
+            let Predicate { channels, rule, filter, .. } = &group.predicate;
+            if admits(channels, rule, filter, &self.event, self.fields) {
                 self.found.add(group, id, self.index);
             }
         }
@@ -257,7 +294,7 @@ impl Scan<'_> {
 /// The groups of one pattern.
 #[derive(Debug, Default)]
 struct Node {
-    /// Without a filter.
+    /// Without a filter and a row rule.
     whole: Vec<GroupId>,
     /// By the values of their most selective clause.
     agents: ValueMap,
@@ -278,28 +315,27 @@ type ValueMap = BTreeMap<Box<[u8]>, Vec<GroupId>>;
 type TextMap = BTreeMap<Box<str>, Vec<GroupId>>;
 
 impl Node {
-    fn add(&mut self, filter: &Filter, id: GroupId) {
+    fn add(&mut self, leading: Option<&Clause>, id: GroupId) {
         self.count += 1;
-        self.places(filter, |ids| {
+        self.places(leading, |ids| {
             ids.push(id);
             false
         });
     }
 
     /// `true` if the node is empty now.
-    fn remove(&mut self, filter: &Filter, id: GroupId) -> bool {
+    fn remove(&mut self, leading: Option<&Clause>, id: GroupId) -> bool {
         self.count -= 1;
-        self.places(filter, |ids| {
+        self.places(leading, |ids| {
             ids.retain(|other| *other != id);
             ids.is_empty()
         });
         self.count == 0
     }
 
-    /// Applies the change to every list where a group with this filter stands; a list is removed where it says `true`.
-    fn places(&mut self, filter: &Filter, mut change: impl FnMut(&mut Vec<GroupId>) -> bool) {
-        // Clauses come in the order of selectivity.
-        let Some(clause) = filter.clauses().first() else {
+    /// Applies the change to every list where a group with this clause stands; a list is removed where it says `true`.
+    fn places(&mut self, leading: Option<&Clause>, mut change: impl FnMut(&mut Vec<GroupId>) -> bool) {
+        let Some(clause) = leading else {
             change(&mut self.whole);
             return;
         };

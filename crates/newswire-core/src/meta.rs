@@ -85,6 +85,14 @@ impl EventHead {
     }
 }
 
+/// Writes into a stored head where the payload stands.
+pub(crate) fn move_payload(stored: &mut [u8], payload: Range<u32>) {
+    if let Some(fixed) = stored.first_chunk_mut::<FIXED>() {
+        fixed[5..9].copy_from_slice(&payload.start.to_le_bytes());
+        fixed[9..13].copy_from_slice(&payload.end.to_le_bytes());
+    }
+}
+
 fn byte(length: usize) -> u8 {
     u8::try_from(length).expect("names and routing counts are bounded far below 256")
 }

@@ -167,7 +167,8 @@ impl Reader {
                     && self.selector.matches(event)
                     && !self.losses.has(event.channel, event.offset)
             });
-            self.keep(run.and_then(wanted));
+            let variant = &self.selector.principal().variant;
+            self.keep(run.map(|run| run.shown(variant)).and_then(wanted));
         }
         self.moved_to(slice.reached);
     }

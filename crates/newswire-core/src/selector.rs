@@ -7,12 +7,15 @@ use crate::channel::ChannelPattern;
 use crate::event::EventView;
 use crate::fields::PayloadFields;
 use crate::filter::Filter;
+use crate::grants::{Action, Channels};
 use crate::principal::{Principal, RowRule};
 
-/// Any of the entries, and the principal's row rule.
+/// Any of the entries, as far as the principal's grants go, and its row rule.
 #[derive(Clone, Debug)]
 pub struct Selector {
     entries: Box<[SelectorEntry]>,
+    /// Which of the channels of each entry its pattern stands for.
+    channels: Box<[Channels]>,
     principal: Principal,
     /// Entries by exact channel name, so that an event is compared only with what can match it.
     exact: BTreeMap<Arc<str>, Vec<u32>>,
@@ -29,12 +32,50 @@ pub struct SelectorEntry {
     pub filter: Arc<Filter>,
     /// Only offsets greater than this; 0 for all.
     pub after: u64,
+    /// What the principal must be granted for it.
+    pub access: Access,
+}
+
+/// As what events are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// As history.
+    #[default]
+    Past,
+    /// As part of a subscription, from where it began.
+    Live,
+    /// As the past of a subscription.
+    Replay,
+}
+
+impl Access {
+    fn actions(self) -> &'static [Action] {
+        match self {
+            Self::Past => &[Action::History],
+            Self::Live => &[Action::Subscribe],
+            Self::Replay => &[Action::Subscribe, Action::History],
+        }
+    }
+
+    /// Which channels a pattern stands for. A name is judged by itself, as one may be somebody's own.
+    fn channels(self, pattern: &ChannelPattern, principal: &Principal) -> Channels {
+        match pattern {
+            ChannelPattern::Exact(name) => {
+                let may = self.actions().iter().all(|action| principal.may(*action, name));
+                if may { Channels::All } else { Channels::none() }
+            }
+            ChannelPattern::Prefix(_) => {
+                let granted = self.actions().iter().map(|action| principal.grants.of(*action).clone());
+                granted.reduce(|some, others| some.and(&others)).unwrap_or_else(Channels::none)
+            }
+        }
+    }
 }
 
 impl SelectorEntry {
-    /// All offsets.
+    /// All offsets, as history.
     pub fn new(pattern: ChannelPattern, filter: Arc<Filter>) -> Self {
-        Self { pattern, filter, after: 0 }
+        Self { pattern, filter, after: 0, access: Access::Past }
     }
 
     /// Whether the entry wants the event, whoever reads.
@@ -43,20 +84,24 @@ impl SelectorEntry {
     }
 }
 
-/// What one subscription asks of an event of its channels: the filter, and that the event exists for the reader.
-/// The one place where a row rule meets a filter; live dispatch, replay and history all come through here.
+/// What one subscription asks of an event that its pattern matches: that the pattern stands for this channel, the filter,
+/// and that the event exists for the reader.
+/// The one place where grants and a row rule meet a filter; live dispatch, replay and history all come through here.
 pub(crate) fn admits(
+    channels: &Channels,
     rule: &RowRule,
     filter: &Filter,
     event: &EventView<'_>,
     fields: &PayloadFields<'_>,
 ) -> bool {
-    filter.matches_with(event, fields) && rule.allows(event, fields)
+    channels.have(event.channel) && filter.matches_with(event, fields) && rule.allows(event, fields)
 }
 
 impl Selector {
     /// A selector of any of these entries.
     pub fn new(entries: Vec<SelectorEntry>, principal: Principal) -> Self {
+        let of_entry = |entry: &SelectorEntry| entry.access.channels(&entry.pattern, &principal);
+        let channels = entries.iter().map(of_entry).collect();
         let mut exact: BTreeMap<Arc<str>, Vec<u32>> = BTreeMap::new();
         let mut prefixes = Vec::new();
         for (index, entry) in (0..).zip(&entries) {
@@ -65,7 +110,7 @@ impl Selector {
                 ChannelPattern::Prefix(_) => prefixes.push(index),
             }
         }
-        Self { entries: entries.into(), principal, exact, prefixes: prefixes.into() }
+        Self { entries: entries.into(), channels, principal, exact, prefixes: prefixes.into() }
     }
 
     /// One entry.
@@ -83,27 +128,35 @@ impl Selector {
         &self.principal
     }
 
+    /// Whether whoever reads may know what was trimmed of each channel: not one for whom some events never existed.
+    pub fn may_know_trims(&self) -> bool {
+        self.principal.row_rule == RowRule::AlwaysTrue
+    }
+
     /// Whether every event beyond this offset is wanted, whatever it is: a read then need not look at events at all.
     pub fn takes_all_after(&self, offset: u64) -> bool {
         if self.principal.row_rule != RowRule::AlwaysTrue {
             return false;
         }
-        self.entries.iter().any(|entry| {
+        self.entries.iter().zip(&self.channels).any(|(entry, channels)| {
             let everywhere = matches!(&entry.pattern, ChannelPattern::Prefix(prefix) if prefix.is_empty());
-            everywhere && entry.filter.is_all() && entry.after <= offset
+            let granted = *channels == Channels::All;
+            everywhere && granted && entry.filter.is_all() && entry.after <= offset
         })
     }
 
     /// Whether the event is wanted and exists for the principal.
     pub fn matches(&self, event: &EventView<'_>) -> bool {
         let fields = PayloadFields::of(event);
-        if let [entry] = &*self.entries {
+        let rule = &self.principal.row_rule;
+        if let ([entry], [channels]) = (&*self.entries, &*self.channels) {
             return event.offset > entry.after
                 && entry.pattern.matches(event.channel)
-                && admits(&self.principal.row_rule, &entry.filter, event, &fields);
+                && admits(channels, rule, &entry.filter, event, &fields);
         }
-        self.entries_for(event.channel).any(|entry| {
-            event.offset > entry.after && admits(&self.principal.row_rule, &entry.filter, event, &fields)
+        self.indexes_for(event.channel).any(|index| {
+            let (entry, channels) = (&self.entries[index], &self.channels[index]);
+            event.offset > entry.after && admits(channels, rule, &entry.filter, event, &fields)
         })
     }
 
@@ -112,13 +165,16 @@ impl Selector {
         self.entries_for(channel).map(|entry| entry.after).min()
     }
 
-    /// The entries whose pattern means this channel.
+    /// The entries whose pattern stands for this channel.
     pub fn entries_for(&self, channel: &str) -> impl Iterator<Item = &SelectorEntry> {
-        let exact = self.exact.get(channel).map_or(&[][..], Vec::as_slice);
-        let by_prefix = self.prefixes.iter().map(|&index| &self.entries[index as usize]);
-        exact
-            .iter()
-            .map(|&index| &self.entries[index as usize])
-            .chain(by_prefix.filter(|entry| entry.pattern.matches(channel)))
+        let granted = self.indexes_for(channel).filter(|index| self.channels[*index].have(channel));
+        granted.map(|index| &self.entries[index])
+    }
+
+    /// The entries whose pattern matches this channel.
+    fn indexes_for(&self, channel: &str) -> impl Iterator<Item = usize> {
+        let exact = self.exact.get(channel).map_or(&[][..], Vec::as_slice).iter();
+        let matches = |index: &&u32| self.entries[**index as usize].pattern.matches(channel);
+        exact.chain(self.prefixes.iter().filter(matches)).map(|index| *index as usize)
     }
 }

@@ -47,7 +47,6 @@ impl Variant {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "what reads with it comes next"))]
     /// Appends a payload as it looks to the principal. What is no JSON object is not shown at all.
     pub(crate) fn write(&self, out: &mut Vec<u8>, payload: &str) {
         let start = out.len();

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::wakes::Wakes;
-use super::{About, Hub, HubSub, HubSubState};
+use super::{About, Hub, HubSub, HubSubState, Sights};
 use crate::config::{Backlog, BacklogPolicy};
-use crate::event::{Batch, Picks, Run};
+use crate::event::{Batch, Run};
 use crate::index::{GroupId, Index, MatchesId, SubId};
 use crate::outbox::{QueuedRun, SetMask, Sets};
 use crate::seeded::seeded_bug;
@@ -41,6 +41,7 @@ impl Hub {
             return Wakes::default();
         }
         self.index.match_batch(&batch);
+        self.sights.show(&self.index, &batch);
         self.find_connections();
         let mut merged = FxHashMap::default();
         let mut reached = std::mem::take(&mut self.reached);
@@ -51,6 +52,7 @@ impl Hub {
         self.reached = reached;
         self.index.forget_batch();
         self.packed.forget_batch();
+        self.sights.forget_batch();
         let last = batch.last();
         self.ring.push(batch);
         self.dispatched.set(last);
@@ -101,12 +103,12 @@ impl Hub {
         }
         let first = hits.first()?.0;
         let (run, bytes) = if hits.iter().all(|(matches, _)| *matches == first) {
-            self.index.run(first, batch)?
+            self.index.run(first, batch, &self.sights)?
         } else {
-            merge(&self.index, hits, batch, merged)?
+            merge(&self.index, &self.sights, hits, batch, merged)?
         };
         let backlog = conn.outbox.backlog(&self.config.backlog);
-        let sets = sets_of(&self.index, hits, &run, *backlog);
+        let sets = sets_of(&self.index, &self.sights, hits, &run, *backlog);
         self.deliveries += run.len() as u64;
         if seeded_bug!(SetsNotMerged) && hits.len() > 1 {
             let again = QueuedRun::new(run.clone(), bytes, sets.clone());
@@ -136,6 +138,7 @@ type Merged = FxHashMap<Box<[MatchesId]>, (Run, usize)>;
 
 fn merge(
     index: &Index,
+    sights: &Sights,
     hits: &[(MatchesId, u8)],
     batch: &Arc<Batch>,
     merged: &mut Merged,
@@ -149,14 +152,15 @@ fn merge(
     let mut picks: Vec<u32> = groups.iter().flat_map(|matches| index.picks(*matches)).copied().collect();
     picks.sort_unstable();
     picks.dedup();
-    let run = Run::of_indexes(batch, &picks)?;
+    // All groups of a connection show the same.
+    let run = sights.run(index.variant(groups[0]), &picks, batch)?;
     let bytes = run.bytes();
     merged.insert(groups.into(), (run.clone(), bytes));
     Some((run, bytes))
 }
 
 /// Which sets matched which events; only policies that drop ever ask.
-fn sets_of(index: &Index, hits: &[(MatchesId, u8)], run: &Run, backlog: Backlog) -> Sets {
+fn sets_of(index: &Index, sights: &Sights, hits: &[(MatchesId, u8)], run: &Run, backlog: Backlog) -> Sets {
     if matches!(backlog.policy, BacklogPolicy::CatchUp | BacklogPolicy::Disconnect) {
         return Sets::Same(0);
     }
@@ -172,11 +176,9 @@ fn sets_of(index: &Index, hits: &[(MatchesId, u8)], run: &Run, backlog: Backlog)
             *by_index.entry(*pick).or_default() |= bit(*slot);
         }
     }
+    let variant = index.variant(first_group);
     let mask = |nth: usize| {
-        let index = match &run.picks {
-            Picks::All => u32::try_from(nth).expect("picks are 32 bits wide"),
-            Picks::Some(picks) => picks[nth],
-        };
+        let index = sights.committed(run, variant, nth);
         by_index.get(&index).copied().unwrap_or_default()
     };
     Sets::Each((0..run.len()).map(mask).collect())

@@ -2,6 +2,7 @@
 //! connections that want them.
 
 mod dispatch;
+mod sights;
 mod wakes;
 
 use std::sync::Arc;
@@ -17,10 +18,12 @@ use crate::filter::Filter;
 use crate::index::{GroupId, Index, Member, Predicate, SubId};
 use crate::outbox::{Dispatched, EpochMark, Generation, Mode, Outbox};
 use crate::packed::{PackedStreams, Reads};
-use crate::principal::RowRule;
+use crate::principal::Principal;
 use crate::ring::{Ring, Slice};
 use crate::slab::Slab;
 use dispatch::{NO_HIT, Reached};
+pub use sights::MAX_VARIANTS;
+pub(crate) use sights::{Sight, Sights};
 pub use wakes::Wakes;
 
 /// A connection, as long as it stands.
@@ -49,6 +52,7 @@ pub struct Hub {
     clock: u64,
     reached: Reached,
     packed: PackedStreams,
+    sights: Sights,
     deliveries: u64,
 }
 
@@ -73,6 +77,8 @@ struct Conn {
 struct About {
     id: ConnId,
     principal: Arc<str>,
+    /// `None` where there was no room for its variant: then it has no subscriptions.
+    sight: Option<Arc<Sight>>,
     subs: Vec<SubId>,
     set_names: Vec<(u8, Arc<str>)>,
     /// Only where it may be sent compressed events.
@@ -85,7 +91,6 @@ struct HubSub {
     conn: u32,
     place_in_conn: u32,
     slot: u8,
-    rule: RowRule,
     state: HubSubState,
 }
 
@@ -123,6 +128,7 @@ impl Hub {
             clock: 0,
             reached: Reached::default(),
             packed: PackedStreams::new(config.segment_bytes),
+            sights: Sights::default(),
             deliveries: 0,
         }
     }
@@ -171,6 +177,7 @@ impl Hub {
             connections: self.conns.len(),
             subscriptions: self.subs.len(),
             groups: self.index.groups(),
+            variants: self.sights.in_use(),
             lagging: self.conns.iter().filter(|(_, conn)| lagging(conn)).count(),
             ring_bytes: self.ring.bytes(),
         }
@@ -207,6 +214,7 @@ impl Hub {
                 self.remove_sub(sub);
             }
             if let Some(conn) = self.conns.remove(conn) {
+                conn.about.sight.iter().for_each(|sight| self.sights.leave(sight));
                 conn.outbox.retire();
             }
         }
@@ -215,25 +223,36 @@ impl Hub {
     /// `backlog` holds in place of the hub's.
     pub(crate) fn connect(
         &mut self,
-        principal: Arc<str>,
+        principal: &Principal,
         backlog: Option<Backlog>,
     ) -> (ConnId, Arc<Outbox>, Arc<Dispatched>) {
         let id = ConnId(self.next_conn);
         self.next_conn += self.shards;
         let outbox = Arc::new(Outbox::with_backlog(backlog));
         let (subs, set_names, reads) = (Vec::new(), Vec::new(), None);
-        let about = Box::new(About { id, principal, subs, set_names, reads });
+        let (sight, principal) = (self.sights.enter(principal), Arc::clone(&principal.id));
+        let about = Box::new(About { id, principal, sight, subs, set_names, reads });
         let (outbox_here, hits) = (Arc::clone(&outbox), NO_HIT);
         let conn = Conn { outbox: outbox_here, seen: 0, hits, waits: false, deflate: false, about };
         self.by_id.insert(id, self.conns.insert(conn));
         (id, outbox, Arc::clone(&self.dispatched))
     }
 
-    /// Remembers whose the connection is from now on, for people who look.
-    pub(crate) fn rename(&mut self, id: ConnId, principal: Arc<str>) {
+    /// Remembers whose the connection is from now on, for people who look; and how it sees, if it has no subscriptions.
+    pub(crate) fn admit(&mut self, id: ConnId, principal: &Principal) {
         if let Some(conn) = self.by_id.get(&id).and_then(|conn| self.conns.get_mut(*conn)) {
-            conn.about.principal = principal;
+            conn.about.principal = Arc::clone(&principal.id);
+            if conn.about.subs.is_empty() {
+                conn.about.sight.take().iter().for_each(|sight| self.sights.leave(sight));
+                conn.about.sight = self.sights.enter(principal);
+            }
         }
+    }
+
+    /// Whether there was room for the connection's variant of payloads: without, it can have no subscriptions.
+    pub(crate) fn shows(&self, id: ConnId) -> bool {
+        let conn = self.by_id.get(&id).and_then(|conn| self.conns.get(*conn));
+        conn.is_some_and(|conn| conn.about.sight.is_some())
     }
 
     /// Remembers how a set is called, for people who look.
@@ -276,15 +295,15 @@ impl Hub {
         slot: u8,
         pattern: ChannelPattern,
         filter: Arc<Filter>,
-        rule: RowRule,
         live: bool,
     ) -> Option<SubId> {
         let conn_index = *self.by_id.get(&id)?;
         let conn = self.conns.get_mut(conn_index)?;
+        conn.about.sight.as_ref()?;
         let place_in_conn =
             u32::try_from(conn.about.subs.len()).expect("subscriptions of a connection are bounded");
         let state = HubSubState::Withheld(Box::new((pattern, filter)));
-        let sub = self.subs.insert(HubSub { conn: conn_index, place_in_conn, slot, rule, state });
+        let sub = self.subs.insert(HubSub { conn: conn_index, place_in_conn, slot, state });
         if conn.about.subs.capacity() == 0 {
             // Most connections have one subscription and keep one.
             conn.about.subs.reserve_exact(1);
@@ -300,10 +319,12 @@ impl Hub {
     pub(crate) fn set_live(&mut self, id: SubId) {
         let Some(sub) = self.subs.get_mut(id) else { return };
         if let HubSubState::Withheld(what) = &sub.state {
+            let Some(sight) = self.conns.get(sub.conn).and_then(|conn| conn.about.sight.as_ref()) else { return };
             let (pattern, filter) = (**what).clone();
             let member = Member { sub: id, conn: sub.conn, slot: sub.slot };
+            let (channels, rule, variant) = (sight.channels(&pattern), sight.rule.clone(), sight.variant);
             let (group, place) =
-                self.index.join(Predicate { pattern, filter, rule: sub.rule.clone() }, member);
+                self.index.join(Predicate { pattern, filter, rule, channels, variant }, member);
             sub.state = HubSubState::Live(group, place);
             Reads::forget(self.conns.get_mut(member.conn).and_then(|conn| conn.about.reads.as_mut()));
         }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::Session;
 use crate::config::Now;
+use crate::grants::is_owned;
 use crate::hub::Hub;
 use crate::principal::Principal;
 
@@ -77,7 +78,7 @@ impl Session {
         match outcome {
             Ok(Admitted { principal, expires_at }) => {
                 (access.due, access.expires_at) = (None, expires_at);
-                self.admit(principal, hub);
+                self.set_principal(principal, hub);
                 self.reply(|out| reply::auth_ok(out, id.as_ref()));
             }
             Err(reason) => {
@@ -91,17 +92,22 @@ impl Session {
         if let Some(access) = &mut self.access {
             access.expires_at = expires_at;
         }
-        self.admit(principal, hub);
+        self.set_principal(principal, hub);
     }
 
     /// Gives the session another principal. One who sees and may do the same takes over everything as it is; for any other
-    /// the session ends with 4003, because what it subscribed was subscribed by other rules.
-    fn admit(&mut self, principal: Principal, hub: &Mutex<Hub>) {
-        if self.sets.total() > 0 && principal != self.principal {
+    /// the session ends with 4003 if it has subscriptions, because they were subscribed by other rules.
+    pub fn set_principal(&mut self, principal: Principal, hub: &Mutex<Hub>) {
+        let has_own = self.sets.patterns().any(is_owned);
+        let stays = principal.has_same_view(&self.principal) && (!has_own || principal.id == self.principal.id);
+        if self.sets.total() > 0 && !stays {
             self.closing.get_or_insert((CloseCode::NotPermitted, "the permissions have changed"));
             return;
         }
-        hub.lock().rename(self.id, Arc::clone(&principal.id));
+        let mut hub = hub.lock();
+        hub.admit(self.id, &principal);
+        self.is_shown = hub.shows(self.id);
+        drop(hub);
         self.principal = principal;
     }
 

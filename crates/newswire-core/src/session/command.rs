@@ -14,11 +14,12 @@ use super::{Reads, Session, Span};
 use crate::channel::ChannelPattern;
 use crate::config::Now;
 use crate::filter::Filter;
-use crate::hub::Hub;
+use crate::grants::Action;
+use crate::hub::{Hub, MAX_VARIANTS};
 use crate::notice::Messages;
 use crate::outbox::{Generation, Placed, PlacedKind, Told};
+use crate::principal::Principal;
 use crate::reader::{Loss, Losses, Reader, by_stretch};
-use crate::selector::Selector;
 use crate::subscriptions::{Change, Set, Sub};
 use crate::view::LogView;
 
@@ -72,6 +73,13 @@ impl Session {
         log: &dyn LogView,
     ) -> Result<(), Refusal> {
         let sub = ask.sub.as_deref();
+        if !self.is_shown {
+            let detail = format!("more than {MAX_VARIANTS} different redactions are in use; try again later");
+            return Err(Refusal::because(ErrorCode::Unavailable, detail));
+        }
+        if let FilterChange::Replace(spec) = &ask.filters {
+            self.principal.permit_filter(&Filter::compile(spec))?;
+        }
         let wanted = self.wanted(ask);
         self.check_bounds(ask, &wanted)?;
         let begin = self.begin(ask, &wanted, now, log);
@@ -104,7 +112,7 @@ impl Session {
         self.renew_spans(generation);
         self.leave_old(sub, &old, at);
         if let (Some(job), Some(begun)) = (starts, begun) {
-            let plan = begun.history.map(|count| history_plan(&begun.entries, count, at, log));
+            let plan = begun.history.map(|count| history_plan(&begun.entries, count, at, log, &self.principal));
             self.start_job(job, sub, id, at, begun, plan);
         } else if let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) {
             self.open_spans(slot, wanted.filters.iter(), at);
@@ -151,9 +159,15 @@ impl Session {
         };
         let mut wanted = Wanted { filters: BTreeMap::new(), rejected: Vec::new() };
         for name in &ask.channels {
-            let Some(pattern) = self.config.channels.parse(name) else {
+            let named = ChannelPattern::parse(name);
+            // First: whoever may not read a channel is not told whether there is one.
+            let forbidden = named.is_some_and(|pattern| !self.may_subscribe(&pattern, &ask.start));
+            let known = self.config.channels.parse(name).filter(|_| !forbidden);
+            let Some(pattern) = known else {
                 if !wanted.rejected.iter().any(|(known, _)| known == name) {
-                    wanted.rejected.push((name.clone(), RejectReason::UnknownChannel));
+                    let reason =
+                        if forbidden { RejectReason::Forbidden } else { RejectReason::UnknownChannel };
+                    wanted.rejected.push((name.clone(), reason));
                 }
                 continue;
             };
@@ -165,6 +179,18 @@ impl Session {
             wanted.filters.insert(pattern, filter);
         }
         wanted
+    }
+
+    /// A name needs what is asked of it. A pattern needs any channel that it stands for; the others it does not match.
+    fn may_subscribe(&self, pattern: &ChannelPattern, start: &Start) -> bool {
+        let Principal { grants, .. } = &self.principal;
+        match pattern {
+            ChannelPattern::Exact(name) => {
+                self.principal.may(Action::Subscribe, name)
+                    && (*start == Start::Live || self.principal.may(Action::History, name))
+            }
+            ChannelPattern::Prefix(_) => grants.of(Action::Subscribe).meet(pattern),
+        }
     }
 
     fn check_bounds(&self, ask: &Subscribe, wanted: &Wanted) -> Result<(), Refusal> {
@@ -195,7 +221,7 @@ impl Session {
         wanted: &Wanted,
         now: Now,
         log: &dyn LogView,
-    ) -> Option<(Begin, Arc<Selector>)> {
+    ) -> Option<Begin> {
         let entry = |(pattern, filter): (&ChannelPattern, &Arc<Filter>)| JobEntry {
             pattern: pattern.clone(),
             filter: Arc::clone(filter),
@@ -203,7 +229,7 @@ impl Session {
             channels: Vec::new(),
         };
         let entries: Vec<JobEntry> = wanted.filters.iter().map(entry).collect();
-        let selector = job::selector(&entries, &self.principal);
+        let selector = job::selector(&entries, u64::MAX, &self.principal);
         let begin = match &ask.start {
             Start::Live => return None,
             Start::After { offset, epoch } => {
@@ -223,13 +249,13 @@ impl Session {
             }
             Start::History(count) => Begin::History { count: *count },
         };
-        Some((begin, selector))
+        Some(begin)
     }
 
     /// Decides where the replay begins, now that its place in the stream is known; `None` for a live beginning.
     fn begun(
         &self,
-        begin: Option<(Begin, Arc<Selector>)>,
+        begin: Option<Begin>,
         wanted: &Wanted,
         at: u64,
         epoch: Epoch,
@@ -244,9 +270,10 @@ impl Session {
             };
             wanted.filters.iter().map(entry).collect()
         };
-        let (begin, selector) = begin?;
-        let reader = |from: u64| Reader::new(selector, from);
+        let begin = begin?;
         let all = entries(0);
+        let selector = job::selector(&all, at, &self.principal);
+        let reader = |from: u64| Reader::new(selector, from);
         let mut gaps = self.form.nothing();
         let (recovered, reader, entries, history) = match begin {
             Begin::After { offset, epoch: given, tail, head, losses, lost } => {
@@ -323,9 +350,7 @@ impl Session {
                 }
                 Err(place) => {
                     let (pattern, filter) = (pattern.clone(), Arc::clone(filter));
-                    let rule = self.principal.row_rule.clone();
-                    let id =
-                        hub.add_sub(self.id, slot, pattern.clone(), Arc::clone(&filter), rule, job.is_none());
+                    let id = hub.add_sub(self.id, slot, pattern.clone(), Arc::clone(&filter), job.is_none());
                     let Some(id) = id else { break };
                     set.subs.insert(place, Sub { pattern, filter, id, job });
                     None
@@ -404,7 +429,7 @@ impl Session {
         self.next_job += 1;
         let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) else { return };
         let Begun { reader, entries, .. } = begun;
-        let mut job = Job { id, slot, command, asked_at: at, running: false, entries, reader, plan };
+        let mut job = Job { id, slot, command, asked_at: at, live_from: at, running: false, entries, reader, plan };
         job.begin_if_planned(&self.principal);
         self.jobs.push(job);
         // What the set has live beside the replay is not sent by the replay again.
@@ -458,13 +483,21 @@ impl Session {
 
 /// The channels of which the last events are wanted. Asked for behind the answer's place, so that none that had
 /// events before it is missing.
-fn history_plan(entries: &[JobEntry], count: u64, at: u64, log: &dyn LogView) -> HistoryPlan {
+fn history_plan(
+    entries: &[JobEntry],
+    count: u64,
+    at: u64,
+    log: &dyn LogView,
+    principal: &Principal,
+) -> HistoryPlan {
+    let granted = principal.grants.of(Action::Subscribe).and(principal.grants.of(Action::History));
     let channels = log.channels();
     let of = |entry: &JobEntry| {
         let matching: Vec<Arc<str>> = match &entry.pattern {
             ChannelPattern::Exact(name) => vec![Arc::clone(name)],
             ChannelPattern::Prefix(_) => {
-                channels.iter().filter(|channel| entry.pattern.matches(channel)).cloned().collect()
+                let wanted = |channel: &&Arc<str>| entry.pattern.matches(channel) && granted.have(channel);
+                channels.iter().filter(wanted).cloned().collect()
             }
         };
         let (pattern, filter) = (entry.pattern.clone(), Arc::clone(&entry.filter));

@@ -7,10 +7,11 @@ use newswire_protocol::command::CommandId;
 
 use crate::channel::ChannelPattern;
 use crate::filter::Filter;
+use crate::grants::Action;
 use crate::principal::Principal;
 use crate::read::{Direction, Page, ReadRequest};
 use crate::reader::Reader;
-use crate::selector::{Selector, SelectorEntry};
+use crate::selector::{Access, Selector, SelectorEntry};
 
 /// One replay. Ends when it joins the live path, or when other commands have taken all its channels.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) command: Option<CommandId>,
     /// The offset of the answer: what is older may repeat what the set had before.
     pub(crate) asked_at: u64,
+    /// Beyond this offset its subscriptions want what comes, even of channels of which they may not read the past.
+    pub(crate) live_from: u64,
     /// The answer is out: events may follow.
     pub(crate) running: bool,
     pub(crate) entries: Vec<JobEntry>,
@@ -62,20 +65,20 @@ impl Job {
         if let Some(plan) = &mut self.plan {
             plan.forget(patterns);
         }
-        self.reader.select(selector(&self.entries, principal));
+        self.reader.select(selector(&self.entries, self.live_from, principal));
         self.begin_if_planned(principal);
         self.entries.is_empty()
     }
 
-    /// Everything retained is wanted, whatever was asked for: the log began anew.
-    pub(crate) fn restart(&mut self, from: u64, principal: &Principal) {
+    /// Everything retained is wanted, whatever was asked for: the log began anew, and what comes now is beyond `live_from`.
+    pub(crate) fn restart(&mut self, from: u64, live_from: u64, principal: &Principal) {
         for entry in &mut self.entries {
             entry.after = 0;
             entry.channels.clear();
         }
         self.plan = None;
-        self.asked_at = from;
-        self.reader.select(selector(&self.entries, principal));
+        (self.asked_at, self.live_from) = (from, live_from);
+        self.reader.select(selector(&self.entries, self.live_from, principal));
         self.reader.restart(from);
     }
 
@@ -95,7 +98,7 @@ impl Job {
         if self.plan.as_ref().is_some_and(HistoryPlan::is_done) {
             self.plan = None;
             let from = self.entries.iter().map(JobEntry::from).min().unwrap_or(self.asked_at);
-            self.reader = Reader::new(selector(&self.entries, principal), from);
+            self.reader = Reader::new(selector(&self.entries, self.live_from, principal), from);
         }
     }
 }
@@ -106,20 +109,21 @@ impl JobEntry {
     }
 }
 
-/// What the entries of a replay want.
-pub(crate) fn selector(entries: &[JobEntry], principal: &Principal) -> Arc<Selector> {
+/// What the entries of a replay want: the past of the channels that may be read so, and beyond `live_from` everything.
+pub(crate) fn selector(entries: &[JobEntry], live_from: u64, principal: &Principal) -> Arc<Selector> {
+    let granted = |action| principal.grants.of(action);
+    let past_is_whole = granted(Action::Subscribe).and(granted(Action::History)) == *granted(Action::Subscribe);
     let wanted = entries.iter().flat_map(|entry| {
-        let whole = SelectorEntry {
-            pattern: entry.pattern.clone(),
-            filter: Arc::clone(&entry.filter),
-            after: entry.after,
+        let of = |pattern: &ChannelPattern, after, access| {
+            let (pattern, filter) = (pattern.clone(), Arc::clone(&entry.filter));
+            SelectorEntry { pattern, filter, after, access }
         };
-        let channels = entry.channels.iter().map(|(channel, after)| SelectorEntry {
-            pattern: ChannelPattern::Exact(Arc::clone(channel)),
-            filter: Arc::clone(&entry.filter),
-            after: *after,
+        let channels = entry.channels.iter().map(move |(channel, after)| {
+            of(&ChannelPattern::Exact(Arc::clone(channel)), *after, Access::Replay)
         });
-        std::iter::once(whole).chain(channels)
+        let whole = of(&entry.pattern, entry.after, Access::Replay);
+        let live = (!past_is_whole).then(|| of(&entry.pattern, entry.after.max(live_from), Access::Live));
+        std::iter::once(whole).chain(live).chain(channels)
     });
     Arc::new(Selector::new(wanted.collect(), principal.clone()))
 }
@@ -173,7 +177,8 @@ impl HistoryPlan {
         max_scan_bytes: usize,
     ) -> Option<ReadRequest> {
         let (_, channel, filter) = self.todo.front()?;
-        let entry = SelectorEntry::new(ChannelPattern::Exact(Arc::clone(channel)), Arc::clone(filter));
+        let (pattern, filter) = (ChannelPattern::Exact(Arc::clone(channel)), Arc::clone(filter));
+        let entry = SelectorEntry { pattern, filter, after: 0, access: Access::Replay };
         Some(ReadRequest {
             selector: Arc::new(Selector::one(entry, principal.clone())),
             direction: Direction::Backward,

@@ -15,7 +15,7 @@ use crate::notice::Messages;
 use crate::principal::Principal;
 use crate::reader::{Fetched, Loss, Losses, Reader};
 use crate::seeded::seeded_bug;
-use crate::selector::{Selector, SelectorEntry};
+use crate::selector::{Access, Selector, SelectorEntry};
 use crate::subscriptions::{Change, StreamSubs, put};
 use crate::view::Lost;
 
@@ -182,8 +182,8 @@ fn live_selector(subs: &StreamSubs, principal: &Principal) -> Arc<Selector> {
         .filter(|(_, sub)| sub.live)
         .map(|((_, pattern), sub)| (pattern.clone(), Arc::clone(&sub.filter)))
         .collect();
-    let entries = live.into_iter().map(|(pattern, filter)| SelectorEntry::new(pattern, filter)).collect();
-    Arc::new(Selector::new(entries, principal.clone()))
+    let entries = live.into_iter().map(|(pattern, filter)| SelectorEntry { pattern, filter, after: 0, access: Access::Live });
+    Arc::new(Selector::new(entries.collect(), principal.clone()))
 }
 
 pub(super) fn losses_of_set(lost: &[Loss], slot: u8, subs: &StreamSubs) -> Vec<Loss> {

@@ -89,6 +89,8 @@ pub struct Session {
     id: ConnId,
     config: Arc<SessionConfig>,
     principal: Principal,
+    /// There was room for its variant of payloads.
+    is_shown: bool,
     /// How it speaks.
     form: Form,
     outbox: Arc<Outbox>,
@@ -217,11 +219,13 @@ impl Session {
         now: Now,
     ) -> Self {
         let mut hub = hub.lock();
-        let (id, outbox, dispatched) = hub.connect(Arc::clone(&principal.id), backlog);
+        let (id, outbox, dispatched) = hub.connect(&principal, backlog);
+        let is_shown = hub.shows(id);
         let at = hub.dispatched();
         Self {
             id,
             principal,
+            is_shown,
             form,
             outbox,
             dispatched,

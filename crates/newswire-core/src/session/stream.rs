@@ -187,7 +187,7 @@ impl Session {
         }
         writer.messages(messages);
         for job in self.jobs.iter_mut().filter(|job| job.running) {
-            job.restart(oldest, &self.principal);
+            job.restart(oldest, mark.dispatched, &self.principal);
         }
         self.checkpoint.main_sent = mark.dispatched;
         self.checkpoint.told = if self.jobs.is_empty() { mark.dispatched } else { 0 };
