@@ -497,11 +497,8 @@ impl Run {
             let at = ascending.binary_search(index).expect("it was picked");
             u32::try_from(at).expect("picks are 32 bits wide")
         };
-        let picks = if picked == ascending {
-            Picks::All
-        } else {
-            Picks::Some(picked.iter().map(place).collect())
-        };
+        let picks =
+            if picked == ascending { Picks::All } else { Picks::Some(picked.iter().map(place).collect()) };
         Self { batch, picks }
     }
 

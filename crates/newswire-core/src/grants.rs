@@ -40,8 +40,8 @@ struct Granted {
     history: Channels,
 }
 
-/// What a channel of somebody begins with.
-const USER: &str = "user:";
+/// What somebody's own channel begins with; their id follows.
+pub const OWN: &str = "user:";
 
 /// The channels that are meant where somebody names a pattern. Equal for all who were granted the same, so that their
 /// subscriptions share an evaluation.
@@ -113,7 +113,7 @@ impl Grants {
     /// Whether who is named `id` may do this on the channel.
     pub fn allows(&self, action: Action, channel: &str, id: &str) -> bool {
         let channels = self.of(action);
-        match channel.strip_prefix(USER) {
+        match channel.strip_prefix(OWN) {
             Some(owner) if *channels != Channels::All => owner == id,
             _ => channels.have(channel),
         }
@@ -146,7 +146,7 @@ impl Grants {
 /// Whether all channels of the pattern are somebody's own.
 pub(crate) fn is_owned(pattern: &ChannelPattern) -> bool {
     match pattern {
-        ChannelPattern::Exact(text) | ChannelPattern::Prefix(text) => text.starts_with(USER),
+        ChannelPattern::Exact(text) | ChannelPattern::Prefix(text) => text.starts_with(OWN),
     }
 }
 
@@ -170,9 +170,9 @@ impl Channels {
     pub(crate) fn have(&self, channel: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Unowned => !channel.starts_with(USER),
+            Self::Unowned => !channel.starts_with(OWN),
             Self::Listed(patterns) => {
-                !channel.starts_with(USER) && patterns.iter().any(|pattern| pattern.matches(channel))
+                !channel.starts_with(OWN) && patterns.iter().any(|pattern| pattern.matches(channel))
             }
         }
     }

@@ -213,12 +213,7 @@ impl Index {
     }
 
     /// The matches of a group as a run of the last batch, as they are shown, and its bytes; made once and shared.
-    pub(crate) fn run(
-        &mut self,
-        id: MatchesId,
-        batch: &Arc<Batch>,
-        sights: &Sights,
-    ) -> Option<(Run, usize)> {
+    pub(crate) fn run(&mut self, id: MatchesId, batch: &Arc<Batch>, sights: &Sights) -> Option<(Run, usize)> {
         let matches = self.found.matches.get_mut(id as usize)?;
         if matches.run.is_none() {
             let variant = self.groups.get(matches.group)?.predicate.variant;

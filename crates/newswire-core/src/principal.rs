@@ -103,7 +103,12 @@ impl Principal {
         if self.may(action, channel) {
             return Ok(());
         }
-        Err(Refusal::because(ErrorCode::Forbidden, format!("{} may not {action} {channel}", self.id)))
+        Err(self.forbids(action, channel))
+    }
+
+    /// What a refusal says to it.
+    pub(crate) fn forbids(&self, action: Action, channels: impl fmt::Display) -> Refusal {
+        Refusal::because(ErrorCode::Forbidden, format!("{} may not {action} {channels}", self.id))
     }
 
     /// Refuses a filter that would tell what is masked.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use newswire_protocol::{Refusal, Start};
+
 use crate::channel::ChannelPattern;
 use crate::event::EventView;
 use crate::fields::PayloadFields;
@@ -54,6 +56,29 @@ impl Access {
             Self::Past => &[Action::History],
             Self::Live => &[Action::Subscribe],
             Self::Replay => &[Action::Subscribe, Action::History],
+        }
+    }
+
+    /// As what a subscription that begins so is read.
+    pub fn of(start: &Start) -> Self {
+        if *start == Start::Live { Self::Live } else { Self::Replay }
+    }
+
+    /// Refuses a name that the principal may not read so, and a pattern that stands for no channel.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Forbidden`](newswire_protocol::ErrorCode::Forbidden).
+    pub fn permit(self, principal: &Principal, pattern: &ChannelPattern) -> Result<(), Refusal> {
+        match pattern {
+            ChannelPattern::Exact(name) => {
+                self.actions().iter().try_for_each(|action| principal.permit(*action, name))
+            }
+            // Of a subscription, what it may not read of the past it may still be sent.
+            ChannelPattern::Prefix(_) => {
+                let action = self.actions()[0];
+                let meets = principal.grants.of(action).meet(pattern);
+                if meets { Ok(()) } else { Err(principal.forbids(action, pattern)) }
+            }
         }
     }
 

@@ -82,10 +82,28 @@ impl Floors {
     }
 
     fn matching(&self, selector: &Selector, is_lost: impl Fn(&Floor, u64) -> bool) -> Vec<Lost> {
+        if !selector.may_know_trims() {
+            return self.matching_any(selector, is_lost);
+        }
         let lost = |(channel, floor): (&Arc<str>, &Floor)| {
             let wanted_after = selector.wants(channel)?;
             is_lost(floor, wanted_after).then(|| Lost { channel: channel.clone(), to: floor.to })
         };
         self.by_channel.iter().filter_map(lost).collect()
+    }
+
+    /// For one who must not learn which channels had events that it does not see: what was lost of the log counts as lost
+    /// of everything that it asked for, by the names that it gave.
+    fn matching_any(&self, selector: &Selector, is_lost: impl Fn(&Floor, u64) -> bool) -> Vec<Lost> {
+        let mut lost: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for entry in selector.entries() {
+            let trimmed = self.by_channel.values().filter(|floor| is_lost(floor, entry.after));
+            if let Some(to) = trimmed.map(|floor| floor.to).max() {
+                let known = lost.entry(entry.pattern.to_string().into()).or_default();
+                *known = to.max(*known);
+            }
+        }
+        let named = |(channel, _): &(Arc<str>, u64)| selector.wants(channel).is_some();
+        lost.into_iter().filter(named).map(|(channel, to)| Lost { channel, to }).collect()
     }
 }

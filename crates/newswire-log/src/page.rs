@@ -3,9 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use newswire_core::{
-    Batch, ChannelPattern, Direction, Lost, Page, Picks, ReadRequest, RowRule, Run, SelectorEntry,
-};
+use newswire_core::{Batch, Direction, Lost, Page, Picks, ReadRequest, Run};
 use newswire_protocol::Epoch;
 
 use crate::floors::Floors;
@@ -42,14 +40,9 @@ impl Bounds {
 
 /// Whether [`newswire_core::Selector::matches`] holds for every event, so that it need not be asked.
 fn wants_everything(request: &ReadRequest) -> bool {
-    let is_open = |entry: &SelectorEntry| {
-        let every_channel = matches!(&entry.pattern, ChannelPattern::Prefix(prefix) if prefix.is_empty());
-        every_channel && entry.filter.is_all() && entry.after <= request.from
-    };
     request.direction == Direction::Forward
         && request.since.is_none()
-        && request.selector.principal().row_rule == RowRule::AlwaysTrue
-        && request.selector.entries().iter().any(is_open)
+        && request.selector.takes_all_after(request.from)
 }
 
 /// How many indexes at the start of a range a condition holds for that holds for none behind the first it fails.

@@ -261,7 +261,9 @@ impl Comer {
     /// Until one has said who it is, one who may do as little as there is.
     pub(crate) fn principal(&self) -> Principal {
         match self {
-            Self::Unknown => Principal::anonymous().with_role(newswire_core::Role::Observer),
+            Self::Unknown => Principal::anonymous()
+                .with_role(newswire_core::Role::Observer)
+                .with_grants(newswire_core::Grants::none()),
             Self::Principal(principal) => principal.clone(),
             Self::Identity(identity) => identity.principal.clone(),
         }

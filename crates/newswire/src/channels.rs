@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use newswire_core::{ChannelPattern, ChannelPolicy};
+use newswire_core::{Access, ChannelPattern, ChannelPolicy, Filter, Principal};
+use newswire_protocol::FilterSpec;
 use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::names::is_channel_name;
 use parking_lot::RwLock;
@@ -40,6 +41,11 @@ impl Channels {
 
     fn beyond_declared(&self, stored: &[Arc<str>]) -> HashSet<Arc<str>> {
         stored.iter().filter(|name| !self.policy.declared.contains(&***name)).cloned().collect()
+    }
+
+    /// Whether the channel was declared: that it is there tells nothing of what was published.
+    pub(crate) fn is_declared(&self, channel: &str) -> bool {
+        self.policy.declared.contains(channel)
     }
 
     /// What sessions go by: the declared channels and those that held events when the feed started.
@@ -86,8 +92,23 @@ impl Channels {
         Ok(())
     }
 
-    /// Reads the names and patterns of a request.
-    pub(crate) fn patterns(&self, names: &[String]) -> Result<Vec<ChannelPattern>, Refusal> {
+    /// Reads the names and patterns of a request, if the principal may read them so, by this filter.
+    pub(crate) fn permitted(
+        &self,
+        names: &[String],
+        filters: &FilterSpec,
+        principal: &Principal,
+        access: Access,
+    ) -> Result<Vec<ChannelPattern>, Refusal> {
+        principal.permit_filter(&Filter::compile(filters))?;
+        // First: whoever may not read a channel is not told whether there is one.
+        let named = names.iter().filter_map(|name| ChannelPattern::parse(name));
+        named.into_iter().try_for_each(|pattern| access.permit(principal, &pattern))?;
+        self.patterns(names)
+    }
+
+    /// Reads names and patterns.
+    fn patterns(&self, names: &[String]) -> Result<Vec<ChannelPattern>, Refusal> {
         let parse = |name: &String| {
             self.policy.parse(name).or_else(|| self.found_pattern(name)).ok_or_else(|| {
                 Refusal::because(

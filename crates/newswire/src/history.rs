@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use newswire_core::{
-    ChannelPattern, Direction, Filter, Page, Principal, ReadRequest, Run, Selector, SelectorEntry,
+    Access, ChannelPattern, Direction, Filter, OWN, Page, Principal, ReadRequest, Run, Selector,
+    SelectorEntry,
 };
 use newswire_log::ReadError;
 use newswire_protocol::limits::MAX_OFFSET;
@@ -111,7 +112,9 @@ impl History {
     fn request(&self, feed: &Feed) -> Result<ReadRequest, Refusal> {
         let ask = self.interest.ask()?;
         let filter = Filter::compile(&self.interest.filters);
-        let patterns = feed.inner.channels.patterns(&ask.channels)?.into_iter();
+        let Interest { filters, principal, .. } = &self.interest;
+        let patterns = feed.inner.channels.permitted(&ask.channels, filters, principal, Access::Past)?;
+        let patterns = patterns.into_iter();
         let entries = patterns.map(|pattern| SelectorEntry::new(pattern, Arc::clone(&filter))).collect();
         let (direction, from, until) = match self.order {
             Order::Asc => (Direction::Forward, self.after, self.before.saturating_sub(1)),
@@ -152,10 +155,13 @@ impl Feed {
     /// The log could not be read.
     pub async fn event(&self, offset: u64, principal: &Principal) -> Result<Option<Event>, HistoryError> {
         let Some(before) = offset.checked_sub(1) else { return Ok(None) };
-        let everything =
-            SelectorEntry::new(ChannelPattern::Prefix("".into()), Filter::compile(&Default::default()));
+        // No pattern stands for what is somebody's own, so that has to be named.
+        let own =
+            ChannelPattern::parse(&format!("{OWN}{}", principal.id)).filter(|_| !principal.is_anonymous());
+        let patterns = [ChannelPattern::Prefix("".into())].into_iter().chain(own);
+        let entries = patterns.map(|pattern| SelectorEntry::new(pattern, Filter::all())).collect();
         let request = ReadRequest {
-            selector: Arc::new(Selector::one(everything, principal.clone())),
+            selector: Arc::new(Selector::new(entries, principal.clone())),
             direction: Direction::Forward,
             from: before,
             since: None,

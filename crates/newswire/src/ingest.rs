@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use newswire_core::{EventHead, Principal, Published, Role};
+use newswire_core::{Action, EventHead, Principal, Published, Role};
 use newswire_log::{AppendError, Appended, Dedup, NewEvents};
 use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::event::Draft;
@@ -115,6 +115,7 @@ impl Feed {
         events: &mut NewEvents,
     ) -> Result<String, Refusal> {
         principal.require(Role::Publisher)?;
+        principal.permit(Action::Publish, &draft.channel)?;
         self.inner.channels.admit(&draft.channel, || self.inner.log.channels())?;
         let given_id = draft.event_id.as_deref();
         let event_id = given_id.map_or_else(|| event_id::new(now).to_string(), str::to_owned);

@@ -31,7 +31,7 @@ impl LogReader {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| ReadError::Closed)?;
         let log = Arc::clone(&self.log);
         let read = tokio::task::spawn_blocking(move || {
-            let page = log.read(&request);
+            let page = log.read(&request).map(|page| shown(page, &request));
             drop(turn);
             page
         });
@@ -41,4 +41,11 @@ impl LogReader {
         self.metrics.log_read_bytes.inc_by(page.scanned_bytes);
         Ok(page)
     }
+}
+
+/// The events as whoever asked may see them: everything that is read of the log comes through here.
+fn shown(mut page: Page, request: &ReadRequest) -> Page {
+    let variant = &request.selector.principal().variant;
+    page.runs = page.runs.into_iter().map(|run| run.shown(variant)).collect();
+    page
 }

@@ -319,7 +319,9 @@ impl Hub {
     pub(crate) fn set_live(&mut self, id: SubId) {
         let Some(sub) = self.subs.get_mut(id) else { return };
         if let HubSubState::Withheld(what) = &sub.state {
-            let Some(sight) = self.conns.get(sub.conn).and_then(|conn| conn.about.sight.as_ref()) else { return };
+            let Some(sight) = self.conns.get(sub.conn).and_then(|conn| conn.about.sight.as_ref()) else {
+                return;
+            };
             let (pattern, filter) = (**what).clone();
             let member = Member { sub: id, conn: sub.conn, slot: sub.slot };
             let (channels, rule, variant) = (sight.channels(&pattern), sight.rule.clone(), sight.variant);

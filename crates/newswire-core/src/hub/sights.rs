@@ -62,7 +62,8 @@ impl Sights {
         if principal.variant == Variant::Full {
             return Some(Sight::new(principal, VariantId::FULL));
         }
-        let in_use = |(variant, connections): &(Variant, usize)| *connections > 0 && *variant == principal.variant;
+        let in_use =
+            |(variant, connections): &(Variant, usize)| *connections > 0 && *variant == principal.variant;
         let known = self.variants.iter().position(in_use);
         let free = || self.variants.iter().position(|(_, connections)| *connections == 0);
         let place = match known.or_else(free) {
@@ -150,9 +151,8 @@ mod tests {
     #[test]
     fn variants_are_few_and_places_are_used_again() {
         let mut sights = Sights::default();
-        let masking = |field: usize| {
-            Principal::new("bob").with_variant(Variant::masking([format!("field-{field}")]))
-        };
+        let masking =
+            |field: usize| Principal::new("bob").with_variant(Variant::masking([format!("field-{field}")]));
         let first: Vec<_> = (0..MAX_VARIANTS).map(|field| sights.enter(&masking(field)).unwrap()).collect();
         let again = sights.enter(&masking(3)).unwrap();
         assert_eq!(again.variant, first[3].variant);

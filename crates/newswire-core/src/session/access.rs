@@ -1,6 +1,5 @@
 //! Whose session it is: credentials that are checked outside, how long they count, and what happens until then and after.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use newswire_protocol::command::{CommandId, Credential};
@@ -99,7 +98,8 @@ impl Session {
     /// the session ends with 4003 if it has subscriptions, because they were subscribed by other rules.
     pub fn set_principal(&mut self, principal: Principal, hub: &Mutex<Hub>) {
         let has_own = self.sets.patterns().any(is_owned);
-        let stays = principal.has_same_view(&self.principal) && (!has_own || principal.id == self.principal.id);
+        let stays =
+            principal.has_same_view(&self.principal) && (!has_own || principal.id == self.principal.id);
         if self.sets.total() > 0 && !stays {
             self.closing.get_or_insert((CloseCode::NotPermitted, "the permissions have changed"));
             return;

@@ -20,6 +20,7 @@ use crate::notice::Messages;
 use crate::outbox::{Generation, Placed, PlacedKind, Told};
 use crate::principal::Principal;
 use crate::reader::{Loss, Losses, Reader, by_stretch};
+use crate::selector::Access;
 use crate::subscriptions::{Change, Set, Sub};
 use crate::view::LogView;
 
@@ -112,7 +113,8 @@ impl Session {
         self.renew_spans(generation);
         self.leave_old(sub, &old, at);
         if let (Some(job), Some(begun)) = (starts, begun) {
-            let plan = begun.history.map(|count| history_plan(&begun.entries, count, at, log, &self.principal));
+            let plan =
+                begun.history.map(|count| history_plan(&begun.entries, count, at, log, &self.principal));
             self.start_job(job, sub, id, at, begun, plan);
         } else if let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) {
             self.open_spans(slot, wanted.filters.iter(), at);
@@ -157,11 +159,12 @@ impl Session {
             FilterChange::Keep => None,
             FilterChange::Replace(spec) => Some(Filter::compile(spec)),
         };
+        let access = Access::of(&ask.start);
         let mut wanted = Wanted { filters: BTreeMap::new(), rejected: Vec::new() };
         for name in &ask.channels {
             let named = ChannelPattern::parse(name);
             // First: whoever may not read a channel is not told whether there is one.
-            let forbidden = named.is_some_and(|pattern| !self.may_subscribe(&pattern, &ask.start));
+            let forbidden = named.is_some_and(|pattern| access.permit(&self.principal, &pattern).is_err());
             let known = self.config.channels.parse(name).filter(|_| !forbidden);
             let Some(pattern) = known else {
                 if !wanted.rejected.iter().any(|(known, _)| known == name) {
@@ -179,18 +182,6 @@ impl Session {
             wanted.filters.insert(pattern, filter);
         }
         wanted
-    }
-
-    /// A name needs what is asked of it. A pattern needs any channel that it stands for; the others it does not match.
-    fn may_subscribe(&self, pattern: &ChannelPattern, start: &Start) -> bool {
-        let Principal { grants, .. } = &self.principal;
-        match pattern {
-            ChannelPattern::Exact(name) => {
-                self.principal.may(Action::Subscribe, name)
-                    && (*start == Start::Live || self.principal.may(Action::History, name))
-            }
-            ChannelPattern::Prefix(_) => grants.of(Action::Subscribe).meet(pattern),
-        }
     }
 
     fn check_bounds(&self, ask: &Subscribe, wanted: &Wanted) -> Result<(), Refusal> {
@@ -215,13 +206,7 @@ impl Session {
 
     /// Asks the log what a beginning needs to know. The head is asked for before the losses: a trim in between then
     /// only splits a gap.
-    fn begin(
-        &self,
-        ask: &Subscribe,
-        wanted: &Wanted,
-        now: Now,
-        log: &dyn LogView,
-    ) -> Option<Begin> {
+    fn begin(&self, ask: &Subscribe, wanted: &Wanted, now: Now, log: &dyn LogView) -> Option<Begin> {
         let entry = |(pattern, filter): (&ChannelPattern, &Arc<Filter>)| JobEntry {
             pattern: pattern.clone(),
             filter: Arc::clone(filter),
@@ -429,7 +414,8 @@ impl Session {
         self.next_job += 1;
         let Some(slot) = self.sets.by_name(sub).map(|set| set.slot) else { return };
         let Begun { reader, entries, .. } = begun;
-        let mut job = Job { id, slot, command, asked_at: at, live_from: at, running: false, entries, reader, plan };
+        let mut job =
+            Job { id, slot, command, asked_at: at, live_from: at, running: false, entries, reader, plan };
         job.begin_if_planned(&self.principal);
         self.jobs.push(job);
         // What the set has live beside the replay is not sent by the replay again.

@@ -112,7 +112,8 @@ impl JobEntry {
 /// What the entries of a replay want: the past of the channels that may be read so, and beyond `live_from` everything.
 pub(crate) fn selector(entries: &[JobEntry], live_from: u64, principal: &Principal) -> Arc<Selector> {
     let granted = |action| principal.grants.of(action);
-    let past_is_whole = granted(Action::Subscribe).and(granted(Action::History)) == *granted(Action::Subscribe);
+    let past_is_whole =
+        granted(Action::Subscribe).and(granted(Action::History)) == *granted(Action::Subscribe);
     let wanted = entries.iter().flat_map(|entry| {
         let of = |pattern: &ChannelPattern, after, access| {
             let (pattern, filter) = (pattern.clone(), Arc::clone(&entry.filter));

@@ -182,7 +182,12 @@ fn live_selector(subs: &StreamSubs, principal: &Principal) -> Arc<Selector> {
         .filter(|(_, sub)| sub.live)
         .map(|((_, pattern), sub)| (pattern.clone(), Arc::clone(&sub.filter)))
         .collect();
-    let entries = live.into_iter().map(|(pattern, filter)| SelectorEntry { pattern, filter, after: 0, access: Access::Live });
+    let entries = live.into_iter().map(|(pattern, filter)| SelectorEntry {
+        pattern,
+        filter,
+        after: 0,
+        access: Access::Live,
+    });
     Arc::new(Selector::new(entries.collect(), principal.clone()))
 }
 

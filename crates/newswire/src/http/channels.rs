@@ -5,36 +5,53 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use newswire_core::{ChannelPattern, ConnId};
+use newswire_core::{Action, ChannelPattern, ConnId, Principal, RowRule};
 use serde_json::{Value, json};
 
+use super::Caller;
 use super::problem::Problem;
 use crate::Feed;
 
-/// Every channel declared or ever used, sorted by name.
-pub(super) async fn channels(State(feed): State<Feed>) -> Result<Json<Value>, Problem> {
+/// Every channel declared or ever used that the caller may subscribe or read, sorted by name.
+pub(super) async fn channels(State(feed): State<Feed>, caller: Caller) -> Result<Json<Value>, Problem> {
     // Thousands of channels and subscriptions take a while to count: not on a thread that others wait for.
-    let listed = tokio::task::spawn_blocking(move || list(&feed)).await;
+    let listed = tokio::task::spawn_blocking(move || list(&feed, &caller.0)).await;
     let data = listed.map_err(|_| Problem::unavailable("the channels could not be counted"))?;
     Ok(Json(json!({ "data": data })))
 }
 
-fn list(feed: &Feed) -> Vec<Value> {
+fn list(feed: &Feed, caller: &Principal) -> Vec<Value> {
     let mut stored: BTreeMap<String, _> =
         feed.log().channel_stats().into_iter().map(|stats| (stats.name.to_string(), Some(stats))).collect();
     for declared in &feed.settings().channels {
         stored.entry(declared.clone()).or_insert(None);
     }
+    let sees_all_rows = caller.row_rule == RowRule::AlwaysTrue;
+    let is_named = |name: &str| {
+        let may = [Action::Subscribe, Action::History].into_iter().any(|action| caller.may(action, name));
+        // That an undeclared one is there tells of an event in it.
+        may && (sees_all_rows || feed.inner.channels.is_declared(name))
+    };
+    stored.retain(|name, _| is_named(name));
     let interests = feed.inner.shards.iter().map(|shard| shard.hub.lock().interests());
     let interests = Interests::of(interests.flatten().collect());
     let describe = |(name, stats): (String, Option<newswire_log::ChannelStats>)| {
+        let subscribers = interests.subscribers(&name);
+        if !sees_all_rows || !caller.may(Action::History, &name) {
+            // What was counted are events that the caller may not see.
+            let (first_offset, last_offset, events) = (Value::Null, Value::Null, Value::Null);
+            return json!({
+                "channel": name, "first_offset": first_offset, "last_offset": last_offset, "events": events,
+                "subscribers": subscribers,
+            });
+        }
         let stats = stats.filter(|stats| stats.events > 0);
         json!({
             "channel": name,
             "first_offset": stats.as_ref().map(|stats| stats.first),
             "last_offset": stats.as_ref().map(|stats| stats.last),
             "events": stats.as_ref().map_or(0, |stats| stats.events),
-            "subscribers": interests.subscribers(&name),
+            "subscribers": subscribers,
         })
     };
     stored.into_iter().map(describe).collect()

@@ -4,8 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
+use newswire_core::Role;
 use serde_json::json;
 
+use super::Caller;
 use super::problem::Problem;
 use crate::Feed;
 
@@ -30,7 +32,10 @@ pub(super) async fn ready(State(feed): State<Feed>) -> Result<Response, Problem>
     }
 }
 
-/// Prometheus text.
-pub(super) async fn metrics(State(feed): State<Feed>) -> Response {
-    ([(header::CONTENT_TYPE, crate::METRICS_CONTENT_TYPE)], feed.metrics_text()).into_response()
+/// Prometheus text. Figures over all events are not for those who see only some, unless they operate the feed.
+pub(super) async fn metrics(State(feed): State<Feed>, caller: Caller) -> Result<Response, Problem> {
+    if !caller.0.sees_all_rows() {
+        caller.0.require(Role::Operator)?;
+    }
+    Ok(([(header::CONTENT_TYPE, crate::METRICS_CONTENT_TYPE)], feed.metrics_text()).into_response())
 }

@@ -1,8 +1,11 @@
 //! `GET /events` and `GET /events/{offset}`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use newswire_core::Variant;
 use newswire_protocol::limits::MAX_OFFSET;
 use newswire_protocol::query::Order;
 
@@ -63,20 +66,34 @@ pub(super) async fn event(
         return Err(Problem::bad_request(format!("an offset is a whole number from 1 to {MAX_OFFSET}")));
     };
     match feed.event(offset, &caller.0).await.map_err(HistoryError::into_refusal)? {
-        Some(event) => event_response(&feed, &event, mode, &headers),
+        Some(event) => event_response(&feed, &event, &caller.0.variant, mode, &headers),
         None if offset >= feed.log().tail() => {
             Err(Problem::not_found(format!("the log ends at offset {}", feed.log().tail() - 1)))
         }
-        None => Err(Problem::not_found(format!(
-            "event {offset} is no longer retained; the oldest retained offset is {}",
-            feed.log().head()
-        ))),
+        // The same for what was trimmed and for what the caller does not see.
+        None => Err(Problem::not_found(format!("there is no event {offset} to be seen here"))),
     }
 }
 
-fn event_response(feed: &Feed, event: &Event, mode: Mode, headers: &HeaderMap) -> Result<Response, Problem> {
+/// What one variant of the payload looks like is no other's answer.
+fn variant_tag(variant: &Variant) -> String {
+    if *variant == Variant::Full {
+        return String::new();
+    }
+    let mut hasher = DefaultHasher::new();
+    variant.hash(&mut hasher);
+    format!(":{:x}", hasher.finish())
+}
+
+fn event_response(
+    feed: &Feed,
+    event: &Event,
+    variant: &Variant,
+    mode: Mode,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let epoch = feed.log().epoch();
-    let tag = format!("\"{epoch}:{}{}\"", event.offset(), mode.tag());
+    let tag = format!("\"{epoch}:{}{}{}\"", event.offset(), mode.tag(), variant_tag(variant));
     let tag = HeaderValue::try_from(tag).expect("an epoch and a number are visible ASCII");
     let mut response = match mode {
         _ if is_known(headers, &tag) => StatusCode::NOT_MODIFIED.into_response(),

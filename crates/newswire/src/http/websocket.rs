@@ -9,6 +9,8 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
+use newswire_core::Access;
+use newswire_protocol::FilterSpec;
 use newswire_protocol::command::{FilterChange, Start, Subscribe};
 use newswire_protocol::query::Query;
 use tokio::net::TcpStream;
@@ -72,8 +74,14 @@ fn upgrade(feed: Feed, mut request: Request, subscribe: Option<Subscribe>) -> Re
     let accept = handshake::accept(request.method(), request.version(), request.headers())?;
     let comer = identify::comer(&feed, request.extensions());
     // Which channels there are is nothing for those who have yet to say who they are.
-    if let Some(subscribe) = subscribe.as_ref().filter(|_| !matches!(comer, Comer::Unknown)) {
-        feed.inner.channels.patterns(&subscribe.channels)?;
+    if let Some(ask) = subscribe.as_ref().filter(|_| !matches!(comer, Comer::Unknown)) {
+        let no_filters = FilterSpec::default();
+        let filters = match &ask.filters {
+            FilterChange::Replace(filters) => filters,
+            FilterChange::Keep => &no_filters,
+        };
+        let access = Access::of(&ask.start);
+        feed.inner.channels.permitted(&ask.channels, filters, &comer.principal(), access)?;
     }
     if feed.is_stopping() {
         return Err(Problem::unavailable("the server is shutting down; try again"));

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use futures_util::future::poll_fn;
-use newswire_core::{Answer, Missing, Notice};
+use newswire_core::{Access, Answer, Missing, Notice};
 use newswire_log::ReadError;
 use newswire_protocol::{Epoch, GapReason, Refusal, Unsubscribe};
 
@@ -139,7 +139,8 @@ impl Feed {
         interest: Interest,
     ) -> Result<Subscription, SubscribeError> {
         let ask = interest.ask()?;
-        self.inner.channels.patterns(&ask.channels)?;
+        let Interest { filters, principal, start, .. } = &interest;
+        self.inner.channels.permitted(&ask.channels, filters, principal, Access::of(start))?;
         let mut reading = Reading::begin(self, interest, peer).await?;
         reading.subscribe(&ask)?;
         loop {
@@ -184,8 +185,10 @@ impl Subscription {
     /// # Errors
     /// A refusal; nothing was changed then.
     pub async fn add(&mut self, interest: impl Into<Interest>) -> Result<(), SubscribeError> {
-        let ask = interest.into().ask()?;
-        self.reading.feed().inner.channels.patterns(&ask.channels)?;
+        let interest = interest.into();
+        let (ask, channels) = (interest.ask()?, &self.reading.feed().inner.channels);
+        let principal = self.reading.principal().ok_or(SubscribeError::ShuttingDown)?;
+        channels.permitted(&ask.channels, &interest.filters, principal, Access::of(&interest.start))?;
         self.reading.settle().await;
         self.reading.subscribe(&ask)
     }

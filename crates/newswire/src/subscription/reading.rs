@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use newswire_core::{Output, Page, Piece, Run, Session, Standing, TURN_BYTES};
+use newswire_core::{Output, Page, Piece, Principal, Run, Session, Standing, TURN_BYTES};
 use newswire_log::ReadError;
 use newswire_protocol::{CloseCode, ErrorCode, Refusal, Subscribe, Unsubscribe};
 use tokio::time::{Instant, Sleep};
@@ -83,6 +83,11 @@ impl Reading {
 
     pub(super) fn is_replaying(&self) -> bool {
         self.live.as_ref().is_some_and(|live| live.session.is_replaying())
+    }
+
+    /// On whose behalf; `None` once it is over.
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        self.live.as_ref().map(|live| live.session.principal())
     }
 
     pub(super) fn feed(&self) -> &Feed {
