@@ -143,13 +143,6 @@ impl Grants {
     }
 }
 
-/// Whether all channels of the pattern are somebody's own.
-pub(crate) fn is_owned(pattern: &ChannelPattern) -> bool {
-    match pattern {
-        ChannelPattern::Exact(text) | ChannelPattern::Prefix(text) => text.starts_with(OWN),
-    }
-}
-
 impl Channels {
     pub(crate) fn none() -> Self {
         Self::Listed([].into())
@@ -179,7 +172,9 @@ impl Channels {
 
     /// Whether the pattern stands for any channel, now or later.
     pub(crate) fn meet(&self, pattern: &ChannelPattern) -> bool {
-        let owned = is_owned(pattern);
+        let owned = match pattern {
+            ChannelPattern::Exact(text) | ChannelPattern::Prefix(text) => text.starts_with(OWN),
+        };
         match self {
             Self::All => true,
             Self::Unowned => !owned,

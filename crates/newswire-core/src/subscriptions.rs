@@ -124,11 +124,6 @@ impl SetList {
         self.sets.iter().filter(|set| !set.subs.is_empty()).count()
     }
 
-    /// What is subscribed, over all sets.
-    pub(crate) fn patterns(&self) -> impl Iterator<Item = &ChannelPattern> {
-        self.sets.iter().flat_map(|set| &set.subs).map(|sub| &sub.pattern)
-    }
-
     /// Subscriptions over all sets.
     pub(crate) fn total(&self) -> usize {
         self.sets.iter().map(|set| set.subs.len()).sum()

@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 
 use super::Session;
 use crate::config::Now;
-use crate::grants::is_owned;
 use crate::hub::Hub;
 use crate::principal::Principal;
 
@@ -94,13 +93,12 @@ impl Session {
         self.set_principal(principal, hub);
     }
 
-    /// Gives the session another principal. One who sees and may do the same takes over everything as it is; for any other
-    /// the session ends with 4003 if it has subscriptions, because they were subscribed by other rules.
+    /// Gives the session another principal. The same one with the same view takes over everything as it is, whatever its
+    /// role is now; for any other the session ends with 4003 if it has subscriptions, because they were subscribed by other
+    /// rules.
     pub fn set_principal(&mut self, principal: Principal, hub: &Mutex<Hub>) {
-        let has_own = self.sets.patterns().any(is_owned);
-        let stays =
-            principal.has_same_view(&self.principal) && (!has_own || principal.id == self.principal.id);
-        if self.sets.total() > 0 && !stays {
+        let goes_on = principal.id == self.principal.id && principal.has_same_view(&self.principal);
+        if self.sets.total() > 0 && !goes_on {
             self.closing.get_or_insert((CloseCode::NotPermitted, "the permissions have changed"));
             return;
         }

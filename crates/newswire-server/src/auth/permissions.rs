@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use newswire::{AuthError, Principal, Role};
+use newswire::{Action, AuthError, Filter, Grants, Principal, Role, RowRule, Variant};
+use newswire_protocol::FilterSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -132,6 +133,7 @@ fn built_in(name: &str) -> Option<Role> {
     match name {
         "observer" => Some(Role::Observer),
         "publisher" => Some(Role::Publisher),
+        "operator" => Some(Role::Operator),
         "admin" => Some(Role::Admin),
         _ => None,
     }
@@ -142,15 +144,134 @@ fn built_in(name: &str) -> Option<Role> {
 /// # Errors
 /// What of them cannot be kept. Nobody is let in with less than was said about them.
 fn principal(id: &str, permissions: &Permissions) -> Result<Principal, String> {
-    let Permissions { role, subscribe, publish, history, rows, payload, masked } = permissions;
-    let name = role.as_deref().unwrap_or("observer");
+    let name = permissions.role.as_deref().unwrap_or("observer");
     let role = built_in(name).ok_or_else(|| format!("there is no role {name:?}"))?;
-    let narrows = [subscribe, publish, history].into_iter().any(Option::is_some)
-        || rows.is_some()
-        || masked.is_some()
-        || payload.is_some_and(|payload| payload != Payload::Full);
-    if narrows {
-        return Err("channels, rows and payloads cannot be restricted yet".into());
+    let principal = Principal::new(id).with_role(role).with_grants(grants(permissions)?);
+    Ok(principal.with_row_rule(row_rule(permissions)?).with_variant(variant(permissions)?))
+}
+
+fn grants(permissions: &Permissions) -> Result<Grants, String> {
+    let lists = [
+        (Action::Subscribe, &permissions.subscribe),
+        (Action::Publish, &permissions.publish),
+        (Action::History, &permissions.history),
+    ];
+    let mut grants = Grants::all();
+    for (action, channels) in lists {
+        if let Some(channels) = channels {
+            grants = grants.with(action, channels).map_err(|error| error.to_string())?;
+        }
     }
-    Ok(Principal::anonymous().named(id).with_role(role))
+    Ok(grants)
+}
+
+fn row_rule(permissions: &Permissions) -> Result<RowRule, String> {
+    let Some(rows) = &permissions.rows else { return Ok(RowRule::AlwaysTrue) };
+    let spec = FilterSpec::parse(&Value::Object(rows.clone()).to_string());
+    let spec = spec.map_err(|refusal| format!("rows: {refusal}"))?;
+    Ok(RowRule::only(Filter::compile(&spec)))
+}
+
+fn variant(permissions: &Permissions) -> Result<Variant, String> {
+    let masked = permissions.masked.as_deref().unwrap_or_default();
+    match permissions.payload {
+        Some(Payload::None) => Ok(Variant::None),
+        Some(Payload::Full) if !masked.is_empty() => Err("payload full, and fields that are masked".into()),
+        Some(Payload::Redacted) if masked.is_empty() => {
+            Err("payload redacted, but no fields are masked".into())
+        }
+        // Who names fields means them to be masked.
+        _ => Ok(Variant::masking(masked.iter().map(String::as_str))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(claim: Value) -> Result<Principal, String> {
+        let permissions: Permissions = serde_json::from_value(claim).map_err(|error| error.to_string())?;
+        permissions.check()?;
+        principal("sarah", &permissions)
+    }
+
+    #[test]
+    fn a_claim_comes_to_a_principal() {
+        let plain = read(json!({})).unwrap();
+        assert_eq!(plain, Principal::new("sarah"));
+        assert!(plain.may(Action::History, "tasks") && !plain.may(Action::Subscribe, "user:tom"));
+        let narrow = read(
+            json!({"role": "publisher", "subscribe": ["tasks", "room:*"], "publish": [], "history": ["tasks"]}),
+        );
+        let narrow = narrow.unwrap();
+        assert!(narrow.may(Action::Subscribe, "room:1") && narrow.may(Action::Publish, "user:sarah"));
+        for (action, channel) in
+            [(Action::Subscribe, "budget"), (Action::Publish, "tasks"), (Action::History, "room:1")]
+        {
+            assert!(!narrow.may(action, channel), "{action} {channel}");
+        }
+        let rows = read(json!({"rows": {"project": ["proj-456"]}})).unwrap();
+        assert!(!rows.sees_all_rows() && read(json!({"rows": {}})).unwrap().sees_all_rows());
+        for (claim, variant) in [
+            (json!({"payload": "full"}), Variant::Full),
+            (json!({"payload": "none"}), Variant::None),
+            (json!({"payload": "none", "masked": ["cost"]}), Variant::None),
+            (json!({"payload": "redacted", "masked": ["cost"]}), Variant::masking(["cost"])),
+            (json!({"masked": ["cost"]}), Variant::masking(["cost"])),
+        ] {
+            assert_eq!(read(claim.clone()).unwrap().variant, variant, "{claim}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_kept_lets_nobody_in() {
+        for claim in [
+            json!({"role": "emperor"}),
+            json!({"subscribe": ["a b"]}),
+            json!({"subscribe": "tasks"}),
+            json!({"rows": ["project"]}),
+            json!({"rows": {"project": {"x": 1}}}),
+            json!({"rows": {"project": null}}),
+            json!({"payload": "some"}),
+            json!({"payload": "redacted"}),
+            json!({"payload": "full", "masked": ["cost"]}),
+            json!({"publish": vec!["x"; MAX_NAMES + 1]}),
+            json!({"everything": true}),
+        ] {
+            assert!(read(claim.clone()).is_err(), "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_role_of_the_configuration_is_a_base_and_the_claim_stands_over_it() {
+        let mut config = AuthConfig::default();
+        let viewer = RoleConfig {
+            subscribe: Some(vec!["tasks".into()]),
+            rows: Some(r#"{"project":"a"}"#.into()),
+            payload: Some("redacted".into()),
+            masked: Some(vec!["cost".into()]),
+            ..RoleConfig::default()
+        };
+        config.roles.insert("viewer".into(), viewer);
+        let roles = Roles::read(&config).unwrap();
+        let of = |claim: Value| roles.principal("sarah", &serde_json::from_value(claim).unwrap());
+        let viewer = of(json!({"role": "viewer"})).unwrap();
+        assert!(viewer.role == Role::Observer && !viewer.may(Action::Subscribe, "budget"));
+        assert!(viewer.variant.hides("cost") && viewer.row_rule != RowRule::AlwaysTrue);
+        let more = of(json!({"role": "viewer", "subscribe": ["budget"]})).unwrap();
+        assert!(more.may(Action::Subscribe, "budget") && more.row_rule == viewer.row_rule);
+        assert!(of(json!({"role": "nobody"})).is_err());
+        for (name, role) in [
+            ("admin", RoleConfig::default()),
+            ("x", RoleConfig { role: Some("viewer".into()), ..RoleConfig::default() }),
+            ("x", RoleConfig { rows: Some("project=a".into()), ..RoleConfig::default() }),
+            ("x", RoleConfig { publish: Some(vec!["a b".into()]), ..RoleConfig::default() }),
+        ] {
+            let mut config = AuthConfig::default();
+            config.roles.insert(name.into(), role);
+            assert!(Roles::read(&config).is_err(), "{name}");
+        }
+    }
 }

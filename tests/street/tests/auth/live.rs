@@ -49,11 +49,27 @@ async fn a_renewal_that_is_no_good_ends_the_connection() {
     socket.subscribe(&["tasks"]).await;
     socket.send(&json!({"action": "auth", "token": "nonsense"})).await;
     assert!(matches!(socket.ending().await, Heard::Close(4001, _)));
-    // With other permissions, what was subscribed before cannot stand.
+    // What one subscribed is not another's.
     let mut socket = socket_as(&server, &good("sarah", "observer")).await;
     socket.subscribe(&["tasks"]).await;
-    socket.send(&json!({"action": "auth", "token": good("sarah", "publisher")})).await;
+    socket.send(&json!({"action": "auth", "token": good("tom", "observer")})).await;
     assert!(matches!(socket.ending().await, Heard::Close(4003, _)));
+}
+
+#[tokio::test]
+async fn another_role_counts_from_the_renewal_on() {
+    let (_home, server) = server();
+    let mut socket = socket_as(&server, &good("sarah", "observer")).await;
+    socket.subscribe(&["agents"]).await;
+    let publish =
+        json!({"action": "publish", "channel": "tasks", "event_type": "task.created", "payload": {}});
+    for (role, answer) in [("publisher", "published"), ("observer", "error"), ("admin", "published")] {
+        assert_eq!(
+            socket.ask(&json!({"action": "auth", "token": good("sarah", role)})).await["action"],
+            "auth_ok"
+        );
+        assert_eq!(socket.ask(&publish).await["action"], answer, "{role}");
+    }
 }
 
 #[tokio::test]

@@ -208,10 +208,14 @@ async fn roles_hold() {
     }
     let published = publish_as(&server, &publisher, &data::task(1)).await.data();
     assert!(published["results"][0]["offset"].is_u64(), "{published}");
-    for (token, status) in [(&observer, 403), (&publisher, 403), (&admin, 200)] {
-        assert_eq!(get_as(&server, token, "/api/v1/connections").await.status, status);
+    let operator = good("op", "operator");
+    for (token, sees, does) in
+        [(&observer, 403, 403), (&publisher, 403, 403), (&operator, 200, 403), (&admin, 200, 200)]
+    {
+        assert_eq!(get_as(&server, token, "/api/v1/connections").await.status, sees);
         let revoke = post_as(&server, token, "/api/v1/admin/revoke", &json!({"token_id": "no-such"})).await;
-        assert_eq!(revoke.status, status);
+        assert_eq!(revoke.status, does);
+        assert_eq!(post_as(&server, token, "/api/v1/admin/compact", &json!({})).await.status, does);
     }
 }
 
