@@ -94,7 +94,9 @@ fn main() -> anyhow::Result<()> {
     if args.what.is_empty() || !scenarios.is_empty() {
         measure_systems(&args, &scenarios, &mut report)?;
     }
-    write(&report, &args.out)
+    write(&report, &args.out)?;
+    eprintln!("written to {}", args.out.display());
+    Ok(())
 }
 
 fn measure_systems(args: &Args, names: &[String], report: &mut Report) -> anyhow::Result<()> {
@@ -105,14 +107,19 @@ fn measure_systems(args: &Args, names: &[String], report: &mut Report) -> anyhow
     report.systems = field.systems();
     for scenario in contest::chosen(names)? {
         let contestants = field.contestants(scenario, &settings);
-        let series = interleave(scenario.name, &contestants, args.pairs, |round, system| {
+        let (before, mut written) = (report.series.len(), Ok(()));
+        let begins = |round: usize, system: &str| {
             eprintln!("{} {}/{}: {system}", scenario.name, round + 1, args.pairs);
+        };
+        // After each round, because a run is long and may be cut off.
+        interleave(scenario.name, &contestants, args.pairs, begins, |series| {
+            report.series.truncate(before);
+            report.series.extend_from_slice(series);
+            report.outcomes = goals::judge(report);
+            written = write(report, &args.out);
         });
-        report.series.extend(series);
+        written?;
         println!("\n{}", report.scenario_table(scenario.name));
-        report.outcomes = goals::judge(report);
-        // After each scenario, because a run is long and whatever comes next may fail.
-        write(report, &args.out)?;
     }
     Ok(())
 }
@@ -138,7 +145,6 @@ fn write(report: &Report, dir: &Path) -> anyhow::Result<()> {
     std::fs::write(dir.join("latest.md"), report.markdown())?;
     std::fs::write(dir.join("latest.json"), format!("{:#}\n", report.json()))?;
     std::fs::write(dir.join("latest.svg"), chart::svg(report, PLOTTED))?;
-    eprintln!("written to {}", dir.display());
     Ok(())
 }
 

@@ -69,11 +69,15 @@ impl Series {
 }
 
 /// Runs so many rounds. Whoever fails takes no further part; the others go on.
+///
+/// `begins` is told of every sample before it is taken, by round and system, and `round_done` of all that there is after
+/// each round: a run takes long, and one that is cut off should leave what it has.
 pub fn interleave(
     scenario: &str,
     contestants: &[Contestant<'_>],
     rounds: usize,
-    mut progress: impl FnMut(usize, &str),
+    mut begins: impl FnMut(usize, &str),
+    mut round_done: impl FnMut(&[Series]),
 ) -> Vec<Series> {
     let series = |contestant: &Contestant<'_>| Series {
         scenario: scenario.to_owned(),
@@ -86,12 +90,13 @@ pub fn interleave(
             if series.failure.is_some() {
                 continue;
             }
-            progress(round, &contestant.system);
+            begins(round, &contestant.system);
             match (contestant.take)() {
                 Ok(sample) => series.samples.push(sample),
                 Err(error) => series.failure = Some(format!("{error:#}")),
             }
         }
+        round_done(&all);
     }
     all
 }
@@ -128,7 +133,11 @@ mod tests {
                 }),
             },
         ];
-        let series = interleave("race", &contestants, 3, |_, _| {});
+        let mut seen = Vec::new();
+        let taken = |series: &[Series]| series.iter().map(|series| series.samples.len()).sum::<usize>();
+        let series =
+            interleave("race", &contestants, 3, |_, _| {}, |so_far: &[Series]| seen.push(taken(so_far)));
+        assert_eq!(seen, [2, 3, 4]);
         assert_eq!(*order.borrow(), "ababa");
         assert_eq!((series[0].samples.len(), series[1].samples.len()), (3, 1));
         assert_eq!(series[1].failure.as_deref(), Some("it broke"));

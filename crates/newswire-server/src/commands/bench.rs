@@ -104,9 +104,10 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     for scenario in chosen(args) {
         let contestant =
             Contestant { system: peer.name(), take: Box::new(|| (scenario.run)(&*peer, &settings)) };
-        let series = interleave(scenario.name, &[contestant], args.rounds as usize, |round, _| {
+        let begins = |round: usize, _: &str| {
             progress(&format!("{} {}/{} …", scenario.name, round + 1, args.rounds));
-        });
+        };
+        let series = interleave(scenario.name, &[contestant], args.rounds as usize, begins, |_| {});
         report.series.extend(series);
         progress("");
         if !args.json {
