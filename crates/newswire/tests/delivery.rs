@@ -88,6 +88,48 @@ async fn a_join_ends_though_publishers_go_on() {
 }
 
 #[tokio::test]
+async fn a_join_ends_whatever_was_added_and_removed_before() {
+    let feed = feed();
+    feed.publish_all((0..50).map(task)).await;
+    feed.publish_all((0..50).map(|n| NewEvent::new("budget", "budget.alert").payload(&json!({"n": n}))))
+        .await;
+    let mut both = feed.subscribe("tasks").await.unwrap();
+    // Taken already when it is delivered, and still on its way.
+    both.add("agents").await.unwrap();
+    assert!(matches!(both.next().await, Some(Ok(Update::Subscribed(_)))));
+    both.remove(["tasks", "agents"]).await.unwrap();
+    both.add(Interest::in_channels(["budget", "b*"]).history(100)).await.unwrap();
+    let seen = Seen::default();
+    let callback = seen.clone();
+    let delivery = feed.deliver(both, move |update| {
+        callback.note(&update);
+        std::future::ready(())
+    });
+    timeout(PATIENCE, delivery.join()).await.expect("a join ends").unwrap();
+    assert_eq!(seen.offsets(), (51..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn one_that_has_ended_can_be_asked_again() {
+    let feed = feed();
+    let failing = async || {
+        let delivery =
+            feed.deliver(feed.subscribe("tasks").await.unwrap(), async |_| Err(io::Error::other("no")));
+        feed.publish(task(0)).await.unwrap();
+        delivery
+    };
+    for _ in 0..2 {
+        let mut delivery = failing().await;
+        assert!(matches!(delivery.ended().await, Err(DeliveryError::Callback(_))));
+        delivery.ended().await.expect("its outcome is told once");
+        delivery.join().await.unwrap();
+    }
+    let mut delivery = failing().await;
+    assert!(delivery.ended().await.is_err() && delivery.is_finished());
+    delivery.cancel().await;
+}
+
+#[tokio::test]
 async fn a_callback_that_fails_or_panics_ends_its_delivery_and_no_join_hangs() {
     let feed = feed();
     let failing = feed.deliver(feed.subscribe("tasks").await.unwrap(), async |update| match update {

@@ -8,12 +8,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use newswire::log::{MemoryLog, MemoryOptions};
 use newswire::{
-    Draft, Ended, ErrorCode, Event, Feed, GapReason, Interest, Limits, Principal, Settings, SubscribeError,
-    Subscription, Update,
+    DeliveryError, Draft, Ended, ErrorCode, Event, Feed, GapReason, Interest, Limits, Principal, Role,
+    Settings, SubscribeError, Subscription, Update,
 };
 use newswire_core::BacklogPolicy;
 use serde_json::json;
 use tokio::time::timeout;
+use tower::ServiceExt;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -297,4 +298,31 @@ async fn who_publishes_and_then_subscribes_finds_the_event_behind() {
         let subscription = feed.subscribe("tasks").await.unwrap();
         assert!(subscription.answer().offset > n);
     }
+}
+
+#[tokio::test]
+async fn one_who_was_told_to_leave_does_not_take_it_for_the_end_of_the_feed() {
+    let feed = feed(Settings::default());
+    let admin = Principal::anonymous().with_role(Role::Admin);
+    let router = feed.router().layer(axum::Extension(admin));
+    let ask = async |method: &str, path: &str| {
+        let request = axum::http::Request::builder().method(method).uri(path);
+        let answer = router.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200, "{method} {path}");
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        serde_json::from_slice::<serde_json::Value>(&body).unwrap()["data"].clone()
+    };
+    let mut subscription = feed.subscribe("tasks").await.unwrap();
+    let delivery = feed.deliver(feed.subscribe("tasks").await.unwrap(), async |_| ());
+    for connection in ask("GET", "/connections").await.as_array().unwrap() {
+        ask("DELETE", &format!("/connections/{}", connection["id"])).await;
+    }
+    let last = timeout(PATIENCE, subscription.next()).await.expect("in time");
+    assert!(matches!(last, Some(Err(Ended::Kicked))), "{last:?}");
+    assert!(subscription.next().await.is_none());
+    let ended = timeout(PATIENCE, delivery.join()).await.expect("in time");
+    assert!(matches!(ended, Err(DeliveryError::Ended(Ended::Kicked))), "{ended:?}");
+    let mut next = feed.subscribe("tasks").await.unwrap();
+    feed.shutdown(PATIENCE).await;
+    assert!(next.next().await.is_none(), "that is the end of the feed");
 }

@@ -18,7 +18,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub struct Delivery {
     /// Taken by whoever asks it to finish.
     finish: Option<oneshot::Sender<()>>,
-    task: JoinHandle<Result<(), DeliveryError>>,
+    /// Until its outcome was told.
+    task: Option<JoinHandle<Result<(), DeliveryError>>>,
 }
 
 /// How a delivery ended before it was asked to.
@@ -87,7 +88,7 @@ impl Feed {
     {
         let (finish, finishing) = oneshot::channel();
         let task = self.inner.tasks.spawn(deliver(subscription, finishing, callback));
-        Delivery { finish: Some(finish), task }
+        Delivery { finish: Some(finish), task: Some(task) }
     }
 }
 
@@ -98,7 +99,7 @@ impl Delivery {
     /// Takes as long as the callback does. Dropping the future cancels the delivery.
     ///
     /// # Errors
-    /// It had ended before, or does so now; see [`DeliveryError`].
+    /// It had ended before, or does so now; see [`DeliveryError`]. None where [`Self::ended`] has told it already.
     pub async fn join(mut self) -> Result<(), DeliveryError> {
         // Nobody listens any more where it has ended already.
         let _ = self.finish.take().map(|finish| finish.send(()));
@@ -107,17 +108,23 @@ impl Delivery {
 
     /// Ends it at once: the callback is dropped where it waits. Returns when that is done.
     pub async fn cancel(mut self) {
-        self.task.abort();
-        let _ = (&mut self.task).await;
+        if let Some(task) = &mut self.task {
+            task.abort();
+            let _ = task.await;
+            self.task = None;
+        }
     }
 
-    /// Waits until it ends by itself: the callback fails, the subscription is over, the feed is shut down. Cancel-safe; to be
-    /// called once.
+    /// Waits until it ends by itself: the callback fails, the subscription is over, the feed is shut down. Cancel-safe. How it
+    /// ended is told once: whoever asks again gets `Ok` at once.
     ///
     /// # Errors
     /// See [`DeliveryError`]; the end of the feed is none.
     pub async fn ended(&mut self) -> Result<(), DeliveryError> {
-        match (&mut self.task).await {
+        let Some(task) = &mut self.task else { return Ok(()) };
+        let ended = task.await;
+        self.task = None;
+        match ended {
             Ok(outcome) => outcome,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => Err(DeliveryError::Panicked(panic_text(&*panic))),
@@ -129,13 +136,15 @@ impl Delivery {
     /// Whether it has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.task.is_finished()
+        self.task.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -153,12 +162,11 @@ where
     F: FnMut(Update) -> R,
     R: Future<Output: Outcome>,
 {
-    let mut channels = subscription.answer().channels.clone();
     let (mut asked, mut leaving) = (false, false);
     loop {
         if asked && !leaving && !subscription.is_replaying() {
             // The answer stands behind everything that was durable.
-            leaving = subscription.remove(std::mem::take(&mut channels)).await.is_ok();
+            leaving = subscription.remove_all().await.is_ok();
         }
         let update = select! {
             biased;
@@ -169,11 +177,8 @@ where
             update = subscription.next() => update,
         };
         let Some(update) = update.transpose()? else { return Ok(()) };
-        match &update {
-            Update::Unsubscribed { channels } if leaving && channels.is_empty() => return Ok(()),
-            Update::Unsubscribed { channels: now } => channels.clone_from(now),
-            Update::Subscribed(answer) => channels.clone_from(&answer.channels),
-            _ => {}
+        if leaving && !subscription.awaits_answers() {
+            return Ok(());
         }
         callback(update).await.into_result().map_err(DeliveryError::Callback)?;
     }

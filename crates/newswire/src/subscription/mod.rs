@@ -6,6 +6,7 @@
 mod delivery;
 mod reading;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -62,6 +63,9 @@ pub enum Ended {
         /// Which of them.
         reason: String,
     },
+    /// Somebody told this one to leave, while the feed goes on.
+    #[error("closed by an administrator")]
+    Kicked,
     /// The log could not be read.
     #[error("reading the log failed: {0}")]
     LogFailed(#[from] ReadError),
@@ -95,6 +99,10 @@ pub enum SubscribeError {
 /// pages, and `backlog.policy` decides what happens beyond; it keeps nobody waiting.
 pub struct Subscription {
     answer: Answer,
+    /// Every channel and pattern asked for and not taken back, answered or not.
+    asked: BTreeSet<String>,
+    /// Changes whose answers have not been handed over.
+    unanswered: usize,
     /// Of the last update.
     epoch: Epoch,
     reading: Reading,
@@ -147,7 +155,8 @@ impl Feed {
             // Nothing was subscribed before, so nothing but the answer can come first.
             match poll_fn(|cx| reading.poll_next(cx)).await {
                 Some(Ok(Update::Subscribed(answer))) => {
-                    return Ok(Subscription { epoch: answer.epoch, answer, reading });
+                    let asked = ask.channels.into_iter().collect();
+                    return Ok(Subscription { epoch: answer.epoch, answer, asked, unanswered: 0, reading });
                 }
                 Some(Ok(_)) => {}
                 Some(Err(ended)) => return Err(ended.into()),
@@ -190,7 +199,10 @@ impl Subscription {
         let principal = self.reading.principal().ok_or(SubscribeError::ShuttingDown)?;
         channels.permitted(&ask.channels, &interest.filters, principal, Access::of(&interest.start))?;
         self.reading.settle().await;
-        self.reading.subscribe(&ask)
+        self.reading.subscribe(&ask)?;
+        self.unanswered += 1;
+        self.asked.extend(ask.channels);
+        Ok(())
     }
 
     /// Unsubscribes from these channels and patterns and forgets their filters; [`Update::Unsubscribed`] comes at the place in
@@ -203,12 +215,24 @@ impl Subscription {
         &mut self,
         channels: impl IntoIterator<Item = C>,
     ) -> Result<(), SubscribeError> {
-        let channels = channels.into_iter().map(Into::into).collect();
+        let ask = Unsubscribe { channels: channels.into_iter().map(Into::into).collect(), sub: None };
         self.reading.settle().await;
-        self.reading.unsubscribe(&Unsubscribe { channels, sub: None })
+        self.reading.unsubscribe(&ask)?;
+        self.unanswered += 1;
+        ask.channels.iter().for_each(|channel| drop(self.asked.remove(channel)));
+        Ok(())
     }
 
-    /// Ready with the reason once whoever subscribed may not read on; for one who takes nothing at the moment. Cancel-safe.
+    /// [`Self::remove`] of everything, also of what was added and has not been answered.
+    async fn remove_all(&mut self) -> Result<(), SubscribeError> {
+        self.remove(self.asked.clone()).await
+    }
+
+    fn awaits_answers(&self) -> bool {
+        self.unanswered > 0
+    }
+
+    /// Ready with the reason once whoever subscribed may not read on, or was told to leave; for one who takes nothing at the moment. Cancel-safe.
     pub(crate) async fn not_permitted(&mut self) -> Ended {
         poll_fn(|cx| self.reading.poll_not_permitted(cx)).await
     }
@@ -222,7 +246,11 @@ impl Subscription {
         if let Poll::Ready(Some(Ok(update))) = &update {
             match update {
                 Update::Gap(gap) if gap.reason == GapReason::Epoch => self.epoch = gap.epoch,
-                Update::Subscribed(answer) => self.epoch = answer.epoch,
+                Update::Subscribed(answer) => {
+                    self.epoch = answer.epoch;
+                    self.unanswered -= 1;
+                }
+                Update::Unsubscribed { .. } => self.unanswered -= 1,
                 _ => {}
             }
         }

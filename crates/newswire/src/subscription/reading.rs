@@ -118,7 +118,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Ready with the reason once it ends because of whose it is; never for any other end.
+    /// Ready with the reason once it ends because of whose it is, or was told to leave; never for any other end.
     pub(super) fn poll_not_permitted(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let Some(live) = &mut self.live else { return Poll::Pending };
         live.register(cx.waker());
@@ -230,7 +230,8 @@ impl Live {
             return Some(Some(not_permitted(reason)));
         }
         match self.place.should_leave()? {
-            Leave::Stopping | Leave::Kicked => Some(None),
+            Leave::Stopping => Some(None),
+            Leave::Kicked => Some(Some(Ended::Kicked)),
             Leave::Revoked => Some(Some(not_permitted(AuthError::Revoked.told()))),
             Leave::Recheck => self.recheck().err().map(Some),
         }
