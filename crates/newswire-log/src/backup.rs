@@ -12,6 +12,7 @@ use crate::check::{Damage, check_on};
 use crate::embedded::batch::Position;
 use crate::embedded::disk::{Disk, DiskFile, OpenMode, OsDisk, read_file, replace_file};
 use crate::embedded::format::{INDEX_EXTENSION, LOCK_FILE, MANIFEST_FILE};
+use crate::embedded::inspect::inspect_with;
 use crate::embedded::options::OpenError;
 use crate::embedded::snapshot::Snapshot;
 
@@ -87,7 +88,7 @@ pub fn backup(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Res
         io::ErrorKind::AlreadyExists => CopyError::NotEmpty(temporary.clone()),
         _ => io_error("creating", &temporary)(error),
     })?;
-    let copied = copy(&OsDisk, &snapshot, &temporary, progress).and_then(|copied| {
+    let copied = copy(&OsDisk, from, &snapshot, &temporary, progress).and_then(|copied| {
         // A directory that appeared in the meantime is only replaced where it is empty.
         std::fs::rename(&temporary, to).map_err(io_error("renaming to", to))?;
         let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -128,7 +129,7 @@ pub fn restore_on(
     }
     let lock = disk.lock(&to.join(LOCK_FILE)).map_err(io_error("locking", to))?;
     let Some(_lock) = lock else { return Err(CopyError::InUse(to.to_owned())) };
-    copy(disk, &snapshot, to, progress)
+    copy(disk, from, &snapshot, to, progress)
 }
 
 fn look(disk: &dyn Disk, from: &Path) -> Result<Snapshot, CopyError> {
@@ -138,6 +139,7 @@ fn look(disk: &dyn Disk, from: &Path) -> Result<Snapshot, CopyError> {
 
 fn copy(
     disk: &dyn Disk,
+    from: &Path,
     snapshot: &Snapshot,
     to: &Path,
     progress: &mut dyn FnMut(u64, u64),
@@ -158,13 +160,23 @@ fn copy(
     disk.sync_dir(to).map_err(io_error("syncing", to))?;
     let epoch = Epoch(uuid::Uuid::new_v4());
     let manifest = manifest_of_copy(snapshot, epoch);
+    // Before it has a manifest: a server may be told not to verify, and must not start on what is unsound.
+    let report = inspect_with(disk, to, &manifest).map_err(io_error("reading", to))?;
+    let (last_offset, events) = (snapshot.next_offset - 1, report.events());
+    if let Some(damage) = report.damage {
+        return Err(whose_damage(disk, from, damage));
+    }
     let path = to.join(MANIFEST_FILE);
     replace_file(disk, &path, &manifest.encode()).map_err(io_error("writing", &path))?;
-    let report = check_on(disk, to).map_err(io_error("reading", to))?;
-    let (last_offset, events) = (snapshot.next_offset - 1, report.events());
-    match report.damage {
-        Some(damage) => Err(CopyError::Unsound(damage)),
-        None => Ok(Copied { from: snapshot.epoch(), epoch, last_offset, events, bytes: total }),
+    Ok(Copied { from: snapshot.epoch(), epoch, last_offset, events, bytes: total })
+}
+
+/// A copy of what is damaged is damaged, and the disk it stands on is not to blame.
+fn whose_damage(disk: &dyn Disk, from: &Path, of_copy: Damage) -> CopyError {
+    match check_on(disk, from).map(|report| report.damage) {
+        Ok(Some(Damage { file, byte, what })) => CopyError::Source(OpenError::damaged(&file, byte, what)),
+        Ok(None) => CopyError::Unsound(of_copy),
+        Err(error) => io_error("reading", from)(error),
     }
 }
 

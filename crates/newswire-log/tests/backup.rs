@@ -166,6 +166,44 @@ fn a_restore_that_breaks_off_is_no_log() {
 }
 
 #[test]
+fn an_unsound_restore_is_no_log_and_says_whose_disk_it_was() {
+    let (from, to) = (Path::new("/from"), Path::new("/to"));
+    let source = FaultDisk::new();
+    let log = EmbeddedLog::open(from, small_segments(), Arc::new(source.clone())).unwrap();
+    for n in 0..400 {
+        store(&log, vec![numbered("tasks", n)]);
+    }
+    drop(log);
+    let flip = |disk: &FaultDisk, path: &Path| {
+        let mut bytes = disk.content(path).unwrap();
+        bytes[900] ^= 1;
+        disk.set_content(path, bytes);
+    };
+    let first_segment = |disk: &FaultDisk, dir: &Path| {
+        let is_segment = |path: &&std::path::PathBuf| {
+            path.starts_with(dir) && path.extension().is_some_and(|end| end == "seg")
+        };
+        disk.paths().iter().find(is_segment).unwrap().clone()
+    };
+    for whose in [from, to] {
+        let disk = source.duplicate();
+        if whose == from {
+            flip(&disk, &first_segment(&disk, from));
+        }
+        let done = restore_on(&disk, from, to, &mut |done, all| {
+            if whose == to && done == all {
+                flip(&disk, &first_segment(&disk, to));
+            }
+        });
+        let error = done.unwrap_err();
+        assert!(error.to_string().contains(whose.to_str().unwrap()), "{error}");
+        assert_eq!(matches!(error, CopyError::Unsound(_)), whose == to, "{error}");
+        let options = EmbeddedOptions { verify_on_open: false, ..small_segments() };
+        assert!(EmbeddedLog::open(to, options, Arc::new(disk)).is_err(), "no server starts on it");
+    }
+}
+
+#[test]
 fn nothing_is_overwritten_and_nothing_damaged_is_copied() {
     let home = tempfile::tempdir().unwrap();
     let at = |name: &str| home.path().join(name);

@@ -106,16 +106,7 @@ impl fmt::Display for SegmentReport {
 }
 
 pub(crate) fn inspect(disk: &dyn Disk, dir: &Path) -> io::Result<Report> {
-    let names = disk.list(dir)?;
-    let mut report = Report {
-        dir: dir.to_owned(),
-        in_use: names.iter().any(|name| name == LOCK_FILE) && disk.lock(&dir.join(LOCK_FILE))?.is_none(),
-        epoch: None,
-        closed_cleanly: false,
-        segments: Vec::new(),
-        damage: None,
-        last_offset: 0,
-    };
+    let mut report = empty_report(disk, dir)?;
     let manifest = match read_manifest(disk, dir) {
         Ok(manifest) => manifest,
         Err(error) => {
@@ -123,7 +114,31 @@ pub(crate) fn inspect(disk: &dyn Disk, dir: &Path) -> io::Result<Report> {
             None
         }
     };
-    if let Some(manifest) = &manifest {
+    inspect_files(disk, manifest.as_ref(), report)
+}
+
+/// As [`inspect`], of a directory that is given this manifest once it is sound.
+pub(crate) fn inspect_with(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> io::Result<Report> {
+    inspect_files(disk, Some(manifest), empty_report(disk, dir)?)
+}
+
+fn empty_report(disk: &dyn Disk, dir: &Path) -> io::Result<Report> {
+    let names = disk.list(dir)?;
+    Ok(Report {
+        dir: dir.to_owned(),
+        in_use: names.iter().any(|name| name == LOCK_FILE) && disk.lock(&dir.join(LOCK_FILE))?.is_none(),
+        epoch: None,
+        closed_cleanly: false,
+        segments: Vec::new(),
+        damage: None,
+        last_offset: 0,
+    })
+}
+
+fn inspect_files(disk: &dyn Disk, manifest: Option<&Manifest>, mut report: Report) -> io::Result<Report> {
+    let dir = &report.dir.clone();
+    let names = disk.list(dir)?;
+    if let Some(manifest) = manifest {
         report.epoch = Some(manifest.epoch());
         report.closed_cleanly = manifest.clean_end.is_some();
     }
@@ -133,7 +148,7 @@ pub(crate) fn inspect(disk: &dyn Disk, dir: &Path) -> io::Result<Report> {
         let what = "it is missing, though there are segments";
         note(&mut report, OpenError::damaged(&dir.join(MANIFEST_FILE), 0, what))?;
     }
-    inspect_segments(disk, dir, &bases, manifest.as_ref(), &mut report)?;
+    inspect_segments(disk, dir, &bases, manifest, &mut report)?;
     inspect_ids(disk, dir, &names, &mut report)?;
     Ok(report)
 }
