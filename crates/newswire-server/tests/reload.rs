@@ -135,3 +135,18 @@ async fn what_does_not_go_together_with_a_key_that_waits_for_a_restart_is_refuse
     assert_ne!(running.publish(70_000).await, 200);
     assert!(running.log().contains("`backlog.max_bytes`"));
 }
+
+#[tokio::test]
+async fn the_rate_of_requests_is_another_at_once() {
+    let running = Reloaded::start("");
+    assert_eq!(running.asked_as("localhost").await, 200);
+    running.reload_and_wait("limits.requests_per_second = 1\nlimits.requests_burst = 1\n", DONE, 1);
+    let mut answers = Vec::new();
+    while answers.len() < 1_000 && !answers.contains(&429) {
+        answers.push(running.asked_as("localhost").await);
+    }
+    assert_eq!(answers.last(), Some(&429));
+    running.reload_and_wait("", DONE, 2);
+    assert_eq!(running.asked_as("localhost").await, 200);
+    assert_eq!(lines(&running.log(), "needs a restart").len(), 0);
+}

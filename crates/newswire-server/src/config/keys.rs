@@ -336,7 +336,7 @@ pub const KEYS: &[Key] = &[
         path: "limits.requests_per_second",
         kind: Kind::OrNone(&Kind::Count(1, 1_000_000)),
         default: Some("none"),
-        reload: Reload::Restart,
+        reload: Reload::AtOnce,
         help: "HTTP requests (WebSocket upgrades among them) that one address may make in the long run, and so may one \
                identity; one more is answered 429. Of IPv6 the network of 64 bits counts as one address, and a proxy is \
                one too: set it there. Health and metrics are never refused. `none` for no limit, which is right on \
@@ -346,7 +346,7 @@ pub const KEYS: &[Key] = &[
         path: "limits.requests_burst",
         kind: Kind::OrNone(&Kind::Count(1, 10_000_000)),
         default: Some("none"),
-        reload: Reload::Restart,
+        reload: Reload::AtOnce,
         help: "How many of them may come at once. `none` for ten seconds' worth.",
     },
     Key {

@@ -20,10 +20,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use newswire::{Authenticate, Feed, Metrics, Principal, Revocation, Role};
+use newswire::{Authenticate, Feed, Metrics, Principal, Rate, Rates, Revocation, Role};
 use newswire_core::BacklogPolicy;
 use newswire_protocol::Limits;
-use prometheus_client::metrics::counter::Counter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
@@ -40,7 +39,7 @@ pub use metrics::DoorMetrics;
 pub(crate) use metrics::count_panic;
 #[cfg(test)]
 pub(crate) use metrics::register_process;
-use rate::Rates;
+use rate::{Caller, RequestRates};
 use routes::Front;
 
 /// Requests that may come at once, in seconds' worth, where `limits.requests_burst` does not say.
@@ -61,6 +60,7 @@ pub struct Server {
     router: Router,
     door: Door,
     guards: Guards,
+    rates: Rates<Caller>,
     listener: TcpListener,
     telemetry: Option<Telemetry>,
     stop_within: Duration,
@@ -107,9 +107,10 @@ impl Server {
         }
         make_room_for_files(config.limits.connections);
         let guards = Guards::new(Guard::new(config));
+        let rates = Rates::new(request_rate(config));
         let front = Front {
             guards: guards.clone(),
-            rates: rates(config, limited),
+            rates: RequestRates { rates: rates.clone(), refused: limited },
             anonymous: anonymous(config),
             gate: gate.clone(),
         };
@@ -120,6 +121,7 @@ impl Server {
             router,
             door,
             guards,
+            rates,
             listener,
             telemetry,
             stop_within: config.shutdown.timeout,
@@ -133,6 +135,7 @@ impl Server {
             feed: self.feed.clone(),
             gate: self.gate.clone(),
             guards: self.guards.clone(),
+            rates: self.rates.clone(),
             max_connections,
         }
     }
@@ -195,6 +198,7 @@ pub struct Reloader {
     feed: Feed,
     gate: Option<Arc<Gate>>,
     guards: Guards,
+    rates: Rates<Caller>,
     max_connections: Arc<AtomicUsize>,
 }
 
@@ -205,6 +209,7 @@ impl Reloader {
         make_room_for_files(config.limits.connections);
         self.max_connections.store(config.limits.connections, Ordering::Relaxed);
         self.guards.replace(Guard::new(config));
+        self.rates.set(request_rate(config));
         self.feed.reload(&settings(config));
         if let Some(gate) = &self.gate {
             match gate.reload(&config.auth) {
@@ -240,10 +245,10 @@ async fn open_gate(config: &Config) -> anyhow::Result<Option<Arc<Gate>>> {
 }
 
 /// The limit on requests, if there is one.
-fn rates(config: &Config, refused: Counter) -> Option<Rates> {
+fn request_rate(config: &Config) -> Option<Rate> {
     let per_second = config.limits.requests_per_second?;
     let burst = config.limits.requests_burst.unwrap_or_else(|| per_second.saturating_mul(BURST_SECONDS));
-    Some(Rates::new(per_second, burst, refused))
+    Some(Rate { per_second, burst })
 }
 
 /// Who callers are as long as nobody is asked. Without `auth.mode` they are on this machine, and it is theirs.

@@ -1,153 +1,78 @@
 //! How many requests one address, and one identity, may make.
 
-use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use governor::clock::{Clock, DefaultClock};
-use governor::middleware::StateInformationMiddleware;
-use governor::state::keyed::DefaultKeyedStateStore;
-use governor::{Quota, RateLimiter};
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use newswire::{Principal, Problem};
+use newswire::{Principal, Problem, Rates, Standing};
 use prometheus_client::metrics::counter::Counter;
-
-/// Callers that are told apart. Who comes when so many are busy shares one bucket with all others of that kind.
-const MAX_CALLERS: usize = 65_536;
-/// The least time between two looks for callers that are not busy any more.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Whom a bucket is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Caller {
+pub(super) enum Caller {
     Address(IpAddr),
     Identity(Arc<str>),
-    /// Those for whom there was no room.
-    Others,
 }
 
-/// A bucket of tokens for every caller. Cloning gives the same buckets.
+/// The limit on requests, and the count of those over it.
 #[derive(Clone)]
-pub(super) struct Rates(Arc<Buckets>);
-
-struct Buckets {
-    limiter: RateLimiter<Caller, DefaultKeyedStateStore<Caller>, DefaultClock, StateInformationMiddleware>,
-    per_second: NonZeroU32,
-    burst: NonZeroU32,
-    max_callers: usize,
-    begin: Instant,
-    /// In milliseconds since `begin`.
-    swept_at: AtomicU64,
-    refused: Counter,
+pub(super) struct RequestRates {
+    pub(super) rates: Rates<Caller>,
+    pub(super) refused: Counter,
 }
 
-/// What a caller has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Standing {
-    remaining: u32,
-    /// How long to wait; `None` where the request may pass.
-    wait: Option<Duration>,
+/// Takes a token of each of these callers; the least of what is left counts.
+fn take(rates: &Rates<Caller>, callers: impl IntoIterator<Item = Caller>) -> Option<Standing> {
+    let standings = callers.into_iter().filter_map(|caller| rates.take(&caller));
+    standings.reduce(|least, standing| Standing {
+        remaining: least.remaining.min(standing.remaining),
+        wait: least.wait.max(standing.wait),
+        ..least
+    })
 }
 
-impl Rates {
-    pub(super) fn new(per_second: NonZeroU32, burst: NonZeroU32, refused: Counter) -> Self {
-        Self::with_room_for(MAX_CALLERS, per_second, burst, refused)
-    }
-
-    fn with_room_for(
-        max_callers: usize,
-        per_second: NonZeroU32,
-        burst: NonZeroU32,
-        refused: Counter,
-    ) -> Self {
-        let quota = Quota::per_second(per_second).allow_burst(burst);
-        let limiter = RateLimiter::keyed(quota).with_middleware::<StateInformationMiddleware>();
-        let (begin, swept_at) = (Instant::now(), AtomicU64::new(0));
-        Self(Arc::new(Buckets { limiter, per_second, burst, max_callers, begin, swept_at, refused }))
-    }
-
-    /// Takes a token of each of these callers; the least of what is left counts.
-    fn check(&self, callers: impl IntoIterator<Item = Caller>) -> Standing {
-        let mut least = Standing { remaining: self.0.burst.get(), wait: None };
-        for caller in callers {
-            let standing = self.check_one(&self.with_room(caller));
-            least.remaining = least.remaining.min(standing.remaining);
-            least.wait = least.wait.max(standing.wait);
-        }
-        least
-    }
-
-    fn check_one(&self, caller: &Caller) -> Standing {
-        match self.0.limiter.check_key(caller) {
-            Ok(state) => Standing { remaining: state.remaining_burst_capacity(), wait: None },
-            Err(refused) => {
-                Standing { remaining: 0, wait: Some(refused.wait_time_from(DefaultClock::default().now())) }
-            }
-        }
-    }
-
-    /// The caller itself while there is room for one more.
-    fn with_room(&self, caller: Caller) -> Caller {
-        let buckets = &self.0;
-        if buckets.limiter.len() < buckets.max_callers {
-            return caller;
-        }
-        let now = u64::try_from(buckets.begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let before = buckets.swept_at.load(Ordering::Relaxed);
-        let due = before == 0 || now.saturating_sub(before) >= SWEEP_EVERY.as_millis() as u64;
-        if due
-            && buckets
-                .swept_at
-                .compare_exchange(before, now.max(1), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
-            buckets.limiter.retain_recent();
-        }
-        if buckets.limiter.len() < buckets.max_callers { caller } else { Caller::Others }
-    }
-
-    /// `RateLimit` and `RateLimit-Policy`, as the draft of the HTTP API working group writes them.
-    fn mark(&self, headers: &mut HeaderMap, standing: Standing) {
-        let (burst, rate) = (self.0.burst.get(), self.0.per_second.get());
-        let window = burst.div_ceil(rate);
-        let full_in = (burst - standing.remaining.min(burst)).div_ceil(rate);
-        for (name, value) in [
-            (POLICY, format!("\"default\";q={burst};w={window}")),
-            (LIMIT, format!("\"default\";r={};t={full_in}", standing.remaining)),
-        ] {
-            headers.insert(name, HeaderValue::try_from(value).expect("names and numbers are visible ASCII"));
-        }
+/// `RateLimit` and `RateLimit-Policy`, as the draft of the HTTP API working group writes them.
+fn mark(headers: &mut HeaderMap, standing: Standing) {
+    let (burst, rate) = (standing.rate.burst.get(), standing.rate.per_second.get());
+    let window = burst.div_ceil(rate);
+    let full_in = (burst - standing.remaining.min(burst)).div_ceil(rate);
+    for (name, value) in [
+        (POLICY, format!("\"default\";q={burst};w={window}")),
+        (LIMIT, format!("\"default\";r={};t={full_in}", standing.remaining)),
+    ] {
+        headers.insert(name, HeaderValue::try_from(value).expect("names and numbers are visible ASCII"));
     }
 }
 
 /// Refuses requests over the limit, and says in every answer what is left. Probes and metrics are not counted: who
 /// watches the server has to see it when it is busy.
-pub(super) async fn layer(State(rates): State<Option<Rates>>, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let Some(rates) = rates.filter(|_| !(path.starts_with("/api/v1/health") || path.ends_with("/metrics")))
-    else {
+pub(super) async fn layer(State(limit): State<RequestRates>, request: Request, next: Next) -> Response {
+    if is_watching(request.uri().path()) {
         return next.run(request).await;
-    };
-    let standing = rates.check(callers(&request));
+    }
+    let Some(standing) = take(&limit.rates, callers(&request)) else { return next.run(request).await };
     let mut response = match standing.wait {
         None => next.run(request).await,
         Some(wait) => {
-            rates.0.refused.inc();
+            limit.refused.inc();
             refused(wait)
         }
     };
-    rates.mark(response.headers_mut(), standing);
+    mark(response.headers_mut(), standing);
     response
+}
+
+fn is_watching(path: &str) -> bool {
+    matches!(path, "/metrics" | "/api/v1/metrics" | "/api/v1/health")
+        || path.strip_prefix("/api/v1/health/").is_some_and(|rest| !rest.contains('/'))
 }
 
 fn refused(wait: Duration) -> Response {
@@ -180,43 +105,37 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use newswire::Rate;
+
     use super::*;
 
-    fn rates(max_callers: usize, burst: u32) -> Rates {
-        Rates::with_room_for(
-            max_callers,
-            NonZeroU32::MIN,
-            NonZeroU32::new(burst).unwrap(),
-            Counter::default(),
-        )
-    }
-
-    fn address(last: u8) -> Caller {
-        Caller::Address(IpAddr::from([10, 0, 0, last]))
+    fn rates(burst: u32) -> Rates<Caller> {
+        Rates::new(Some(Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::new(burst).unwrap() }))
     }
 
     #[test]
     fn a_bucket_for_each_address_and_each_identity() {
-        let rates = rates(10, 2_000);
-        let who = || [address(1), Caller::Identity("sarah".into())];
-        assert_eq!(rates.check(who()), Standing { remaining: 1_999, wait: None });
-        while rates.check([Caller::Identity("sarah".into())]).wait.is_none() {}
-        assert!(rates.check(who()).wait.is_some(), "the identity has nothing left");
-        assert!(rates.check([address(1)]).wait.is_none(), "the address has");
+        let rates = rates(2_000);
+        let (address, sarah) = (Caller::Address([10, 0, 0, 1].into()), Caller::Identity("sarah".into()));
+        let who = || [address.clone(), sarah.clone()];
+        let first = take(&rates, who()).unwrap();
+        assert_eq!((first.remaining, first.wait), (1_999, None));
+        while take(&rates, [sarah.clone()]).unwrap().wait.is_none() {}
+        assert!(take(&rates, who()).unwrap().wait.is_some(), "the identity has nothing left");
+        assert!(take(&rates, [address.clone()]).unwrap().wait.is_none(), "the address has");
+        assert_eq!(take(&Rates::new(None), who()), None);
     }
 
     #[test]
-    fn the_table_is_bounded() {
-        let rates = rates(3, 1_000);
-        // Minutes away from a full bucket, so that nobody is forgotten while this runs.
-        for caller in (0..3).map(address) {
-            (0..500).for_each(|_| assert!(rates.check([caller.clone()]).wait.is_none()));
+    fn only_those_who_watch_the_server_are_not_counted() {
+        for path in ["/metrics", "/api/v1/metrics", "/api/v1/health", "/api/v1/health/ready"] {
+            assert!(is_watching(path), "{path}");
         }
-        assert_eq!(rates.with_room(address(3)), Caller::Others);
-        for last in 3..100 {
-            rates.check([address(last)]);
+        for path in ["/", "/api/v1/ws/metrics", "/api/v1/healthy", "/x/metrics", "/api/v1/events"] {
+            assert!(!is_watching(path), "{path}");
         }
-        assert_eq!(rates.0.limiter.len(), 4, "three, and one for all others");
     }
 
     #[test]
@@ -230,9 +149,9 @@ mod tests {
 
     #[test]
     fn the_headers_say_what_is_left() {
-        let rates = rates(10, 30);
         let mut headers = HeaderMap::new();
-        rates.mark(&mut headers, Standing { remaining: 12, wait: None });
+        let standing = take(&rates(30), [Caller::Identity("sarah".into())]).unwrap();
+        mark(&mut headers, Standing { remaining: 12, ..standing });
         assert_eq!(headers[POLICY], "\"default\";q=30;w=30");
         assert_eq!(headers[LIMIT], "\"default\";r=12;t=18");
     }
