@@ -102,10 +102,27 @@ async fn compressed_requests_are_read_within_the_same_bounds() {
     assert!(bomb.len() < 100_000, "small as it comes");
     assert_eq!(post("gzip", bomb).await.problem(413), "request_too_large");
     assert_eq!(post("gzip", b"no gzip".to_vec()).await.problem(400), "bad_request");
+    // One event in zstd: a header of two bytes, the size of what follows, one raw block.
+    let raw = task(2).to_string().into_bytes();
+    let block = |last: u32| ((raw.len() as u32) << 3 | last).to_le_bytes()[..3].to_vec();
+    let magic = 0xfd2f_b528_u32.to_le_bytes().to_vec();
+    let zstd = |window: u8| [&magic[..], &[0, window], &block(1), &raw].concat();
+    assert_eq!(post("zstd", zstd(0)).await.data()["results"][0]["offset"], 2);
+    // 2^(10+13) = 8 MiB, the same and an eighth more, 128 MiB, 2 GiB.
+    assert_eq!(post("zstd", zstd(13 << 3)).await.data()["results"][0]["offset"], 3);
+    for window in [(13 << 3) + 1, 17 << 3, 21 << 3] {
+        let refused = post("zstd", zstd(window)).await;
+        assert_eq!(refused.problem(400), "bad_request", "{window}");
+    }
+    let several = [zstd(0), zstd(17 << 3)].concat();
+    assert_eq!(post("zstd", several).await.problem(400), "bad_request", "nor may a second frame");
+    assert_eq!(post("br", vec![0x11, 30, 0, 0, 0]).await.problem(400), "bad_request");
+    let large = post("br", vec![0x91, 30]).await;
+    assert!(large.json()["detail"].as_str().unwrap().contains("window"), "{large:?}");
     let unknown = post("compress", b"x".to_vec()).await;
     assert_eq!(unknown.problem(415), "unsupported_media_type");
     assert_eq!(unknown.headers["accept-encoding"], "gzip, br, zstd");
-    assert_eq!(http.history("").await.len(), 1);
+    assert_eq!(http.history("").await.len(), 3);
 }
 
 #[tokio::test]

@@ -14,14 +14,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
 use super::guard::{self, Guards};
-use super::rate::{self, Rates};
+use super::rate::{self, RequestRates};
 use super::{encoding, request, sign_in};
 use crate::auth::Gate;
 
 /// What stands before the routes.
 pub(super) struct Front {
     pub(super) guards: Guards,
-    pub(super) rates: Option<Rates>,
+    pub(super) rates: RequestRates,
     /// Where callers have to say who they are.
     pub(super) gate: Option<Arc<Gate>>,
     /// Who a caller is of whom nothing is known.
@@ -42,6 +42,7 @@ pub(super) fn router(feed: &Feed, front: Front) -> Router {
         .fallback(unknown_address)
         .layer(CatchPanicLayer::custom(request::panicked))
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(middleware::from_fn(encoding::bound_windows))
         .layer(encoding::compression())
         .layer(middleware::from_fn(encoding::refuse_unknown))
         .layer(middleware::from_fn_with_state(front.rates, rate::layer))
