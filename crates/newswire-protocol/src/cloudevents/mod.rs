@@ -28,10 +28,13 @@ pub const HEADER_PREFIX: &str = "ce-";
 const VERSION: &str = "1.0";
 
 /// The id under which an event of this `source` and `id` is stored: both with a `#` between them, or where no event id
-/// could be that (over 128 characters, or not printable ASCII) a hash of it. The same pair gives the same id for ever.
+/// could be that (over 128 characters, or not printable ASCII) a hash of it. The same pair gives the same id for ever, and
+/// two pairs never the same one.
 pub fn event_id(source: &str, id: &str) -> String {
-    let whole = format!("{source}#{id}");
-    if crate::names::is_event_id(&whole) {
+    // Where the source has a `#` of its own, nobody could tell where it ends; no source without one begins like this.
+    let has_own = source.contains('#');
+    let whole = if has_own { format!("#{}#{source}#{id}", source.len()) } else { format!("{source}#{id}") };
+    if !has_own && crate::names::is_event_id(&whole) {
         return whole;
     }
     format!("{HASHED}{}", blake3::hash(whole.as_bytes()).to_hex())

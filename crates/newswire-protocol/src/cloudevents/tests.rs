@@ -23,6 +23,18 @@ fn ids_fit_and_stay_apart() {
     assert!(
         crate::names::is_event_id(&event_id("é", "1")) && crate::names::is_event_id(&event_id("s", "\n"))
     );
+    let long = "x".repeat(126);
+    for (one, other) in [
+        (("/a#b", "c"), ("/a", "b#c")),
+        (("/a#b", "c#d"), ("/a#b#c", "d")),
+        (("#", "1"), ("##", "1")),
+        (("é#b", "c"), ("é", "b#c")),
+        (("/a#b", &*long), ("4#/a", &*format!("b#{long}"))),
+    ] {
+        assert_ne!(event_id(one.0, one.1), event_id(other.0, other.1), "{one:?} {other:?}");
+        assert!(crate::names::is_event_id(&event_id(one.0, one.1)));
+    }
+    assert_eq!(event_id("/a", "b#c"), "/a#b#c");
 }
 
 #[test]
