@@ -87,6 +87,9 @@ pub struct HistoryPage {
     pub offset: u64,
     /// Where the next page begins (`after` when ascending, `before` when descending); None: that was all.
     pub next: Option<u64>,
+    /// Of an ascending page behind `after`: whether every event of these channels behind it is still kept. None where the
+    /// server does not say.
+    pub recovered: Option<bool>,
 }
 
 /// Whether the server is well.
@@ -181,6 +184,8 @@ fn read_page(body: &[u8]) -> Result<HistoryPage, String> {
         epoch: epoch.parse().map_err(|error| format!("epoch: {error}"))?,
         offset: serde_json::from_str(member("offset")).map_err(|error| format!("offset: {error}"))?,
         next: serde_json::from_str(member("next")).map_err(|error| format!("next: {error}"))?,
+        recovered: serde_json::from_str(member("recovered"))
+            .map_err(|error| format!("recovered: {error}"))?,
     })
 }
 
@@ -211,7 +216,9 @@ mod tests {
         let page = read_page(body.as_bytes()).unwrap();
         assert_eq!(page.events[0].text, EVENT);
         assert_eq!(page.events[0].event.offset, 5);
-        assert_eq!((page.offset, page.next), (9, Some(5)));
+        assert_eq!((page.offset, page.next, page.recovered), (9, Some(5), None));
+        let overtaken = body.replace("\"next\":5", "\"next\":5,\"recovered\":false");
+        assert_eq!(read_page(overtaken.as_bytes()).unwrap().recovered, Some(false));
         assert!(read_page(b"{}").unwrap_err().starts_with("data: "));
     }
 

@@ -193,3 +193,32 @@ async fn databases_and_columns_hold_what_was_published() {
     assert!(rows.next().unwrap().is_none() && groups.next().is_none());
     assert_eq!(events.len(), 1_500);
 }
+
+#[tokio::test]
+async fn an_export_that_retention_overtakes_fails_instead_of_leaving_a_hole() {
+    let home = tempfile::tempdir().unwrap();
+    let server = filled(&home.path().join("data"), 20_000).await;
+    let url = format!("http://{}", server.address);
+    let mut exporting = support::newswire(&["export", "--url", &url])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Nobody reads on behind the first byte, so it cannot be further than its queues and the pipe are long.
+    let mut out = exporting.stdout.take().unwrap();
+    out.read_exact(&mut [0]).unwrap();
+    let trimmed = "POST /api/v1/admin/trim HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                   content-length: 16\r\nconnection: close\r\n\r\n{\"before\":19999}";
+    assert_eq!(server.request(trimmed).await.0, 200);
+    let (mut rest, mut said) = (String::new(), String::new());
+    out.read_to_string(&mut rest).unwrap();
+    exporting.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(exporting.wait().unwrap().code(), Some(6), "{said}");
+    assert!(said.contains("retention has removed events after offset"), "{said}");
+    assert!(rest.lines().count() < 19_000);
+
+    let output = run(&["export", "--url", &url, "--after", "7"]);
+    assert!(stderr(&output).contains("after offset 7 are no longer kept"), "{}", stderr(&output));
+    let whole = run(&["export", "--url", &url]);
+    assert_eq!((whole.status.code(), stderr(&whole)), (Some(0), String::new()), "all that there is");
+}

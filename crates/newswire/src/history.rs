@@ -27,7 +27,7 @@ const SCAN_BYTES: usize = 16 << 20;
 pub struct History {
     interest: Interest,
     order: Order,
-    after: u64,
+    after: Option<u64>,
     before: u64,
     since: Option<SinceSpec>,
     limit: usize,
@@ -44,6 +44,9 @@ pub struct HistoryPage {
     pub end: u64,
     /// Where the next page begins, for [`History::after`] or, newest first, [`History::before`]; `None` at the end.
     pub next: Option<u64>,
+    /// Whether everything behind [`History::after`] is still there: `false` where an event of the channels asked for, behind
+    /// that offset, has been trimmed, as of this page. `None` without such an offset, and newest first.
+    pub recovered: Option<bool>,
 }
 
 /// Why there is no page.
@@ -64,7 +67,7 @@ impl History {
         Self {
             interest: interest.into(),
             order: Order::Asc,
-            after: 0,
+            after: None,
             before: MAX_OFFSET + 1,
             since: None,
             limit: 100,
@@ -73,7 +76,7 @@ impl History {
 
     /// Only offsets greater than this.
     pub fn after(mut self, offset: u64) -> Self {
-        self.after = offset;
+        self.after = Some(offset);
         self
     }
 
@@ -106,7 +109,7 @@ impl History {
         let (order, after, before, since) =
             (query.order.unwrap_or_default(), query.after, query.before, query.since);
         let all = Self::of(Interest::from(query).or_everything().principal(principal));
-        Self { order, after: after.unwrap_or(all.after), before: before.unwrap_or(all.before), since, ..all }
+        Self { order, after, before: before.unwrap_or(all.before), since, ..all }
     }
 
     fn request(&self, feed: &Feed) -> Result<ReadRequest, Refusal> {
@@ -116,9 +119,10 @@ impl History {
         let patterns = feed.inner.channels.permitted(&ask.channels, filters, principal, Access::Past)?;
         let patterns = patterns.into_iter();
         let entries = patterns.map(|pattern| SelectorEntry::new(pattern, Arc::clone(&filter))).collect();
+        let after = self.after.unwrap_or(0);
         let (direction, from, until) = match self.order {
-            Order::Asc => (Direction::Forward, self.after, self.before.saturating_sub(1)),
-            Order::Desc => (Direction::Backward, self.before, self.after + 1),
+            Order::Asc => (Direction::Forward, after, self.before.saturating_sub(1)),
+            Order::Desc => (Direction::Backward, self.before, after + 1),
         };
         Ok(ReadRequest {
             selector: Arc::new(Selector::new(entries, self.interest.principal.clone())),
@@ -141,10 +145,12 @@ impl Feed {
     pub async fn history(&self, history: History) -> Result<HistoryPage, HistoryError> {
         let end = self.inner.log.tail() - 1;
         let page = self.inner.reader.read(history.request(self)?).await?;
+        let resumes = history.after.is_some() && history.order == Order::Asc;
         Ok(HistoryPage {
             epoch: page.epoch,
             end,
             next: (!page.end).then_some(page.reached),
+            recovered: resumes.then_some(page.lost.is_empty()),
             events: events(&page),
         })
     }

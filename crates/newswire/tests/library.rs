@@ -307,3 +307,29 @@ async fn a_subscriber_in_the_process_counts_as_others_do() {
     drop(subscription);
     assert_eq!(subscribers().await, 1);
 }
+
+#[tokio::test]
+async fn a_connection_keeps_the_limits_it_began_with_and_still_finds_its_own_events_behind() {
+    let feed = feed(Settings::default());
+    let address = serve(&feed).await;
+    let mut socket = connect(address, "/ws").await;
+    // Longer than what a later connection may send.
+    let filters = json!({"agent": "x".repeat(200)});
+    feed.reload(&Settings {
+        limits: Limits { command_bytes: 128, ..Limits::default() },
+        ..Settings::default()
+    });
+    for n in 1..=200 {
+        let stored = feed.publish_drafts(&Principal::anonymous(), vec![draft(n)]).await;
+        let offset = stored[0].as_ref().unwrap().offset;
+        send(&mut socket, json!({"action": "subscribe", "channels": ["tasks"], "filters": filters})).await;
+        let answer = loop {
+            let message = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+            if let Message::Text(text) = message {
+                break serde_json::from_str::<Value>(&text).unwrap();
+            }
+        };
+        assert_eq!(answer["action"], "subscribed", "{answer}");
+        assert!(answer["offset"].as_u64().unwrap() >= offset, "{answer} behind {offset}");
+    }
+}

@@ -57,8 +57,11 @@ async fn filters_and_start_options_are_those_of_every_other_call() {
     assert_eq!(numbers(&mut filtered, 2).await, [3, 5]);
     http.get("/events/stream?channels=nowhere").await.problem(404);
     http.get("/events/stream?after=x").await.problem(400);
-    let bad = http.send("GET", "/api/v1/events/stream", &[("last-event-id", "12")], "").await;
-    assert_eq!(bad.problem(400), "bad_request");
+    let epoch = http.get("/events").await.json()["epoch"].as_str().unwrap().to_owned();
+    for id in ["12".to_owned(), format!("{epoch}:{}", 1_u64 << 53), format!("{epoch}:{}", u64::MAX)] {
+        let bad = http.send("GET", "/api/v1/events/stream", &[("last-event-id", &id)], "").await;
+        assert_eq!(bad.problem(400), "bad_request", "{id}");
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use newswire_protocol::command::{
     Command, CommandFrame, CommandId, Credential, Subscribe, Unsubscribe, parse_command, too_large,
 };
 use newswire_protocol::frame::{Opcode, encode_control};
-use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Refusal, reply};
+use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Limits, Refusal, reply};
 use parking_lot::Mutex;
 
 use crate::channel::ChannelPattern;
@@ -274,6 +274,11 @@ impl Session {
     /// Its name in the hub.
     pub fn id(&self) -> ConnId {
         self.id
+    }
+
+    /// The limits it began with, which hold as long as it does.
+    pub fn limits(&self) -> &Limits {
+        &self.config.limits
     }
 
     /// On whose behalf.

@@ -138,6 +138,9 @@ pub(super) struct HistoryPage {
     /// Where the following page begins: to be passed as `after` when ascending, as `before` when descending. `null` on
     /// the last page. A page may be short or empty and still have one.
     next: OffsetOrNull,
+    /// Only where `after` was given and the order is ascending: whether every event of these channels behind it is still
+    /// there. `false`: some are no longer kept, and a reader that pages has lost them.
+    recovered: Option<bool>,
 }
 
 /// One event.

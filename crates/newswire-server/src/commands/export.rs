@@ -39,7 +39,7 @@ Examples:
   newswire export --data-dir /var/lib/newswire -o all.parquet without the server, or beside it
   newswire export --filter event_type='task.*' --after 1200 -o tasks.jsonl.gz
 
-Exit codes: 0 all events are written, 1 failed, 2 wrong arguments.")]
+Exit codes: 0 all events are written, 1 failed, 2 wrong arguments, 6 retention removed events before they were read.")]
 pub struct Args {
     /// Channels; a name ending in * stands for all channels so named [default: *]
     #[arg(value_name = "CHANNEL")]

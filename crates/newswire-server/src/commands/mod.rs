@@ -26,6 +26,8 @@ pub const EXIT_IN_USE: u8 = 3;
 pub const EXIT_DAMAGED: u8 = 4;
 /// Done but for a part, which the output names: lines that the server rejected.
 pub const EXIT_PARTLY: u8 = 5;
+/// What was being read went while it was read.
+pub const EXIT_OVERTAKEN: u8 = 6;
 /// Left at once at SIGINT, with work undone.
 pub const EXIT_INTERRUPTED: u8 = 130;
 

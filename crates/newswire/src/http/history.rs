@@ -38,7 +38,7 @@ pub(super) async fn events(
     Ok(response)
 }
 
-/// `{"data":[…],"epoch":"…","offset":N,"next":M}`; the events are the very bytes that are streamed.
+/// `{"data":[…],"epoch":"…","offset":N,"next":M}`, and `recovered` behind a cursor; the events are the very bytes that are streamed.
 fn page_response(page: &HistoryPage) -> Response {
     let bytes: usize = page.events.iter().map(|event| event.json().len() + 1).sum();
     let mut body = Vec::with_capacity(bytes + 256);
@@ -47,9 +47,13 @@ fn page_response(page: &HistoryPage) -> Response {
         body.extend_from_slice(if place > 0 { b"," } else { b"" });
         body.extend_from_slice(event.json());
     }
-    let HistoryPage { epoch, end, next, .. } = page;
+    let HistoryPage { epoch, end, next, recovered, .. } = page;
     let next = next_json(*next);
-    body.extend_from_slice(format!("],\"epoch\":\"{epoch}\",\"offset\":{end},\"next\":{next}}}").as_bytes());
+    body.extend_from_slice(format!("],\"epoch\":\"{epoch}\",\"offset\":{end},\"next\":{next}").as_bytes());
+    if let Some(recovered) = recovered {
+        body.extend_from_slice(format!(",\"recovered\":{recovered}").as_bytes());
+    }
+    body.push(b'}');
     json_response(body)
 }
 

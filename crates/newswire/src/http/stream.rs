@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Uri, header};
 use newswire_core::{Answer, HeartbeatConfig};
+use newswire_protocol::limits::MAX_OFFSET;
 use newswire_protocol::reply::{self, Echo, Gap};
 use newswire_protocol::{Epoch, Query, Start};
 use tokio::sync::mpsc;
@@ -84,7 +85,8 @@ pub(super) async fn stream(
 fn resume_from(query: &mut Query, id: &str) -> Result<(), Problem> {
     let place = id
         .rsplit_once(':')
-        .and_then(|(epoch, offset)| Some((epoch.parse::<Epoch>().ok()?, offset.parse().ok()?)));
+        .and_then(|(epoch, offset)| Some((epoch.parse::<Epoch>().ok()?, offset.parse::<u64>().ok()?)))
+        .filter(|(_, offset)| *offset <= MAX_OFFSET);
     let Some((epoch, offset)) = place else {
         return Err(Problem::bad_request("Last-Event-ID must be an id of this stream: <epoch>:<offset>"));
     };

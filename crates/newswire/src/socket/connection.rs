@@ -383,7 +383,7 @@ impl<S: Transport> Connection<S> {
 
     /// Whether a frame may be a subscribe and the hub has not got everything that is durable.
     fn must_settle(&self, frame: &str) -> bool {
-        frame.len() <= self.feed.inner.live.limits().command_bytes
+        frame.len() <= self.session.limits().command_bytes
             && frame.contains("subscribe")
             && *self.shard.dispatched.borrow() + 1 < self.feed.log().tail()
     }

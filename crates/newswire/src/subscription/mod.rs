@@ -219,7 +219,7 @@ impl Subscription {
         self.reading.settle().await;
         self.reading.unsubscribe(&ask)?;
         self.unanswered += 1;
-        ask.channels.iter().for_each(|channel| drop(self.asked.remove(channel)));
+        self.asked.retain(|channel| !ask.channels.contains(channel));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use newswire_protocol::{FilterSpec, UnixMicros};
 use tokio::sync::mpsc;
 
 use super::{Args, Row};
-use crate::commands::{EXIT_DAMAGED, Failure};
+use crate::commands::{EXIT_DAMAGED, EXIT_OVERTAKEN, Failure};
 
 /// Events of one request; the most that a server gives.
 const PAGE_EVENTS: u32 = 1_000;
@@ -31,7 +31,7 @@ pub(super) async fn read(args: &Args, pages: mpsc::Sender<Vec<Row>>) -> anyhow::
 async fn from_server(args: &Args, pages: mpsc::Sender<Vec<Row>>) -> anyhow::Result<()> {
     let client = args.token.client(&args.url)?;
     let mut left = args.limit.unwrap_or(u64::MAX);
-    let (mut after, mut epoch) = (Some(args.after), None);
+    let (mut after, mut epoch, mut is_first) = (Some(args.after), None, true);
     let mut since = args.since.as_ref().map(|(text, _)| text.as_str());
     while let Some(from) = after.filter(|_| left > 0) {
         let limit = u32::try_from(left).unwrap_or(PAGE_EVENTS).min(PAGE_EVENTS);
@@ -49,6 +49,10 @@ async fn from_server(args: &Args, pages: mpsc::Sender<Vec<Row>>) -> anyhow::Resu
             *epoch.get_or_insert(page.epoch) == page.epoch,
             "the log began a new epoch in the middle; begin again"
         );
+        if page.recovered == Some(false) {
+            overtaken(from, std::mem::replace(&mut is_first, false))?;
+        }
+        is_first = false;
         after = page.next;
         left -= (page.events.len() as u64).min(left);
         let rows = page.events.into_iter().map(|found| Row { event: found.event, text: found.text });
@@ -57,6 +61,26 @@ async fn from_server(args: &Args, pages: mpsc::Sender<Vec<Row>>) -> anyhow::Resu
         }
     }
     Ok(())
+}
+
+/// What was to be read next is no longer there. In the middle nobody could tell the file from a whole one; at the beginning
+/// somebody asked for what the server no longer has.
+fn overtaken(after: u64, is_first: bool) -> anyhow::Result<()> {
+    match (is_first, after) {
+        (true, 0) => Ok(()),
+        (true, _) => {
+            anstream::eprintln!("newswire: events after offset {after} are no longer kept; the export begins behind them");
+            Ok(())
+        }
+        (false, _) => Err(Failure::new(
+            EXIT_OVERTAKEN,
+            format!(
+                "retention has removed events after offset {after} before they were read, so the export would have a \
+                 hole: begin again, or export from the data directory, where what is read cannot go"
+            ),
+        )
+        .into()),
+    }
 }
 
 /// What to take of a log's files.
