@@ -233,6 +233,80 @@ async fn tail_chooses_and_shows() {
     assert!(!nowhere.wait().success(), "an unknown channel never will have events: {:?}", nowhere.lines());
 }
 
+/// Events of two projects and of none, stored just now.
+async fn two_projects(server: &Server) {
+    let of = |channel, kind, payload| event(channel, kind, payload);
+    let events = [
+        of("tasks", "task.created", json!({"id": "t1", "project": "atlas"})),
+        of("messages", "coordination.phase_completed", json!({"name": "plan", "project_id": "borealis"})),
+        of("tasks", "task.created", json!({"id": "t2", "project": "atlas"})),
+        of("agents", "agent.hired", json!({"agent_id": "ann"})),
+    ];
+    server.http().publish(&events).await;
+}
+
+#[tokio::test]
+async fn tail_shows_projects_beside_each_other_and_the_age_of_events() {
+    let server = Server::start();
+    two_projects(&server).await;
+    let url = url(&server);
+    let tail = clients::start(&["tail", "--after", "0", "--relative", "--follow-projects", "--url", &url]);
+    let lines = tail.wait_for_lines(4).await;
+    let place = |line: &str, text: &str| line.find(text).unwrap_or_else(|| panic!("no {text} in {line}"));
+    for (line, project) in lines.iter().zip(["atlas", "borealis", "atlas", "·"]) {
+        let age = line.get(..10).unwrap().trim_start();
+        assert!(age == "now" || age.ends_with(" s ago"), "{line}");
+        assert_eq!(place(line, project), 11, "{line}");
+    }
+    // What the second line made wider stays so.
+    assert_eq!(place(&lines[2], " t2"), place(&lines[1], " plan"));
+    let announced = || async {
+        let said = tail.errors();
+        let of =
+            |name| said.iter().filter(|line| line.contains("new project:") && line.contains(name)).count();
+        (of("atlas") + of("borealis") == 2).then_some(())
+    };
+    eventually("each project is announced once", announced).await;
+    // A view for people and one for programs are not one.
+    let both = clients::run(&["tail", "--json", "--relative", "--url", &url]);
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn tail_has_colours_on_a_terminal_and_where_it_is_told_to() {
+    let server = Server::start();
+    two_projects(&server).await;
+    let url = url(&server);
+    let base = ["tail", "--after", "0", "--limit", "4", "--url", &url];
+    let coloured = |mut command: std::process::Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("task.created"), "{text}");
+        text.contains("\u{1b}[")
+    };
+    let piped = |more: &[&str]| clients::command(&[&base[..], more].concat());
+    // A terminal of its own, which `script` makes.
+    let on_a_terminal = |environment: &str| {
+        let mut command = std::process::Command::new("script");
+        let tail = format!(
+            "{environment} {} {}",
+            newswire_street_tests::binary::newswire().display(),
+            base.join(" ")
+        );
+        command
+            .args(["-qec", &format!("env -u NO_COLOR TERM=xterm {tail}"), "/dev/null"])
+            .stdin(Stdio::null());
+        command
+    };
+    let mut without_no_color = piped(&[]);
+    without_no_color.env_remove("NO_COLOR").env("TERM", "xterm");
+    assert!(!coloured(without_no_color), "a pipe is no terminal");
+    assert!(coloured(piped(&["--color", "always"])), "who asks for colours gets them");
+    assert!(coloured(on_a_terminal("")));
+    assert!(!coloured(on_a_terminal("NO_COLOR=1")));
+}
+
 #[tokio::test]
 async fn tail_and_publish_stop_on_request() {
     let server = Server::start();

@@ -9,10 +9,11 @@ use newswire_client::{Backoff, Client, HistoryQuery, Interest, Outcome};
 use newswire_protocol::UnixMicros;
 use tokio::time::Instant;
 
-use crate::terminal::{DIM, Outage, YELLOW, counted, grouped, interrupted, paint, spoken};
+use crate::terminal::{DIM, Outage, YELLOW, columns, counted, grouped, interrupted, paint, spoken};
 
 use super::publish::pace::Pace;
 use super::reach::{backoff, until_reached};
+use super::tail::render::Look;
 use super::tail::{End, View, for_people};
 use crate::commands::reach::TokenArgs;
 
@@ -101,7 +102,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     stage.introduce();
     let watching =
         stage.args.watch.then(|| client.subscribe_with([Interest::in_channels(["*"])], for_people()));
-    let mut view = View::new(&stage.args.url, false);
+    let mut view = View::new(&stage.args.url, false, Look { columns: columns(), ..Look::default() });
     let watch = async {
         match watching {
             Some(feed) => view.follow(feed).await,

@@ -12,9 +12,12 @@ use newswire_protocol::{Epoch, SinceSpec};
 use crate::commands::reach::TokenArgs;
 use crate::terminal::{DIM, Outage, YELLOW, columns, counted, grouped, interrupted, paint, spoken};
 
+mod projects;
 pub(crate) mod render;
+mod summary;
 
-use render::Renderer;
+use jiff::Timestamp;
+use render::{Look, Renderer};
 
 /// Arguments of `newswire tail`.
 #[derive(Debug, clap::Args)]
@@ -24,9 +27,10 @@ Examples:
   newswire tail tasks --filter agent=programmer   one agent's tasks
   newswire tail --history 20                      the last 20 events of each channel first
   newswire tail --since 10m --json | jq .payload  the last ten minutes, as JSON Lines
+  newswire tail --follow-projects --relative      all projects beside each other, with the age of each event
 
 A lost connection is resumed by itself: every event is shown once, in order. What cannot be shown is told on standard \
-error; standard output has events only. Times are UTC.
+error; standard output has events only. Times are UTC. Each channel has its colour; NO_COLOR is honoured, and --color goes before it.
 
 Exit codes: 0 stopped by Ctrl-C or a closed pipe, 1 the server refused, 2 wrong arguments.")]
 pub struct Args {
@@ -50,8 +54,18 @@ pub struct Args {
     #[arg(short = 'n', long, value_name = "N")]
     history: Option<u64>,
     /// Print each event's JSON exactly as the server sent it, one a line
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["relative", "follow_projects"])]
     json: bool,
+    /// Show times as a distance from now (12 s ago), as it was when the line was written
+    #[arg(short, long)]
+    relative: bool,
+    /// Show to which project each event belongs (its payload's project, else project_id) in a column and a colour of the
+    /// project's own, and announce each project on standard error when its first event is shown
+    #[arg(long)]
+    follow_projects: bool,
+    /// When to use colours; auto: on a terminal, unless the environment says otherwise (NO_COLOR, CLICOLOR_FORCE)
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    color: Color,
     /// Stop after this many events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -60,6 +74,26 @@ pub struct Args {
     url: String,
     #[command(flatten)]
     token: TokenArgs,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// For all that this process writes.
+    fn apply(self) {
+        let choice = match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+    }
 }
 
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
@@ -89,7 +123,9 @@ pub(crate) fn since_spec(text: &str) -> Result<(String, SinceSpec), String> {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = args.token.client(&args.url)?;
     let feed = client.subscribe_with([args.interest()], for_people());
-    let mut view = View::new(&args.url, args.json);
+    args.color.apply();
+    let look = Look { columns: columns(), relative: args.relative, projects: args.follow_projects };
+    let mut view = View::new(&args.url, args.json, look);
     view.limit = args.limit;
     let end = tokio::select! {
         end = view.follow(feed) => end?,
@@ -144,12 +180,12 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn new(url: &str, json: bool) -> Self {
+    pub(crate) fn new(url: &str, json: bool, look: Look) -> Self {
         Self {
             url: url.to_owned(),
             json,
             limit: None,
-            renderer: Renderer::new(columns()),
+            renderer: Renderer::new(look),
             out: anstream::AutoStream::auto(io::stdout()),
             outage: Outage::default(),
             connected: false,
@@ -166,7 +202,15 @@ impl View {
             let mut full = false;
             while let Some(item) = ready {
                 match item {
-                    Ok(Item::Event(received)) => full = self.event(&received, &mut page),
+                    Ok(Item::Event(received)) => {
+                        if let Some(words) = self.renderer.new_project(&received.event) {
+                            if self.print(&mut page)? == Printed::NobodyReads {
+                                return Ok(End::Closed);
+                            }
+                            aside(&words);
+                        }
+                        full = self.event(&received, &mut page);
+                    }
                     // Standard error stays in step with standard output.
                     Ok(item) => {
                         if self.print(&mut page)? == Printed::NobodyReads {
@@ -203,7 +247,7 @@ impl View {
                 page.extend_from_slice(day.as_bytes());
                 page.push(b'\n');
             }
-            page.extend_from_slice(self.renderer.line(&received.event).as_bytes());
+            page.extend_from_slice(self.renderer.line(&received.event, Timestamp::now()).as_bytes());
         }
         page.push(b'\n');
         self.shown += 1;

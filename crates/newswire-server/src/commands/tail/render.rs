@@ -1,68 +1,100 @@
-//! Events as lines for people: time, channel, type, who, and what it comes to.
+//! Events as lines for people: time, project, channel, type, who, and what it comes to.
+
+use std::borrow::Cow;
 
 use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
 use newswire_protocol::Event;
-use serde_json::{Map, Value};
 
-use crate::terminal::{BOLD, DIM, GREEN, RED, YELLOW, clean, fit, grouped, paint, width_of};
+use super::projects::Projects;
+use super::summary::summary;
+use crate::terminal::{BOLD, DIM, RED, fit, paint, width_of};
 
-const CHANNEL_COLUMNS: usize = 8;
-const TYPE_COLUMNS: usize = 20;
+/// Channel and type begin with the widths of the usual names, and grow with what comes, up to the second figure; a longer
+/// name pushes its own line on.
+const CHANNEL_COLUMNS: (usize, usize) = (8, 20);
+const TYPE_COLUMNS: (usize, usize) = (20, 30);
+/// `59 min ago`.
+const AGO_COLUMNS: usize = 10;
 /// So that what short names did stands in one line; longer names push it on.
 const WHO_COLUMNS: usize = 10;
+
+/// Colours that are told apart, and are none of those that mean something.
+pub(super) const COLOURS: [AnsiColor; 6] = [
+    AnsiColor::Cyan,
+    AnsiColor::Magenta,
+    AnsiColor::Yellow,
+    AnsiColor::Blue,
+    AnsiColor::Green,
+    AnsiColor::BrightMagenta,
+];
+
+/// How events are drawn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Look {
+    /// The width of the terminal; None: not a terminal, so nothing is cut and times are complete.
+    pub(crate) columns: Option<usize>,
+    /// Times as a distance from now.
+    pub(crate) relative: bool,
+    /// Projects have a column, and are announced.
+    pub(crate) projects: bool,
+}
 
 /// Draws events for one output.
 #[derive(Debug)]
 pub(crate) struct Renderer {
-    /// The width of the terminal; None: not a terminal, so nothing is cut and times are complete.
-    columns: Option<usize>,
+    look: Look,
     day: String,
-}
-
-/// What an event comes to.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Summary {
-    who: String,
-    what: String,
-    tone: Tone,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Tone {
-    #[default]
-    Plain,
-    Good,
-    Watch,
-    Bad,
+    channels: Column,
+    types: Column,
+    projects: Option<Projects>,
 }
 
 impl Renderer {
-    pub(crate) const fn new(columns: Option<usize>) -> Self {
-        Self { columns, day: String::new() }
+    pub(crate) fn new(look: Look) -> Self {
+        Self {
+            look,
+            day: String::new(),
+            channels: Column::new(CHANNEL_COLUMNS),
+            types: Column::new(TYPE_COLUMNS),
+            projects: look.projects.then(Projects::default),
+        }
     }
 
     /// The day (UTC) of this event, where it is another than the last one's: on a terminal, lines show only the time.
     pub(crate) fn new_day(&mut self, event: &Event) -> Option<String> {
         let day = event.timestamp.get(..10)?;
-        if self.columns.is_none() || self.day == day {
+        if self.look.columns.is_none() || self.look.relative || self.day == day {
             return None;
         }
         self.day = day.to_owned();
         Some(paint(DIM, &format!("— {day} (UTC) —")))
     }
 
-    /// One line, without its end.
-    pub(crate) fn line(&self, event: &Event) -> String {
-        let time = match self.columns {
-            Some(_) => event.timestamp.get(11..19).unwrap_or(&event.timestamp),
-            None => &event.timestamp,
+    /// What is to be said before this event: its project has not been seen before.
+    pub(crate) fn new_project(&mut self, event: &Event) -> Option<String> {
+        self.projects.as_mut()?.announce(event)
+    }
+
+    /// One line, without its end. `now` is what relative times are relative to.
+    pub(crate) fn line(&mut self, event: &Event, now: Timestamp) -> String {
+        let time = match self.look.columns {
+            _ if self.look.relative => Cow::Owned(format!("{:>AGO_COLUMNS$}", ago(&event.timestamp, now))),
+            Some(_) => Cow::Borrowed(event.timestamp.get(11..19).unwrap_or(&event.timestamp)),
+            None => Cow::Borrowed(event.timestamp.as_str()),
         };
-        let (channel, kind) =
-            (padded(&event.channel, CHANNEL_COLUMNS), padded(&event.event_type, TYPE_COLUMNS));
+        let (channel, kind) = (self.channels.padded(&event.channel), self.types.padded(&event.event_type));
+        let mut head = width_of(&time) + width_of(&channel) + width_of(&kind) + 3;
+        let mut before = paint(DIM, &time);
+        if let Some(projects) = &mut self.projects {
+            let (name, style) = projects.cell(event);
+            head += width_of(&name) + 1;
+            before.extend([" ", &paint(style, &name)]);
+        }
+        before.extend([" ", &paint(channel_style(&event.channel), &channel)]);
         let summary = summary(&event.event_type, event.payload.get());
-        let head = time.len() + width_of(&channel) + width_of(&kind) + 3;
         // A name alone in a narrow terminal still says more than half of it.
-        let room = self.columns.map_or(usize::MAX, |columns| columns.saturating_sub(head).max(12));
+        let room = self.look.columns.map_or(usize::MAX, |columns| columns.saturating_sub(head).max(12));
         let who = fit(&summary.who, room);
         let gap = match (who.is_empty(), summary.what.is_empty()) {
             (false, false) => 2 + WHO_COLUMNS.saturating_sub(width_of(&who)),
@@ -70,40 +102,51 @@ impl Renderer {
         };
         let left = room.saturating_sub(width_of(&who) + gap);
         let what = if left > 1 { fit(&summary.what, left) } else { "".into() };
-        let (time, channel) = (paint(DIM, time), paint(channel_style(&event.channel), &channel));
         if who.is_empty() && what.is_empty() {
-            return format!("{time} {channel} {}", event.event_type);
+            return format!("{before} {}", event.event_type);
         }
         let (who, what) = (paint(BOLD, &who), paint(summary.tone.style(), &what));
-        format!("{time} {channel} {kind} {who}{:gap$}{what}", "")
+        format!("{before} {kind} {who}{:gap$}{what}", "")
     }
 }
 
-impl Tone {
-    const fn style(self) -> Style {
-        match self {
-            Self::Plain => Style::new(),
-            Self::Good => GREEN,
-            Self::Watch => YELLOW,
-            Self::Bad => RED,
+/// A column that is as wide as the widest of what it has shown, within bounds: lines stay below each other.
+#[derive(Debug)]
+pub(super) struct Column {
+    width: usize,
+    max: usize,
+}
+
+impl Column {
+    pub(super) const fn new((width, max): (usize, usize)) -> Self {
+        Self { width, max }
+    }
+
+    pub(super) fn padded(&mut self, text: &str) -> String {
+        let width = width_of(text);
+        if width <= self.max {
+            self.width = self.width.max(width);
         }
+        format!("{text}{:1$}", "", self.width.saturating_sub(width))
     }
 }
 
-fn padded(text: &str, columns: usize) -> String {
-    format!("{text:<columns$}")
+/// How long ago that is, in at most ten characters: `now`, `12 s ago`, `3 min ago`, `in 5 s`; a time that cannot be read stays.
+fn ago(timestamp: &str, now: Timestamp) -> String {
+    let Ok(then) = timestamp.parse::<Timestamp>() else { return timestamp.to_owned() };
+    let seconds = now.duration_since(then).as_secs();
+    let (amount, unit) = match seconds.unsigned_abs() {
+        0 => return "now".to_owned(),
+        seconds @ 1..60 => (seconds, "s"),
+        seconds @ 60..3_600 => (seconds / 60, "min"),
+        seconds @ 3_600..86_400 => (seconds / 3_600, "h"),
+        seconds => (seconds / 86_400, "d"),
+    };
+    if seconds < 0 { format!("in {amount} {unit}") } else { format!("{amount} {unit} ago") }
 }
 
 /// The usual channels have their colour, others one that their name draws.
 fn channel_style(channel: &str) -> Style {
-    const COLOURS: [AnsiColor; 6] = [
-        AnsiColor::Cyan,
-        AnsiColor::Magenta,
-        AnsiColor::Yellow,
-        AnsiColor::Blue,
-        AnsiColor::Green,
-        AnsiColor::BrightMagenta,
-    ];
     let index = match channel {
         "tasks" => 0,
         "agents" => 1,
@@ -117,152 +160,6 @@ fn channel_style(channel: &str) -> Style {
     COLOURS[index % COLOURS.len()].on_default()
 }
 
-/// Payloads are open: every field is taken where it is there and of the expected kind, and left out where it is not.
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    fn text(&self, key: &str) -> Option<String> {
-        match self.0.get(key)? {
-            Value::String(text) => Some(clean(text)).filter(|text| !text.is_empty()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        }
-    }
-
-    fn first(&self, keys: &[&str]) -> Option<String> {
-        keys.iter().find_map(|key| self.text(key))
-    }
-
-    fn number(&self, key: &str) -> Option<u64> {
-        self.0.get(key)?.as_u64()
-    }
-
-    fn dollars(&self, key: &str) -> Option<String> {
-        let amount = self.0.get(key)?.as_f64()?;
-        let decimals = if amount.abs() < 1.0 { 4 } else { 2 };
-        Some(format!("${amount:.decimals$}"))
-    }
-}
-
-fn summary(event_type: &str, payload: &str) -> Summary {
-    let fields = Fields(serde_json::from_str(payload).unwrap_or_default());
-    let (family, act) = event_type.split_once('.').unwrap_or((event_type, ""));
-    let known = match family {
-        "task" => Some(task(act, &fields)),
-        "agent" => Some(agent(act, &fields)),
-        "budget" | "approval" => Some(money(family, act, &fields)),
-        "message" => Some(message(&fields)),
-        "system" => Some(system(act, &fields)),
-        "meeting" | "coordination" => Some(together(act, &fields)),
-        _ => None,
-    };
-    known.filter(|summary| !summary.what.is_empty()).unwrap_or_else(|| any(payload, &fields))
-}
-
-fn task(act: &str, fields: &Fields) -> Summary {
-    let name = fields.first(&["title", "name", "description", "id", "task_id"]).unwrap_or_default();
-    let status = fields.text("status");
-    let moved = match (fields.text("from_status"), &status) {
-        (Some(from), Some(to)) => format!("{from} → {to}: {name}"),
-        (None, Some(to)) if act == "status_changed" => format!("→ {to}: {name}"),
-        _ => name,
-    };
-    let what = match fields.text("reason") {
-        Some(reason) => format!("{moved} ({reason})"),
-        None => moved,
-    };
-    let tone = match status.as_deref() {
-        Some("completed" | "done") => Tone::Good,
-        Some("failed" | "cancelled") => Tone::Bad,
-        _ => Tone::Plain,
-    };
-    Summary { who: fields.first(&["assigned_to", "agent_id", "agent"]).unwrap_or_default(), what, tone }
-}
-
-fn agent(act: &str, fields: &Fields) -> Summary {
-    let who = fields.first(&["agent_id", "id", "agent"]).unwrap_or_default();
-    let name = fields.text("name").unwrap_or_else(|| who.clone());
-    let role =
-        fields.text("role").filter(|role| *role != name).map(|role| format!(", {role}")).unwrap_or_default();
-    let (what, tone) = match act {
-        "hired" => (format!("{name}{role} joins"), Tone::Good),
-        "fired" => (format!("{name}{role} leaves"), Tone::Watch),
-        _ => {
-            let status = fields.text("status").unwrap_or_default();
-            let on = fields.text("task_id").map(|task| format!(" with {task}")).unwrap_or_default();
-            (format!("{name} is {status}{on}"), Tone::Plain)
-        }
-    };
-    Summary { who, what, tone }
-}
-
-fn money(family: &str, act: &str, fields: &Fields) -> Summary {
-    let who = fields.first(&["agent_id", "agent"]).unwrap_or_default();
-    if family == "approval" {
-        let amount = fields.dollars("amount_usd").unwrap_or_default();
-        let what = joined([Some(format!("{act} {amount}")), fields.text("project"), fields.text("reason")]);
-        let tone = if act == "approved" { Tone::Good } else { Tone::Watch };
-        return Summary { who, what, tone };
-    }
-    if act == "alert" {
-        let spent = match (fields.dollars("spent_usd"), fields.dollars("threshold_usd")) {
-            (Some(spent), Some(threshold)) => Some(format!("{spent} spent, over {threshold}")),
-            (spent, _) => spent,
-        };
-        let what = joined([fields.text("level"), spent, fields.text("project")]);
-        return Summary { who, what, tone: Tone::Watch };
-    }
-    let tokens = match (fields.number("input_tokens"), fields.number("output_tokens")) {
-        (Some(taken), Some(given)) => Some(format!("{} + {} tokens", grouped(taken), grouped(given))),
-        _ => None,
-    };
-    let what = joined([fields.dollars("cost_usd"), tokens, fields.text("model"), fields.text("task_id")]);
-    Summary { who, what, tone: Tone::Plain }
-}
-
-fn message(fields: &Fields) -> Summary {
-    let (from, to) = (fields.first(&["from", "agent_id"]), fields.text("to"));
-    let who = match (from, to) {
-        (Some(from), Some(to)) => format!("{from} → {to}"),
-        (from, to) => from.or(to).unwrap_or_default(),
-    };
-    let what = fields.first(&["content", "text", "message", "subject"]).unwrap_or_default();
-    Summary { who, what, tone: Tone::Plain }
-}
-
-fn system(act: &str, fields: &Fields) -> Summary {
-    let tone = if act == "error" { Tone::Bad } else { Tone::Plain };
-    let what = joined([
-        fields.first(&["error", "message", "reason", "company", "report", "run"]),
-        fields.text("goal"),
-        fields.text("task_id"),
-    ]);
-    Summary { who: fields.first(&["agent_id", "agent"]).unwrap_or_default(), what, tone }
-}
-
-fn together(act: &str, fields: &Fields) -> Summary {
-    let what = joined([
-        fields.first(&["subject", "name", "phase", "title"]).or_else(|| fields.text("project")),
-        fields.first(&["outcome", "goal", "reason"]),
-    ]);
-    let tone = match act {
-        "completed" => Tone::Good,
-        "failed" => Tone::Bad,
-        _ => Tone::Plain,
-    };
-    Summary { who: fields.first(&["agent_id", "agent"]).unwrap_or_default(), what, tone }
-}
-
-/// Nothing known about it: the payload itself.
-fn any(payload: &str, fields: &Fields) -> Summary {
-    let what = if fields.0.is_empty() { String::new() } else { clean(payload) };
-    Summary { who: String::new(), what, tone: Tone::Plain }
-}
-
-fn joined<const N: usize>(parts: [Option<String>; N]) -> String {
-    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,8 +171,15 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// Ten seconds after the event.
+    fn drawn(renderer: &mut Renderer, event: &Event) -> String {
+        let now = "2026-11-22T15:24:10.2Z".parse().unwrap();
+        anstream::adapter::strip_str(&renderer.line(event, now)).to_string()
+    }
+
     fn plain(columns: Option<usize>, event: &Event) -> String {
-        anstream::adapter::strip_str(&Renderer::new(columns).line(event)).to_string()
+        let look = Look { columns, ..Look::default() };
+        drawn(&mut Renderer::new(look), event)
     }
 
     #[test]
@@ -349,20 +253,60 @@ mod tests {
     #[test]
     fn a_new_day_is_told_once_and_only_on_a_terminal() {
         let event = event("t", "tasks", "{}");
-        let mut terminal = Renderer::new(Some(80));
+        let mut terminal = Renderer::new(Look { columns: Some(80), ..Look::default() });
         assert!(terminal.new_day(&event).unwrap().contains("2026-11-22"));
         assert!(terminal.new_day(&event).is_none());
-        assert!(Renderer::new(None).new_day(&event).is_none());
+        assert!(Renderer::new(Look::default()).new_day(&event).is_none());
     }
 
     #[test]
     fn a_payload_cannot_draw_on_the_terminal() {
         let event =
             event("message.sent", "messages", r#"{"from":"\u001b[2J","content":"a\u0007b\u001b]0;x\u0007"}"#);
-        let line = Renderer::new(Some(120)).line(&event);
+        let line =
+            Renderer::new(Look { columns: Some(120), ..Look::default() }).line(&event, Timestamp::now());
         assert!(
             !line.contains('\u{7}') && !line.contains("\u{1b}[2J") && !line.contains("\u{1b}]"),
             "{line:?}"
         );
+    }
+
+    #[test]
+    fn times_are_a_distance_where_that_is_asked_for() {
+        let now: Timestamp = "2026-11-22T15:24:00Z".parse().unwrap();
+        for (then, told) in [
+            ("2026-11-22T15:24:00.9Z", "now"),
+            ("2026-11-22T15:23:48Z", "12 s ago"),
+            ("2026-11-22T14:24:01Z", "59 min ago"),
+            ("2026-11-22T16:23:48+01:00", "12 s ago"),
+            ("2026-11-21T16:00:00Z", "23 h ago"),
+            ("2026-10-22T15:24:00Z", "31 d ago"),
+            ("2026-11-22T15:24:05Z", "in 5 s"),
+            ("long ago", "long ago"),
+        ] {
+            assert_eq!(ago(then, now), told, "{then}");
+        }
+        let mut renderer = Renderer::new(Look { columns: Some(80), relative: true, projects: false });
+        let event = event("task.created", "tasks", r#"{"id":"t"}"#);
+        assert!(renderer.new_day(&event).is_none(), "a distance needs no day");
+        assert_eq!(drawn(&mut renderer, &event), "  10 s ago tasks    task.created         t");
+    }
+
+    #[test]
+    fn a_column_grows_with_what_it_shows_and_no_further() {
+        let mut renderer = Renderer::new(Look { columns: Some(120), ..Look::default() });
+        let lines = [
+            event("a.b", "tasks", r#"{"n":1}"#),
+            event("coordination.phase_completed", "a-long-channel", r#"{"name":"x"}"#),
+            event("a.b", "tasks", r#"{"n":1}"#),
+            event("a.b", &"x".repeat(60), r#"{"n":1}"#),
+            event("a.b", "tasks", r#"{"n":1}"#),
+        ]
+        .map(|event| drawn(&mut renderer, &event));
+        let second = lines[1].find("coordination").unwrap();
+        assert_eq!(lines[0].find("a.b").unwrap(), 18);
+        assert_eq!(lines[2].find("a.b").unwrap(), second);
+        assert_eq!(lines[4], lines[2], "one long name pushes its own line alone");
+        assert_eq!(lines[2].find('{').unwrap(), lines[1].find(" x").unwrap() + 1);
     }
 }
