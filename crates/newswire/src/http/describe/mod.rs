@@ -4,6 +4,7 @@
 mod asyncapi;
 #[cfg(feature = "docs")]
 pub(crate) mod docs;
+mod headers;
 mod openapi;
 mod operations;
 

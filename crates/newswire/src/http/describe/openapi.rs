@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::identify::Admission;
 use super::VERSION;
+use super::headers::{self, Header};
 use super::operations::{Answer, Body, OF_EVERY_CALL, OPERATIONS, Operation, Shape, TAGS};
 use crate::http::{DEFAULT_LIMIT, MAX_LIMIT};
 
@@ -44,6 +45,7 @@ pub(super) fn document() -> Value {
         "tags": tags,
         "paths": paths,
         "components": { "schemas": definitions.finish(), "responses": { "Problem": problem_response(&problem) },
+            "headers": headers::all().map(|header| (header.name.to_owned(), header.described())).collect::<Map<_, _>>(),
             "securitySchemes": security_schemes() },
     })
 }
@@ -201,6 +203,9 @@ fn responses(operation: &Operation, definitions: &mut Definitions) -> Map<String
             Some(both) => {
                 both["content"]["application/problem+json"] =
                     described["content"]["application/problem+json"].clone();
+                for (name, header) in described["headers"].as_object().into_iter().flatten() {
+                    both["headers"][name] = header.clone();
+                }
             }
         }
     }
@@ -214,15 +219,23 @@ fn response(answer: &Answer, definitions: &mut Definitions) -> Value {
         let (media_type, content) = content(body, definitions);
         response["content"][media_type] = content;
     }
-    for (name, description) in answer.headers {
-        response["headers"][*name] = json!({ "description": description, "schema": { "type": "string" } });
-    }
+    let packed = (!answer.bodies.is_empty()).then_some(&headers::CONTENT_ENCODING);
+    let cloudevent = if answer.cloudevent { headers::CLOUDEVENT } else { &[] };
+    let own = answer.headers.iter().copied().chain(packed).chain(cloudevent);
+    response["headers"] = header_references(own);
     response
+}
+
+/// Those of every answer, and these.
+fn header_references<'a>(own: impl IntoIterator<Item = &'a Header>) -> Value {
+    let all = headers::of_every_answer().into_iter().chain(own);
+    Value::Object(all.map(|header| (header.name.to_owned(), header.reference())).collect())
 }
 
 fn problem_response(problem: &Value) -> Value {
     json!({
         "description": "Any other problem.",
+        "headers": header_references(headers::of_other_problems().into_iter().chain([&headers::CONTENT_ENCODING])),
         "content": { "application/problem+json": { "schema": problem } },
     })
 }
@@ -232,6 +245,7 @@ fn problem_response_of(problem: &Value, status: StatusCode, codes: &[&str]) -> V
     let reason = status.canonical_reason().unwrap_or("Problem");
     json!({
         "description": format!("{reason}: {}", names.join(", ")),
+        "headers": header_references(headers::of_problem(status).iter().copied().chain([&headers::CONTENT_ENCODING])),
         "content": { "application/problem+json": { "schema": problem } },
     })
 }

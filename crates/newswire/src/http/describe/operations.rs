@@ -2,6 +2,10 @@
 
 use http::StatusCode;
 
+use super::headers::{
+    CACHE_CONTROL, ETAG, Header, LINK, UNBUFFERED, UPGRADE, WEBSOCKET_ACCEPT, WEBSOCKET_EXTENSIONS,
+};
+
 /// One call.
 #[derive(Debug)]
 pub(super) struct Operation {
@@ -50,8 +54,10 @@ pub(super) struct Answer {
     pub(super) description: &'static str,
     /// In every media type that may be asked for, the usual one first.
     pub(super) bodies: &'static [Body],
-    /// Response headers beside the usual: name and description.
-    pub(super) headers: &'static [(&'static str, &'static str)],
+    /// Response headers beside those of every answer and of every body.
+    pub(super) headers: &'static [&'static Header],
+    /// Whether it may also have those of the binary mode of `CloudEvents`.
+    pub(super) cloudevent: bool,
 }
 
 const fn json(shape: &'static str) -> Body {
@@ -59,7 +65,7 @@ const fn json(shape: &'static str) -> Body {
 }
 
 const fn ok(description: &'static str, bodies: &'static [Body]) -> Answer {
-    Answer { status: StatusCode::OK, description, bodies, headers: &[] }
+    Answer { status: StatusCode::OK, description, bodies, headers: &[], cloudevent: false }
 }
 
 /// A call of which only these are to be said; the rest is as in most.
@@ -133,16 +139,19 @@ pub(super) const OPERATIONS: &[Operation] = &[
                       filter may give a short or empty page that still has a `next`.",
         query: &["channels", "event_type", "after", "before", "since", "limit", "order"],
         filters: true,
-        answers: &[ok(
-            "A page of events; as CloudEvents, the next page is in the header `Link`.",
-            &[
-                json("http/history-page"),
-                Body {
-                    media_type: "application/cloudevents-batch+json",
-                    shape: Shape::Json("http/cloudevent-batch"),
-                },
-            ],
-        )],
+        answers: &[Answer {
+            headers: &[&LINK],
+            ..ok(
+                "A page of events; as CloudEvents, the next page is in the header `Link`.",
+                &[
+                    json("http/history-page"),
+                    Body {
+                        media_type: "application/cloudevents-batch+json",
+                        shape: Shape::Json("http/cloudevent-batch"),
+                    },
+                ],
+            )
+        }],
         problems: &[
             (StatusCode::BAD_REQUEST, &["invalid_parameter", "filter_bounds_exceeded", "bad_request"]),
             (StatusCode::NOT_FOUND, &["unknown_channel"]),
@@ -156,10 +165,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
                       events. Without `channels` it has all of them.",
         query: &["channels", "event_type", "after", "epoch", "since", "history"],
         filters: true,
-        answers: &[ok(
-            "The stream, which goes on.",
-            &[Body { media_type: "text/event-stream", shape: Shape::Text("Events as they come.") }],
-        )],
+        answers: &[Answer {
+            headers: &[&CACHE_CONTROL, &UNBUFFERED],
+            ..ok(
+                "The stream, which goes on.",
+                &[Body { media_type: "text/event-stream", shape: Shape::Text("Events as they come.") }],
+            )
+        }],
         problems: &[
             (StatusCode::BAD_REQUEST, &["invalid_parameter", "filter_bounds_exceeded", "bad_request"]),
             (StatusCode::NOT_FOUND, &["unknown_channel"]),
@@ -181,7 +193,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
                         shape: Shape::Json("http/cloudevent"),
                     },
                 ],
-                headers: &[("ETag", "To be sent back as `If-None-Match`.")],
+                headers: &[&ETAG, &CACHE_CONTROL],
+                cloudevent: true,
             },
             UNCHANGED,
         ],
@@ -223,6 +236,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 description: "Something does not work.",
                 bodies: &[json("http/health-answer")],
                 headers: &[],
+                cloudevent: false,
             },
         ],
         ..get("/health", "health", "operation", "The state of the feed")
@@ -301,7 +315,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "post",
         description: "For a browser, which cannot give a WebSocket or an EventSource a header: presented in the first \
             frame or as the parameter `ticket`, once, within its seconds. At most five of an identity are pending.",
-        answers: &[ok("A ticket.", &[json("http/ticket-answer")])],
+        answers: &[Answer { headers: &[&CACHE_CONTROL], ..ok("A ticket.", &[json("http/ticket-answer")]) }],
         problems: &[
             (StatusCode::NOT_FOUND, &["not_found"]),
             (StatusCode::SERVICE_UNAVAILABLE, &["unavailable"]),
@@ -322,7 +336,8 @@ const SWITCHING: Answer = Answer {
     status: StatusCode::SWITCHING_PROTOCOLS,
     description: "The connection is a WebSocket now.",
     bodies: &[],
-    headers: &[],
+    headers: &[&UPGRADE, &WEBSOCKET_ACCEPT, &WEBSOCKET_EXTENSIONS],
+    cloudevent: false,
 };
 
 const WEBSOCKET_PROBLEMS: &[(StatusCode, &[&str])] = &[
@@ -346,12 +361,14 @@ const FIXED_JSON: Answer = Answer {
     status: StatusCode::OK,
     description: "The description.",
     bodies: &[Body { media_type: "application/json", shape: Shape::Json("") }],
-    headers: &[("ETag", "To be sent back as `If-None-Match`.")],
+    headers: &[&ETAG, &CACHE_CONTROL],
+    cloudevent: false,
 };
 
 const UNCHANGED: Answer = Answer {
     status: StatusCode::NOT_MODIFIED,
     description: "It is what `If-None-Match` names.",
     bodies: &[],
-    headers: &[],
+    headers: &[&ETAG, &CACHE_CONTROL],
+    cloudevent: false,
 };
