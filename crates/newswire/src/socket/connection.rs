@@ -171,7 +171,7 @@ impl<S: Transport> Connection<S> {
         for _ in 0..MAX_ROUNDS {
             match &self.phase {
                 Phase::Open | Phase::Leaving { .. } => {}
-                Phase::Closing { .. } => return self.poll_closing(cx),
+                Phase::Closing { .. } => return self.poll_closing(now, cx),
                 Phase::Cut(ending) => return Poll::Ready(ending.clone()),
             }
             let answered = self.doing.is_some() && self.poll_doing(now, cx);
@@ -196,7 +196,13 @@ impl<S: Transport> Connection<S> {
 
     /// Ends it where that was decided elsewhere: by the clock, an administrator, or because everybody leaves.
     fn heed(&mut self, now: Now) {
-        if !matches!(self.phase, Phase::Open | Phase::Leaving { .. }) {
+        let is_over = match self.phase {
+            Phase::Open | Phase::Leaving { .. } => false,
+            // What waits then is a closing frame, and maybe more in front of it.
+            Phase::Closing { .. } => self.outgoing.is_empty(),
+            Phase::Cut(_) => true,
+        };
+        if is_over {
             return;
         }
         if let Some((code, reason)) = self.session.is_over(|| now) {

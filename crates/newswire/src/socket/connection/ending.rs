@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::task::{Context, Poll};
 
+use newswire_core::Now;
 use newswire_protocol::codes::CloseCode;
 use tokio::time::Instant;
 
@@ -56,16 +57,27 @@ impl fmt::Display for Ending {
 }
 
 impl<S: Transport> Connection<S> {
-    pub(super) fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    pub(super) fn poll_closing(&mut self, now: Now, cx: &mut Context<'_>) -> Poll<Ending> {
         let Phase::Closing { until, shut, ending } = &mut self.phase else { return Poll::Pending };
         if poll_farewell(&mut self.stream, &mut self.outgoing, shut, cx).is_ready() {
             return Poll::Ready(ending.clone());
         }
-        let (until, ending) = (*until, ending.clone());
-        if self.timer.deadline() != until {
-            self.timer.as_mut().reset(until);
+        // While bytes wait, the end of the credential is one to be awake at, too.
+        let left = self.session.over_at(now).saturating_sub(now.mono);
+        let over = if self.outgoing.is_empty() { None } else { Instant::now().checked_add(left) };
+        let rings_at = over.map_or(*until, |over| over.min(*until));
+        let ending = ending.clone();
+        if self.timer.deadline() != rings_at {
+            self.timer.as_mut().reset(rings_at);
         }
-        self.timer.as_mut().poll(cx).map(|()| ending)
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if *until <= Instant::now() {
+            return Poll::Ready(ending);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The server closes once what was asked before is answered.
@@ -88,12 +100,15 @@ impl<S: Transport> Connection<S> {
     }
 
     /// The server closes at once: what waits is let go of, so that nothing more is written but the close frame, and not even
-    /// that where a frame was begun, whose rest would have to come before it.
+    /// that where a frame was begun, whose rest would have to come before it. One that is closing already is cut.
     pub(super) fn cut_off(&mut self, code: CloseCode, reason: &'static str) {
-        self.count_close(code);
-        self.doing = None;
         let ending = Ending::Closed(code);
-        if self.outgoing.forget() {
+        let is_closing = matches!(self.phase, Phase::Closing { .. });
+        if !is_closing {
+            self.count_close(code);
+        }
+        self.doing = None;
+        if self.outgoing.forget() && !is_closing {
             self.begin_close(close_frame(code, reason), ending);
         } else {
             self.session.close(&self.shard.hub);
