@@ -1,6 +1,7 @@
 //! Public keys as JWKS, and those that are fetched: cached, fetched anew when a token names one that nobody knows, and kept
 //! for a while when nobody answers.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::jwt::{Key, fingerprint};
-use super::{now_micros, unavailable};
+use super::{BadCredentials, now_micros, unavailable};
+use crate::config::JwtConfig;
 
 /// Keys of one set that are looked at.
 const MAX_KEYS: usize = 64;
@@ -66,12 +68,39 @@ fn read_key(jwk: &Jwk) -> Option<Key> {
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) url: String,
+    http: reqwest::Client,
     /// Older ones are fetched anew.
-    pub(super) refresh: Duration,
+    refresh: Duration,
     /// Between two fetches for keys that nobody knows, and after one that failed.
-    pub(super) cooldown: Duration,
+    cooldown: Duration,
     /// How long those that cannot be fetched anew still count.
-    pub(super) grace: Duration,
+    grace: Duration,
+}
+
+impl Source {
+    /// `None` where the configuration names none.
+    pub(super) fn read(config: &JwtConfig) -> Result<Option<Self>, BadCredentials> {
+        let Some(url) = config.jwks_url.clone() else { return Ok(None) };
+        let bad = |what: String| BadCredentials(format!("auth.jwt.jwks_url: {what}"));
+        let mut http =
+            reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        if let Some(path) = &config.jwks_ca {
+            http = http.tls_certs_only(authorities(path)?);
+        } else if url.starts_with("http:") {
+            // Those of the system are not needed, and need not be there.
+            http = http.tls_certs_only([]);
+        }
+        let http = http.build().map_err(|error| bad(format!("{:#}", anyhow::Error::new(error))))?;
+        let (refresh, cooldown, grace) = (config.jwks_refresh, config.jwks_cooldown, config.jwks_grace);
+        Ok(Some(Self { url, http, refresh, cooldown, grace }))
+    }
+}
+
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, BadCredentials> {
+    let bad = |what: &str| BadCredentials(format!("auth.jwt.jwks_ca: {}: {what}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| bad(&format!("cannot be read: {error}")))?;
+    let read = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|all| !all.is_empty());
+    read.ok_or_else(|| bad("there is no certificate in it, as PEM"))
 }
 
 struct Cached {
@@ -96,19 +125,14 @@ struct Attempts {
 
 /// Fetches keys.
 pub(crate) struct Fetcher {
-    http: reqwest::Client,
     meta: Arc<dyn Meta>,
     cached: RwLock<Option<Arc<Cached>>>,
     attempts: tokio::sync::Mutex<Attempts>,
 }
 
 impl Fetcher {
-    pub(super) fn new(meta: Arc<dyn Meta>) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { http, meta, cached: RwLock::default(), attempts: tokio::sync::Mutex::default() })
+    pub(super) fn new(meta: Arc<dyn Meta>) -> Self {
+        Self { meta, cached: RwLock::default(), attempts: tokio::sync::Mutex::default() }
     }
 
     /// The keys as they are known, fetched anew where they are old.
@@ -159,7 +183,7 @@ impl Fetcher {
     }
 
     async fn fetch(&self, source: &Source) -> Result<Vec<Key>, String> {
-        let body = self.body(&source.url).await.map_err(|error| format!("{error:#}"))?;
+        let body = body(source).await.map_err(|error| format!("{error:#}"))?;
         let fetched_at = now_micros();
         let keys = self.take(source, fetched_at, &body)?;
         let kept = serde_json::to_string(&Kept { fetched_at, body }).map_err(|error| error.to_string())?;
@@ -167,16 +191,6 @@ impl Fetcher {
             tracing::warn!(%error, "fetched keys are not kept for the next start");
         }
         Ok(keys)
-    }
-
-    async fn body(&self, url: &str) -> anyhow::Result<String> {
-        let mut response = self.http.get(url).send().await?.error_for_status()?;
-        let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await? {
-            body.extend_from_slice(&piece);
-            anyhow::ensure!(body.len() <= MAX_BYTES, "more than {MAX_BYTES} bytes");
-        }
-        Ok(String::from_utf8(body)?)
     }
 
     fn take(&self, source: &Source, fetched_at: u64, body: &str) -> Result<Vec<Key>, String> {
@@ -198,6 +212,16 @@ impl Fetcher {
             let _ = self.take(source, fetched_at, &body);
         }
     }
+}
+
+async fn body(source: &Source) -> anyhow::Result<String> {
+    let mut response = source.http.get(&source.url).send().await?.error_for_status()?;
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await? {
+        body.extend_from_slice(&piece);
+        anyhow::ensure!(body.len() <= MAX_BYTES, "more than {MAX_BYTES} bytes");
+    }
+    Ok(String::from_utf8(body)?)
 }
 
 fn age(cached: &Cached) -> Duration {

@@ -85,12 +85,7 @@ impl Jwt {
         }
         Ok(Self {
             keys,
-            source: config.jwks_url.clone().map(|url| jwks::Source {
-                url,
-                refresh: config.jwks_refresh,
-                cooldown: config.jwks_cooldown,
-                grace: config.jwks_grace,
-            }),
+            source: jwks::Source::read(config)?,
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
             leeway: config.leeway,

@@ -129,7 +129,7 @@ impl Gate {
             tickets: tickets::Tickets::new(Arc::clone(&meta)),
             sessions: Sessions::new(Arc::clone(&meta)),
             revoked: revocations::Revoked::load(Arc::clone(&meta)).await?,
-            fetcher: Fetcher::new(meta)?,
+            fetcher: Fetcher::new(meta),
         };
         Ok(Arc::new(gate))
     }

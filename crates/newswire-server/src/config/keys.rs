@@ -421,6 +421,14 @@ pub const KEYS: &[Key] = &[
                token that it gave for any other service would count here.",
     },
     Key {
+        path: "auth.jwt.jwks_ca",
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
+        reload: Reload::AtOnce,
+        help: "File with the certificates (PEM) of the authorities that `auth.jwt.jwks_url` is believed by, in place of the system's: \
+               for a provider with an authority of its own.",
+    },
+    Key {
         path: "auth.jwt.jwks_refresh",
         kind: Kind::Duration(SECOND, WEEK),
         default: Some("10m"),

@@ -271,6 +271,7 @@ pub struct JwtConfig {
     pub secret_file: Option<PathBuf>,
     pub keys_file: Option<PathBuf>,
     pub jwks_url: Option<String>,
+    pub jwks_ca: Option<PathBuf>,
     #[serde(deserialize_with = "millis")]
     pub jwks_refresh: Duration,
     #[serde(deserialize_with = "millis")]

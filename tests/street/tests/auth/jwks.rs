@@ -8,8 +8,12 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use newswire_street_tests::{Server, ServerOptions};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::support::*;
 
@@ -23,20 +27,34 @@ struct Provider {
 
 impl Provider {
     async fn start(set: Value) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
+        Self::start_with(set, None).await
+    }
+
+    /// One that speaks TLS with the certificate of these tests.
+    async fn start_secure(set: Value) -> Self {
+        let chain = CertificateDer::pem_file_iter(file("tls.crt")).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(file("tls.pem")).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        Self::start_with(set, Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(set: Value, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let addr = ([127, 0, 0, 1], listener.local_addr().unwrap().port()).into();
         let provider = Self { addr, set: Arc::new(Mutex::new(Some(set))), asked: Arc::default() };
         let (set, asked) = (Arc::clone(&provider.set), Arc::clone(&provider.asked));
         tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
+            while let Ok((stream, _)) = listener.accept().await {
                 asked.fetch_add(1, Ordering::SeqCst);
                 let set = set.lock().unwrap().clone();
-                let _ = stream.read(&mut [0; 4096]).await;
-                if let Some(set) = set {
-                    let body = set.to_string();
-                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length";
-                    let _ =
-                        stream.write_all(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
+                match &tls {
+                    None => answer(stream, set).await,
+                    // Whoever does not believe the certificate hangs up.
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            answer(stream, set).await;
+                        }
+                    }
                 }
             }
         });
@@ -54,6 +72,16 @@ impl Provider {
     fn options(&self) -> ServerOptions {
         let options = Server::options().set("auth.jwt.jwks_url", format!("http://{}/keys", self.addr));
         options.set("auth.jwt.issuer", ISSUER).set("auth.jwt.audience", AUDIENCE)
+    }
+}
+
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, set: Option<Value>) {
+    let _ = stream.read(&mut [0; 4096]).await;
+    if let Some(set) = set {
+        let body = set.to_string();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length";
+        let _ = stream.write_all(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
+        let _ = stream.shutdown().await;
     }
 }
 
@@ -128,4 +156,25 @@ async fn an_outage_is_survived_for_a_while_restarts_included() {
     provider.publish(Some(json!({"keys": [jwk(&key, Algorithm::RS256, "k")]})));
     server.restart_with(provider.options());
     assert_eq!(status(&server, &token).await, 200);
+}
+
+#[tokio::test]
+async fn over_tls_only_a_provider_is_believed_that_the_authority_vouches_for() {
+    let key = rsa("rsa.pem");
+    let provider = Provider::start_secure(json!({"keys": [jwk(&key, Algorithm::RS256, "k")]})).await;
+    let token = signed(&key, Algorithm::RS256, "k");
+    // By another authority, by the system's, by another name, and by ours.
+    for (name, ca, expected) in [
+        ("127.0.0.1", "ca-other.crt", 503),
+        ("127.0.0.1", "none", 503),
+        ("127.0.0.2", "ca.crt", 503),
+        ("127.0.0.1", "ca.crt", 200),
+        ("localhost", "ca.crt", 200),
+    ] {
+        let url = format!("https://{name}:{}/keys", provider.addr.port());
+        let ca = if ca == "none" { ca.to_owned() } else { file(ca).display().to_string() };
+        let options = provider.options().set("auth.jwt.jwks_url", url).set("auth.jwt.jwks_ca", &ca);
+        let server = options.start();
+        assert_eq!(status(&server, &token).await, expected, "{name} by {ca}");
+    }
 }
