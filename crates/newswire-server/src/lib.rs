@@ -8,3 +8,9 @@ pub mod logging;
 pub mod server;
 mod telemetry;
 pub mod terminal;
+
+/// For the fuzz targets, and the replay of their inputs.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::auth::fuzzing::token;
+}

@@ -66,10 +66,7 @@ async fn every_described_address_allows_exactly_the_described_methods() {
 
 /// Random requests, good and bad, as the description allows and forbids them: no answer is a failure of the server, none
 /// has a status, a type or a body that the description does not know.
-#[tokio::test]
-async fn the_server_keeps_what_its_openapi_says() {
-    let server = Server::start();
-    server.http().publish(&(1..=50).map(data::task).collect::<Vec<_>>()).await;
+async fn keeps_what_its_openapi_says(server: &Server, token: Option<&str>) {
     let home = tempfile::tempdir().unwrap();
     for file in ["schemathesis.toml", "schemathesis_hooks.py"] {
         let tools = binary::workspace_root().join("tests/tools");
@@ -86,8 +83,37 @@ async fn the_server_keeps_what_its_openapi_says() {
         .args(["--exclude-path", "/events/stream", "--exclude-path", "/connections/{id}"])
         .args(["--phases", "examples,coverage,fuzzing", "--max-failures", "5"])
         .args(["--request-timeout", "10", "--no-color"]);
+    if let Some(token) = token {
+        schemathesis.args(["--header", &format!("Authorization: Bearer {token}")]);
+    }
     let said = tokio::task::spawn_blocking(move || succeeds(&mut schemathesis, "")).await.unwrap();
     assert!(said.contains("/events"), "{said}");
+}
+
+#[tokio::test]
+async fn an_open_server_keeps_what_its_openapi_says() {
+    let server = Server::start();
+    server.http().publish(&(1..=50).map(data::task).collect::<Vec<_>>()).await;
+    keeps_what_its_openapi_says(&server, None).await;
+}
+
+/// An API key of an administrator, and its hash.
+const KEY: (&str, &str) =
+    ("nw_ci_let-me-in", "sha256:a3ee786b5707c27d42570785081ec17f5c7db9262a01366af362a1aa61a420b9");
+
+fn server_that_asks() -> Server {
+    Server::options().set("auth.keys.ci.hash", KEY.1).set("auth.keys.ci.role", "admin").start()
+}
+
+#[tokio::test]
+async fn a_server_that_asks_keeps_what_its_openapi_says_to_one_with_credentials() {
+    keeps_what_its_openapi_says(&server_that_asks(), Some(KEY.0)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_keeps_what_its_openapi_says_to_one_without() {
+    keeps_what_its_openapi_says(&server_that_asks(), None).await;
+    keeps_what_its_openapi_says(&server_that_asks(), Some("made-up")).await;
 }
 
 #[tokio::test]

@@ -92,6 +92,14 @@ impl Jwt {
         })
     }
 
+    /// With one secret and no files.
+    pub(super) fn of_secret(secret: &str, config: &JwtConfig) -> Self {
+        let key = DecodingKey::from_secret(secret.as_bytes());
+        let key = Key { kid: None, algorithm: Algorithm::HS256, key, fingerprint: None };
+        let (issuer, audience) = (config.issuer.clone(), config.audience.clone());
+        Self { keys: vec![key], source: None, issuer, audience, leeway: config.leeway }
+    }
+
     /// Whether a key from a file is still there; one that was fetched is not asked for.
     pub(super) fn still_has(&self, fingerprint: Option<&str>) -> Result<(), AuthError> {
         let has = |wanted: &str| self.keys.iter().any(|key| key.fingerprint.as_deref() == Some(wanted));

@@ -3,6 +3,7 @@
 //! [`Gate`] is what the feed asks. What it is told by the configuration stands in [`Rules`], which a reload replaces; what has
 //! to outlive the process, or to hold for several, stands in `Meta`: tickets, sessions, revocations, fetched keys.
 
+pub(crate) mod fuzzing;
 mod jwks;
 mod jwt;
 mod keys;

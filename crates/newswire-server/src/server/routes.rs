@@ -46,10 +46,17 @@ pub(super) fn router(feed: &Feed, front: Front) -> Router {
         .layer(encoding::compression())
         .layer(middleware::from_fn(encoding::refuse_unknown))
         .layer(middleware::from_fn_with_state(front.rates, rate::layer))
+        .layer(middleware::from_fn_with_state(feed.clone(), recognize))
         .layer(middleware::from_fn_with_state(front.gate, sign_in::layer))
         .layer(middleware::from_fn_with_state(anonymous, as_anonymous))
         .layer(middleware::from_fn_with_state(front.guards, guard::layer))
         .layer(middleware::from_fn(request::layer))
+}
+
+/// Whose token it is, for what counts the requests of each.
+async fn recognize(State(feed): State<Feed>, mut request: Request, next: Next) -> Response {
+    feed.recognize(&mut request).await;
+    next.run(request).await
 }
 
 /// Who asks, where nobody is asked who they are.

@@ -76,6 +76,26 @@ async fn find(feed: &Feed, admission: Admission, request: &mut Request) -> Resul
     }
 }
 
+impl Feed {
+    /// Finds out who asks, ahead of the routes: for middleware that wants to know, such as a limit on each identity. Looks at
+    /// `Authorization: Bearer …` alone, and puts the [`Identity`] into the request's extensions, where the routes find it
+    /// and do not ask again. Nothing happens where somebody did so before, where nobody is asked, and where the credential is
+    /// not taken: what to answer then is for the routes.
+    pub async fn recognize(&self, request: &mut Request) {
+        let extensions = request.extensions();
+        let is_known = extensions.get::<Identity>().is_some() || extensions.get::<Principal>().is_some();
+        let Some(authenticator) = self.authenticator().filter(|_| !is_known) else { return };
+        // A ticket beside it is one credential too many, also for routes that take none.
+        let offered = offered(request.headers(), request.uri(), Admission::Ticket);
+        if let Ok(Some(credential @ Offered::Bearer(_))) = offered
+            && let Ok(identity) = authenticator.authenticate(credential.as_credential()).await
+        {
+            request.extensions_mut().insert(identity.principal.clone());
+            request.extensions_mut().insert(identity);
+        }
+    }
+}
+
 /// A credential of a request, taken out of it.
 enum Offered {
     Bearer(String),

@@ -5,6 +5,8 @@
 mod cookies;
 mod jwks;
 mod live;
+mod recognized;
 mod refused;
+mod secrets;
 mod support;
 mod tickets;
