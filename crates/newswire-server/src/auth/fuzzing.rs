@@ -47,9 +47,8 @@ fn claims(text: &str) {
 
 fn verify(token: &str) -> Option<Verified> {
     // One for all inputs: it has a thread.
-    static FETCHER: LazyLock<Fetcher> = LazyLock::new(|| {
-        Fetcher::new(Arc::new(MemoryMeta::new(Arc::new(SystemClock)).expect("a thread")))
-    });
+    static FETCHER: LazyLock<Fetcher> =
+        LazyLock::new(|| Fetcher::new(Arc::new(MemoryMeta::new(Arc::new(SystemClock)).expect("a thread"))));
     let jwt = Jwt::of_secret(SECRET, &JwtConfig::default());
     jwt.verify(token, &FETCHER).now_or_never().expect("nothing is fetched").ok()
 }
