@@ -5,6 +5,7 @@
 mod cookies;
 mod jwks;
 mod live;
+mod permissions;
 mod recognized;
 mod refused;
 mod secrets;

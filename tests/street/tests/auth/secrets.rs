@@ -1,6 +1,6 @@
 //! Secrets that are planted everywhere come out nowhere.
 
-use newswire_street_tests::{Server, Socket, binary, data, process, within, PATIENCE};
+use newswire_street_tests::{PATIENCE, Socket, binary, data, process, within};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -60,11 +60,15 @@ async fn no_secret_stands_in_a_log_an_error_a_metric_or_the_configuration() {
     for shown in [&token, &key, &wrong, &made_up] {
         found.print("an answer", get_as(&server, shown, "/api/v1/events").await.body);
         found.print("an answer", publish_as(&server, shown, &data::task(1)).await.body);
-        found.print("the answer to it in an address", server.http().get(&format!("/events?token={shown}")).await.body);
+        found.print(
+            "the answer to it in an address",
+            server.http().get(&format!("/events?token={shown}")).await.body,
+        );
         let mut socket = server.socket().await;
         socket.send(&json!({"action": "auth", "token": shown})).await;
         found.print("what a socket heard", format!("{:?}", socket.hear().await));
-        let refused = Socket::try_open_with(server.addr, "/api/v1/ws", &[("authorization", &bearer(shown))]).await;
+        let refused =
+            Socket::try_open_with(server.addr, "/api/v1/ws", &[("authorization", &bearer(shown))]).await;
         found.print("the answer to an upgrade", format!("{:?}", refused.err()) + " of an upgrade");
     }
     let ticket = post_as(&server, &token, "/api/v1/auth/ws-ticket", &Value::Null).await.data();
@@ -73,7 +77,10 @@ async fn no_secret_stands_in_a_log_an_error_a_metric_or_the_configuration() {
     let cookie = found.plant("a cookie", "a-cookie-that-somebody-made-up");
     let headers = [("cookie", format!("newswire_session={cookie}"))];
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    found.print("the answer to a cookie", server.http().send("GET", "/api/v1/events", &headers, "").await.body);
+    found.print(
+        "the answer to a cookie",
+        server.http().send("GET", "/api/v1/events", &headers, "").await.body,
+    );
 
     std::fs::write(&config, "[auth.keys.other]\nhash = \"sha256:00\"\n").unwrap();
     process::signal(server.pid(), "HUP");
