@@ -13,6 +13,7 @@ use crate::codes::ErrorCode;
 /// Problems that only HTTP has: code and status.
 pub const HTTP_PROBLEMS: &[(&str, u16)] = &[
     ("bad_request", 400),
+    ("unauthorized", 401),
     ("forbidden_origin", 403),
     ("forbidden_host", 403),
     ("not_found", 404),

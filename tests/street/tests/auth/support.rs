@@ -46,9 +46,9 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Good claims of somebody, for a minute.
+/// Good claims of somebody, for ten minutes: a busy machine may need one.
 pub(crate) fn claims(subject: &str, role: &str) -> Value {
-    json!({"sub": subject, "exp": now() + 60, "iss": ISSUER, "aud": AUDIENCE, "jti": format!("jti-{subject}"),
+    json!({"sub": subject, "exp": now() + 600, "iss": ISSUER, "aud": AUDIENCE, "jti": format!("jti-{subject}"),
         "newswire": {"role": role}})
 }
 

@@ -101,7 +101,10 @@ pub(super) const TAGS: &[(&str, &str)] = &[
     ("live", "Subscribe: what comes over a WebSocket stands in the AsyncAPI description beside this one."),
     ("channels", "What there is to subscribe."),
     ("operation", "Whether it works, for people and for what watches it."),
-    ("administration", "For administrators only; everybody else is answered 403."),
+    (
+        "administration",
+        "For administrators, and the list of connections for operators, too; everybody else is answered 403.",
+    ),
     ("descriptions", "This description, and its sisters."),
 ];
 
