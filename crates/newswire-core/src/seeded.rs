@@ -25,6 +25,12 @@ pub enum SeededBug {
     DirectPastGap,
     /// After a part of a frame was written directly, the whole frame is written again.
     DirectRestRepeated,
+    /// Row rules are not asked.
+    RowRuleForgotten,
+    /// Patterns stand for channels that were not granted.
+    GrantsForgotten,
+    /// What is read from the ring is not masked.
+    RingUnmasked,
     /// Compressed events are sent to a connection that missed some of those before them.
     WindowMissed,
 }

@@ -11,6 +11,7 @@ use crate::fields::PayloadFields;
 use crate::filter::Filter;
 use crate::grants::{Action, Channels};
 use crate::principal::{Principal, RowRule};
+use crate::seeded::seeded_bug;
 
 /// Any of the entries, as far as the principal's grants go, and its row rule.
 #[derive(Clone, Debug)]
@@ -119,7 +120,9 @@ pub(crate) fn admits(
     event: &EventView<'_>,
     fields: &PayloadFields<'_>,
 ) -> bool {
-    channels.have(event.channel) && filter.matches_with(event, fields) && rule.allows(event, fields)
+    (channels.have(event.channel) || seeded_bug!(GrantsForgotten))
+        && filter.matches_with(event, fields)
+        && (seeded_bug!(RowRuleForgotten) || rule.allows(event, fields))
 }
 
 impl Selector {

@@ -31,8 +31,17 @@ impl EventStream {
     /// # Panics
     /// When it is not.
     pub async fn open(http: &Http, path: &str, last_id: Option<&str>) -> Self {
-        let mut headers = vec![("accept", "text/event-stream")];
-        headers.extend(last_id.map(|id| ("last-event-id", id)));
+        let headers: Vec<(&str, &str)> = last_id.map(|id| ("last-event-id", id)).into_iter().collect();
+        Self::open_with(http, path, &headers).await
+    }
+
+    /// The same with any headers.
+    ///
+    /// # Panics
+    /// When it is not answered with a stream.
+    pub async fn open_with(http: &Http, path: &str, more: &[(&str, &str)]) -> Self {
+        let headers = [&[("accept", "text/event-stream")], more].concat();
+        let last_id = more.iter().find(|(name, _)| *name == "last-event-id").map(|(_, id)| *id);
         let response = http.open(&format!("/api/v1{path}"), &headers).await;
         assert_eq!(response.status().as_u16(), 200, "{path}");
         assert_eq!(response.headers()["content-type"], "text/event-stream");

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress};
 use newswire_core::{
-    DirectSink, Hub, MAX_SLICES, Output, Principal, Published, ReadRequest, Session, TURN_BYTES,
+    Action, DirectSink, Grants, Hub, MAX_SLICES, Output, Principal, Published, ReadRequest, RowRule, Session,
+    TURN_BYTES, Variant,
 };
 use newswire_protocol::Epoch;
 use parking_lot::Mutex;
@@ -23,6 +24,71 @@ pub struct Filter {
     pub agents: Option<Vec<&'static str>>,
     pub types: Option<Vec<&'static str>>,
     pub number: Option<u8>,
+    /// What holds beside it, whoever asks.
+    pub rule: Option<Arc<Rule>>,
+}
+
+/// Whom a client reads for: which events exist for it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rule {
+    pub filter: Filter,
+    /// Channels it may read; all without.
+    pub granted: Option<Vec<&'static str>>,
+    /// It is not shown the padding.
+    pub masked: bool,
+}
+
+impl Rule {
+    /// Half of the clients see everything.
+    pub fn of(seed: u16) -> Self {
+        if seed.is_multiple_of(2) {
+            return Self::default();
+        }
+        let [kind, grant] = seed.to_le_bytes();
+        let granted = match grant % 3 {
+            0 => None,
+            1 => Some(vec!["tasks", "tests", "x"]),
+            _ => Some(vec!["agents", "a.b"]),
+        };
+        Self { filter: Filter::of(kind / 8), granted, masked: kind & 2 != 0 }
+    }
+
+    pub fn may(&self, channel: &str) -> bool {
+        self.granted.as_ref().is_none_or(|granted| granted.contains(&channel))
+    }
+
+    /// Whether it may subscribe so: a pattern that stands for something, or a name.
+    fn may_ask(&self, pattern: &str) -> bool {
+        match pattern.strip_suffix('*') {
+            Some(beginning) => self
+                .granted
+                .as_ref()
+                .is_none_or(|granted| granted.iter().any(|channel| channel.starts_with(beginning))),
+            None => self.may(pattern),
+        }
+    }
+
+    pub fn principal(&self) -> Principal {
+        let text = json!({"action": "subscribe", "channels": [], "filters": self.filter.json()}).to_string();
+        let spec = match newswire_protocol::parse_command(&text, &newswire_protocol::Limits::default()) {
+            Ok(newswire_protocol::CommandFrame {
+                command:
+                    newswire_protocol::Command::Subscribe(newswire_protocol::Subscribe {
+                        filters: newswire_protocol::FilterChange::Replace(spec),
+                        ..
+                    }),
+                ..
+            }) => spec,
+            other => panic!("{other:?}"),
+        };
+        let rule = RowRule::only(newswire_core::Filter::compile(&spec));
+        let mut principal = Principal::new("somebody").with_row_rule(rule);
+        if let Some(granted) = &self.granted {
+            let both = Grants::none().with(Action::Subscribe, granted).unwrap();
+            principal = principal.with_grants(both.with(Action::History, granted).unwrap());
+        }
+        if self.masked { principal.with_variant(Variant::masking(["pad"])) } else { principal }
+    }
 }
 
 impl Filter {
@@ -64,6 +130,7 @@ impl Filter {
         self.agents.as_ref().is_none_or(|agents| agents.contains(&event.agent))
             && self.types.as_ref().is_none_or(|types| types.iter().any(of_type))
             && self.number.is_none_or(|number| number == event.number)
+            && self.rule.as_ref().is_none_or(|rule| rule.may(event.channel) && rule.filter.matches(event))
     }
 }
 
@@ -199,6 +266,8 @@ pub struct Client {
     pub next_id: u64,
     /// Reads in the same process: is handed values, and compares as they would have been sent.
     pub in_process: Option<InProcess>,
+    /// On whose behalf it reads.
+    pub rule: Arc<Rule>,
 }
 
 impl Command {
@@ -213,9 +282,13 @@ impl Command {
 
 impl Client {
     pub fn connect(world: &World) -> Self {
+        Self::connect_as(world, Rule::default())
+    }
+
+    pub fn connect_as(world: &World, rule: Rule) -> Self {
         let shard = world.next_shard();
         let config = Arc::clone(&world.config);
-        let mut session = Session::open(&world.hubs[shard], config, Principal::anonymous(), 1.0, world.now);
+        let mut session = Session::open(&world.hubs[shard], config, rule.principal(), 1.0, world.now);
         let window = world.is_compressed().then(|| {
             session.accept_compressed(&world.hubs[shard]);
             Decompress::new(false)
@@ -236,15 +309,16 @@ impl Client {
             out: Vec::new(),
             next_id: 1,
             in_process: None,
+            rule: Arc::new(rule),
         }
     }
 
-    pub fn connect_in_process(world: &World) -> Self {
-        let mut client = Self::connect(world);
+    pub fn connect_in_process(world: &World, rule: Rule) -> Self {
+        let mut client = Self::connect_as(world, rule);
         client.session.close(&world.hubs[client.shard]);
         let config = Arc::clone(&world.config);
         let hub = &world.hubs[client.shard];
-        client.session = Session::in_process(hub, config, Principal::anonymous(), None, world.now);
+        client.session = Session::in_process(hub, config, client.rule.principal(), None, world.now);
         client.window = None;
         client.in_process = Some(InProcess::default());
         client
@@ -329,6 +403,7 @@ impl Client {
             .enumerate()
             .filter(|(bit, _)| seed.channels & (1 << bit) != 0)
             .map(|(_, name)| name)
+            .filter(|name| self.rule.may_ask(name))
             .collect();
         match seed.kind % 16 {
             0 => self.send(world, sub, What::Ping, json!({"action": "ping"})),
@@ -380,7 +455,10 @@ impl Client {
         epoch: Option<Epoch>,
     ) {
         let era = world.era();
-        let wanted = |channel: &str| channels.iter().any(|pattern| pattern_matches(pattern, channel));
+        let rule = Arc::clone(&self.rule);
+        let wanted = |channel: &str| {
+            rule.may(channel) && channels.iter().any(|pattern| pattern_matches(pattern, channel))
+        };
         let mut text = json!({"action": "subscribe", "channels": channels});
         if rejected {
             text["channels"].as_array_mut().unwrap().push(json!("not a channel"));

@@ -15,7 +15,7 @@ mod world;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use client::{Client, CommandSeed, DIRECT_WRITES};
+use client::{Client, CommandSeed, DIRECT_WRITES, Rule};
 use fastrand::Rng;
 use model::Verdict;
 use newswire_core::seeded::{SeededBug, switch};
@@ -50,6 +50,8 @@ struct Case {
     clients: u8,
     /// Which of them read in the same process, a bit each.
     in_process: u8,
+    /// On whose behalf each of them reads.
+    rules: [u16; 4],
     ops: Vec<Op>,
 }
 
@@ -89,7 +91,8 @@ impl Case {
         // Drawn apart, so that the rest of a case stays as it was.
         let mut apart = Rng::with_seed(!seed);
         let in_process = apart.u8(..) & apart.u8(..);
-        Self { policy, tight, clients, in_process, ops }
+        let rules = std::array::from_fn(|_| apart.u16(..));
+        Self { policy, tight, clients, in_process, rules, ops }
     }
 
     fn command(rng: &mut Rng) -> Op {
@@ -193,17 +196,18 @@ impl Case {
         }
         let mut stats = HubStats::default();
         world.hubs.iter().for_each(|hub| stats.add(&hub.lock().stats()));
-        if (stats.connections, stats.subscriptions, stats.groups) != (0, 0, 0) {
+        if (stats.connections, stats.subscriptions, stats.groups, stats.variants) != (0, 0, 0, 0) {
             return Err(format!("the hub keeps {stats:?}"));
         }
         Ok(())
     }
 
     fn connect(&self, world: &World, client: u8) -> Client {
+        let rule = Rule::of(self.rules[usize::from(client)]);
         if self.in_process & (1 << client) != 0 {
-            Client::connect_in_process(world)
+            Client::connect_in_process(world, rule)
         } else {
-            Client::connect(world)
+            Client::connect_as(world, rule)
         }
     }
 
@@ -250,11 +254,12 @@ fn nothing_is_lost_repeated_or_out_of_order() {
             let why = small.judge().unwrap_err();
             let ops: Vec<String> = small.ops.iter().map(|op| format!("  {op:?}")).collect();
             panic!(
-                "seed {seed}, {:?}, tight {}, {} clients, in process {:b}:\n{}\n{why}",
+                "seed {seed}, {:?}, tight {}, {} clients, in process {:b}, for {:?}:\n{}\n{why}",
                 small.policy,
                 small.tight,
                 small.clients,
                 small.in_process,
+                small.rules.map(Rule::of),
                 ops.join("\n")
             );
         }
@@ -278,6 +283,9 @@ fn every_seeded_bug_is_noticed() {
         SeededBug::WindowMissed,
         SeededBug::DirectPastGap,
         SeededBug::DirectRestRepeated,
+        SeededBug::RowRuleForgotten,
+        SeededBug::GrantsForgotten,
+        SeededBug::RingUnmasked,
     ];
     for bug in bugs {
         switch(Some(bug));

@@ -4,6 +4,7 @@
 //! thus which sources may, and which must, have sent each event. Then every event is counted against them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -194,6 +195,10 @@ impl<'w> Walk<'w> {
                 && message["payload"]["agent_id"] == event.agent,
             "the event is another"
         );
+        let rule = &self.client.rule;
+        ensure!(rule.may(event.channel) && rule.filter.matches(event), "it does not exist for this client");
+        let pad = &message["payload"]["pad"];
+        ensure!(if rule.masked { pad.is_null() } else { pad.is_string() }, "the padding is shown otherwise");
         self.chapter.events.push((place, offset));
         Ok(())
     }
@@ -247,6 +252,7 @@ impl<'w> Walk<'w> {
             let key = (command.sub, *channel);
             let kept = self.chapter.subs.get(&key).map(|(_, filter)| filter.clone()).unwrap_or_default();
             let filter = filter.clone().unwrap_or(kept);
+            let filter = Filter { rule: Some(Arc::clone(&self.client.rule)), ..filter };
             self.chapter.end(key, command.at, place);
             if *start == Start::Live {
                 self.chapter.begin_live(key, filter, command.at, place);

@@ -50,6 +50,7 @@ fn the_end_of_a_replay_does_not_repeat_what_its_set_has_live_by_then() {
             (146, 213, 225, 62, 164),
         ]),
     ];
-    let case = Case { policy: BacklogPolicy::CatchUp, tight: true, clients: 2, in_process: 0, ops };
+    let case =
+        Case { policy: BacklogPolicy::CatchUp, tight: true, clients: 2, in_process: 0, rules: [0; 4], ops };
     assert_eq!(case.judge(), Ok(()));
 }

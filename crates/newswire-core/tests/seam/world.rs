@@ -278,7 +278,8 @@ impl World {
             if wanted {
                 bytes += size;
                 count += 1;
-                page.runs.extend(Run::of_indexes(batch, &[u32::try_from(index).unwrap()]));
+                let run = Run::of_indexes(batch, &[u32::try_from(index).unwrap()]);
+                page.runs.extend(run.map(|run| run.shown(&request.selector.principal().variant)));
             }
             true
         };

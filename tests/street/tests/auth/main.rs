@@ -8,6 +8,7 @@ mod live;
 mod permissions;
 mod recognized;
 mod refused;
+mod rows;
 mod secrets;
 mod support;
 mod tickets;
