@@ -16,5 +16,6 @@ pub mod peers;
 pub mod publishing;
 pub mod report;
 pub mod scaling;
+pub mod security;
 pub mod segment;
 pub mod wire;

@@ -168,12 +168,12 @@ pub(super) struct ChannelsAnswer {
 pub(super) struct ChannelState {
     /// Its name.
     channel: ChannelName,
-    /// Of the oldest retained event; `null` where there is none.
+    /// Of the oldest retained event; `null` where there is none, or the caller may not see all.
     first_offset: OffsetOrNull,
-    /// Of the newest retained event; `null` where there is none.
+    /// Of the newest retained event; `null` where there is none, or the caller may not see all.
     last_offset: OffsetOrNull,
-    /// How many are retained.
-    events: Position,
+    /// How many are retained; `null` where the caller may not see all.
+    events: OffsetOrNull,
     /// Connections that have subscribed it, by name or by pattern.
     subscribers: Position,
 }

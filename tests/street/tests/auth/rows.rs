@@ -31,7 +31,7 @@ fn events() -> Vec<Value> {
     ];
     let number = |n: usize, mut payload: Value| {
         payload["n"] = json!(n);
-        data::event(if n % 3 == 0 { "agents" } else { "tasks" }, "task.updated", payload)
+        data::event(if n.is_multiple_of(3) { "agents" } else { "tasks" }, "task.updated", payload)
     };
     (0..40).map(|n| number(n, payloads[n * 7 % payloads.len()].clone())).collect()
 }

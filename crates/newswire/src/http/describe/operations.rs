@@ -157,6 +157,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         }],
         problems: &[
             (StatusCode::BAD_REQUEST, &["invalid_parameter", "filter_bounds_exceeded", "bad_request"]),
+            (StatusCode::FORBIDDEN, &["forbidden"]),
             (StatusCode::NOT_FOUND, &["unknown_channel"]),
             (StatusCode::SERVICE_UNAVAILABLE, &["unavailable"]),
         ],
@@ -177,6 +178,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         }],
         problems: &[
             (StatusCode::BAD_REQUEST, &["invalid_parameter", "filter_bounds_exceeded", "bad_request"]),
+            (StatusCode::FORBIDDEN, &["forbidden"]),
             (StatusCode::NOT_FOUND, &["unknown_channel"]),
             (StatusCode::SERVICE_UNAVAILABLE, &["unavailable"]),
         ],
@@ -254,6 +256,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..get("/health/ready", "ready", "operation", "Whether it should get traffic")
     },
     Operation {
+        problems: &[(StatusCode::FORBIDDEN, &["forbidden"])],
         answers: &[ok(
             "Samples of all metrics.",
             &[Body {
@@ -345,6 +348,7 @@ const SWITCHING: Answer = Answer {
 
 const WEBSOCKET_PROBLEMS: &[(StatusCode, &[&str])] = &[
     (StatusCode::BAD_REQUEST, &["invalid_parameter", "filter_bounds_exceeded", "bad_request"]),
+    (StatusCode::FORBIDDEN, &["forbidden"]),
     (StatusCode::NOT_FOUND, &["unknown_channel"]),
     (StatusCode::UPGRADE_REQUIRED, &["upgrade_required"]),
     (StatusCode::SERVICE_UNAVAILABLE, &["unavailable"]),
