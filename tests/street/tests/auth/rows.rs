@@ -196,6 +196,7 @@ async fn a_channel_that_was_not_granted_is_refused_by_name_and_matched_by_no_pat
     let refused =
         socket.ask(&json!({"action": "subscribe", "channels": ["tasks"], "sub": "s", "after": 0})).await;
     assert_eq!(refused["rejected"], json!([{"channel": "tasks", "reason": "forbidden"}]));
+    socket.expect("caught_up").await;
     for (path, status) in [
         ("/api/v1/events?channels=tasks", 403),
         ("/api/v1/events?channels=budget", 403),
