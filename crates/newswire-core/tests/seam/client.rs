@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress};
-use newswire_core::{
-    Action, DirectSink, Grants, Hub, MAX_SLICES, Output, Principal, Published, ReadRequest, RowRule, Session,
-    TURN_BYTES, Variant,
-};
+use newswire_core::{DirectSink, Hub, MAX_SLICES, Output, Published, ReadRequest, Session, TURN_BYTES};
 use newswire_protocol::Epoch;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::in_process::InProcess;
-use crate::world::{AGENTS, CHANNELS, Event, TYPES, World};
+use crate::rule::{Rule, pattern_matches};
+use crate::world::{AGENTS, Event, TYPES, World};
 
 /// A filter as the model knows it; `None` in all is the empty one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,69 +24,6 @@ pub struct Filter {
     pub number: Option<u8>,
     /// What holds beside it, whoever asks.
     pub rule: Option<Arc<Rule>>,
-}
-
-/// Whom a client reads for: which events exist for it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rule {
-    pub filter: Filter,
-    /// Channels it may read; all without.
-    pub granted: Option<Vec<&'static str>>,
-    /// It is not shown the padding.
-    pub masked: bool,
-}
-
-impl Rule {
-    /// Half of the clients see everything.
-    pub fn of(seed: u16) -> Self {
-        if seed.is_multiple_of(2) {
-            return Self::default();
-        }
-        let [kind, grant] = seed.to_le_bytes();
-        let granted = match grant % 3 {
-            0 => None,
-            1 => Some(vec!["tasks", "tests", "x"]),
-            _ => Some(vec!["agents", "a.b"]),
-        };
-        Self { filter: Filter::of(kind / 8), granted, masked: kind & 2 != 0 }
-    }
-
-    pub fn may(&self, channel: &str) -> bool {
-        self.granted.as_ref().is_none_or(|granted| granted.contains(&channel))
-    }
-
-    /// Whether it may subscribe so: a pattern that stands for something, or a name.
-    fn may_ask(&self, pattern: &str) -> bool {
-        match pattern.strip_suffix('*') {
-            Some(beginning) => self
-                .granted
-                .as_ref()
-                .is_none_or(|granted| granted.iter().any(|channel| channel.starts_with(beginning))),
-            None => self.may(pattern),
-        }
-    }
-
-    pub fn principal(&self) -> Principal {
-        let text = json!({"action": "subscribe", "channels": [], "filters": self.filter.json()}).to_string();
-        let spec = match newswire_protocol::parse_command(&text, &newswire_protocol::Limits::default()) {
-            Ok(newswire_protocol::CommandFrame {
-                command:
-                    newswire_protocol::Command::Subscribe(newswire_protocol::Subscribe {
-                        filters: newswire_protocol::FilterChange::Replace(spec),
-                        ..
-                    }),
-                ..
-            }) => spec,
-            other => panic!("{other:?}"),
-        };
-        let rule = RowRule::only(newswire_core::Filter::compile(&spec));
-        let mut principal = Principal::new("somebody").with_row_rule(rule);
-        if let Some(granted) = &self.granted {
-            let both = Grants::none().with(Action::Subscribe, granted).unwrap();
-            principal = principal.with_grants(both.with(Action::History, granted).unwrap());
-        }
-        if self.masked { principal.with_variant(Variant::masking(["pad"])) } else { principal }
-    }
 }
 
 impl Filter {
@@ -108,7 +43,7 @@ impl Filter {
         }
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let mut object = serde_json::Map::new();
         if let Some(agents) = &self.agents {
             object.insert("agent".into(), json!(agents));
@@ -132,10 +67,6 @@ impl Filter {
             && self.number.is_none_or(|number| number == event.number)
             && self.rule.as_ref().is_none_or(|rule| rule.may(event.channel) && rule.filter.matches(event))
     }
-}
-
-pub fn pattern_matches(pattern: &str, channel: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == channel, |prefix| channel.starts_with(prefix))
 }
 
 /// Where a subscription begins.
@@ -664,10 +595,4 @@ fn frame_at(bytes: &[u8]) -> Option<(usize, usize)> {
         }
         short => (2, usize::from(short)),
     })
-}
-
-/// Keeps the list of channels in one place.
-pub fn channels_of(pattern: &str) -> impl Iterator<Item = &'static str> {
-    let pattern = pattern.to_owned();
-    CHANNELS.into_iter().filter(move |channel| pattern_matches(&pattern, channel))
 }

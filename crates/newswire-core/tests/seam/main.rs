@@ -10,16 +10,18 @@ mod in_process;
 mod model;
 mod overlap;
 mod resume;
+mod rule;
 mod world;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use client::{Client, CommandSeed, DIRECT_WRITES, Rule};
+use client::{Client, CommandSeed, DIRECT_WRITES};
 use fastrand::Rng;
 use model::Verdict;
 use newswire_core::seeded::{SeededBug, switch};
 use newswire_core::{BacklogPolicy, HubStats};
+use rule::Rule;
 use world::{CHANNELS, Seed, World};
 
 #[derive(Clone, Debug)]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, Command, Filter, Start, What, channels_of, pattern_matches};
+use crate::client::{Client, Command, Filter, Start, What};
+use crate::rule::{channels_of, pattern_matches};
 use crate::world::{Era, Event, World};
 
 type Key = (Option<&'static str>, &'static str);

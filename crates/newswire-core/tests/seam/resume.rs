@@ -7,7 +7,8 @@ use fastrand::Rng;
 use newswire_core::{BacklogPolicy, LogView};
 use serde_json::Value;
 
-use crate::client::{Client, Filter, Start, pattern_matches};
+use crate::client::{Client, Filter, Start};
+use crate::rule::pattern_matches;
 use crate::world::{Seed, World};
 
 /// Two sets with a position each, as a client library keeps them.
