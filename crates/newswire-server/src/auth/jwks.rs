@@ -67,7 +67,9 @@ fn read_key(jwk: &Jwk) -> Option<Key> {
 /// Where keys are fetched, and how often.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    pub(super) url: String,
+    url: String,
+    /// Of the address, and of what tokens from there must say: whoever changes one of them trusts somebody else.
+    fingerprint: String,
     http: reqwest::Client,
     /// Older ones are fetched anew.
     refresh: Duration,
@@ -92,7 +94,14 @@ impl Source {
         }
         let http = http.build().map_err(|error| bad(format!("{:#}", anyhow::Error::new(error))))?;
         let (refresh, cooldown, grace) = (config.jwks_refresh, config.jwks_cooldown, config.jwks_grace);
-        Ok(Some(Self { url, http, refresh, cooldown, grace }))
+        let trusted = format!("{url}\n{:?}\n{:?}", config.issuer, config.audience);
+        let fingerprint = format!("jwks:{}", &blake3::hash(trusted.as_bytes()).to_hex()[..16]);
+        Ok(Some(Self { url, fingerprint, http, refresh, cooldown, grace }))
+    }
+
+    /// Stands beside identities of fetched keys.
+    pub(super) fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 }
 
@@ -104,7 +113,7 @@ fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, BadCredentials>
 }
 
 struct Cached {
-    url: String,
+    source: String,
     keys: Vec<Key>,
     fetched_at: u64,
 }
@@ -174,7 +183,7 @@ impl Fetcher {
     }
 
     fn known(&self, source: &Source) -> Option<Arc<Cached>> {
-        self.cached.read().clone().filter(|cached| cached.url == source.url)
+        self.cached.read().clone().filter(|cached| cached.source == source.fingerprint)
     }
 
     fn fresh(&self, source: &Source) -> Option<Vec<Key>> {
@@ -195,9 +204,9 @@ impl Fetcher {
 
     fn take(&self, source: &Source, fetched_at: u64, body: &str) -> Result<Vec<Key>, String> {
         // Nobody stands on one of them: the provider changes them as it likes.
-        let anonymous = |key| Key { fingerprint: None, ..key };
-        let keys: Vec<Key> = read(body)?.into_iter().map(anonymous).collect();
-        let cached = Cached { url: source.url.clone(), keys: keys.clone(), fetched_at };
+        let of_source = |key| Key { fingerprint: Some(source.fingerprint.clone()), ..key };
+        let keys: Vec<Key> = read(body)?.into_iter().map(of_source).collect();
+        let cached = Cached { source: source.fingerprint.clone(), keys: keys.clone(), fetched_at };
         *self.cached.write() = Some(Arc::new(cached));
         Ok(keys)
     }

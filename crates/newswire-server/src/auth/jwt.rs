@@ -17,6 +17,9 @@ use super::permissions::Permissions;
 use super::{BadCredentials, random_text};
 use crate::config::JwtConfig;
 
+/// What a token is told whose key nobody has.
+const NO_KEY: AuthError =
+    AuthError::Invalid { reason: "no key for it: of an unknown kid, or another algorithm" };
 /// Longest token that is looked at, in bytes.
 const MAX_BYTES: usize = 8 << 10;
 /// Shortest secret of HS256, in bytes: as long as the hash.
@@ -100,9 +103,12 @@ impl Jwt {
         Self { keys: vec![key], source: None, issuer, audience, leeway: config.leeway }
     }
 
-    /// Whether a key from a file is still there; one that was fetched is not asked for.
+    /// Whether a key from a file is still there, or the source of one that was fetched.
     pub(super) fn still_has(&self, fingerprint: Option<&str>) -> Result<(), AuthError> {
-        let has = |wanted: &str| self.keys.iter().any(|key| key.fingerprint.as_deref() == Some(wanted));
+        let source = self.source.as_ref().map(jwks::Source::fingerprint);
+        let has = |wanted: &str| {
+            source == Some(wanted) || self.keys.iter().any(|key| key.fingerprint.as_deref() == Some(wanted))
+        };
         if fingerprint.is_none_or(has) { Ok(()) } else { Err(AuthError::Revoked) }
     }
 
@@ -122,24 +128,33 @@ impl Jwt {
             let named = header.kid.is_none() || key.kid.is_none() || key.kid == header.kid;
             key.algorithm == header.alg && named
         };
-        let mut candidates: Vec<Key> = self.keys.iter().filter(fits).cloned().collect();
-        if let Some(source) = &self.source {
-            let mut fetched = fetcher.keys(source).await?;
-            let known = |keys: &[Key]| keys.iter().any(|key| header.kid.is_none() || key.kid == header.kid);
-            if candidates.is_empty() && !known(&fetched) {
-                fetched = fetcher.keys_anew(source).await.unwrap_or(fetched);
-            }
-            candidates.extend(fetched.iter().filter(fits).cloned());
+        // Keys of this server first: whoever has one must get in though those of others cannot be fetched.
+        let own = self.verify_with_any(token, self.keys.iter().filter(fits));
+        let (Some(source), true) = (&self.source, !matches!(own, Some(Ok(_)))) else {
+            return own.unwrap_or(Err(NO_KEY));
+        };
+        let mut fetched = fetcher.keys(source).await?;
+        let known = |keys: &[Key]| keys.iter().any(|key| header.kid.is_none() || key.kid == header.kid);
+        if own.is_none() && !known(&fetched) {
+            fetched = fetcher.keys_anew(source).await.unwrap_or(fetched);
         }
-        let mut worst =
-            AuthError::Invalid { reason: "no key for it: of an unknown kid, or another algorithm" };
-        for key in &candidates {
-            match self.verify_with(token, key) {
-                Ok(verified) => return Ok(verified),
-                Err(error) => worst = error,
+        self.verify_with_any(token, fetched.iter().filter(fits)).or(own).unwrap_or(Err(NO_KEY))
+    }
+
+    /// `None` where there is no key.
+    fn verify_with_any<'a>(
+        &self,
+        token: &str,
+        keys: impl Iterator<Item = &'a Key>,
+    ) -> Option<Result<Verified, AuthError>> {
+        let mut outcome = None;
+        for key in keys {
+            outcome = Some(self.verify_with(token, key));
+            if matches!(outcome, Some(Ok(_))) {
+                break;
             }
         }
-        Err(worst)
+        outcome
     }
 
     fn verify_with(&self, token: &str, key: &Key) -> Result<Verified, AuthError> {

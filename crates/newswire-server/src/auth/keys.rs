@@ -49,21 +49,28 @@ impl Keys {
         Ok(Self(keys))
     }
 
-    /// The id of a key that counts.
-    pub(super) fn check<'a>(&self, key: &'a str) -> Result<&'a str, AuthError> {
+    /// The id of a key that counts, and the fingerprint of its secret.
+    pub(super) fn check<'a>(&self, key: &'a str) -> Result<(&'a str, String), AuthError> {
         let (id, secret) = split(key).ok_or(AuthError::Invalid { reason: "not of the form of a key" })?;
         // Hashed whether there is one of this id or not, so that both take the same time.
         let shown = secret::hash(secret);
         match self.0.get(id) {
-            Some(known) if secret::is_same(&known.hash, &shown) => Ok(id),
+            Some(known) if secret::is_same(&known.hash, &shown) => Ok((id, fingerprint(&known.hash))),
             Some(_) => Err(AuthError::Invalid { reason: "the secret of the key is wrong" }),
             None => Err(AuthError::Invalid { reason: "no key of this id" }),
         }
     }
 
-    pub(super) fn permissions(&self, id: &str) -> Result<Permissions, AuthError> {
-        self.0.get(id).map(|known| known.permissions.clone()).ok_or(AuthError::Revoked)
+    /// What whoever showed the key of this secret may do now. One with another secret is another key.
+    pub(super) fn permissions(&self, id: &str, secret: &str) -> Result<Permissions, AuthError> {
+        let known = self.0.get(id).filter(|known| fingerprint(&known.hash) == secret);
+        known.map(|known| known.permissions.clone()).ok_or(AuthError::Revoked)
     }
+}
+
+/// Stands beside an identity for the secret that was shown; too short to find even its hash again.
+fn fingerprint(hash: &Hash) -> String {
+    secret::hex(hash)[..16].to_owned()
 }
 
 /// Its id and its secret.
@@ -97,7 +104,10 @@ mod tests {
         let mut config = AuthConfig::default();
         config.keys.insert("ci".into(), KeyConfig { hash: Some(hash), role: None });
         let keys = Keys::read(&config, &Roles::read(&config).unwrap()).unwrap();
-        assert_eq!(keys.check(&key).unwrap(), "ci");
+        let (id, secret) = keys.check(&key).unwrap();
+        assert_eq!(id, "ci");
+        assert!(keys.permissions("ci", &secret).is_ok());
+        assert!(keys.permissions("ci", "0123456789abcdef").is_err(), "of another secret");
         let (other, _) = new_key("ci").unwrap().unwrap();
         for bad in [
             other.as_str(),

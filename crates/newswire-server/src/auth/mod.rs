@@ -73,7 +73,7 @@ impl Rules {
     /// The principal of an identity as the rules have it now.
     fn principal(&self, id: &str, basis: &Basis) -> Result<Principal, AuthError> {
         match basis {
-            Basis::Key { id: key } => self.roles.principal(id, &self.keys.permissions(key)?),
+            Basis::Key { id: key, secret } => self.roles.principal(id, &self.keys.permissions(key, secret)?),
             Basis::Token { permissions, key } => {
                 self.jwt.still_has(key.as_deref())?;
                 self.roles.principal(id, permissions)
@@ -88,10 +88,13 @@ impl Rules {
 enum Basis {
     Key {
         id: String,
+        /// The fingerprint of the secret that was shown: a key that gets another one leaves nobody standing on the old.
+        secret: String,
     },
     Token {
         permissions: Permissions,
-        /// The fingerprint of a key from a file; those that are fetched come and go by themselves.
+        /// The fingerprint of a key from a file; of one that was fetched, that of where it comes from, because the keys
+        /// there come and go by themselves.
         key: Option<String>,
     },
     SignIn,
@@ -183,9 +186,9 @@ impl Gate {
 
     fn by_key(&self, key: &str) -> Result<Identity, AuthError> {
         let rules = self.rules();
-        let id = rules.keys.check(key)?.to_owned();
-        let (name, token_id) = (id.clone(), format!("key:{id}"));
-        self.identity(&rules, &name, &Basis::Key { id }, None, Some(token_id))
+        let (id, secret) = rules.keys.check(key)?;
+        let basis = Basis::Key { id: id.to_owned(), secret };
+        self.identity(&rules, id, &basis, None, Some(format!("key:{id}")))
     }
 }
 

@@ -205,28 +205,31 @@ pub struct Reloader {
 impl Reloader {
     /// Takes over every key that [`KEYS`](crate::config::KEYS) marks as reloadable, but those of logging, which are the
     /// process's and not the server's. Blocks on the disk, because retention is applied at once.
-    pub fn apply(&self, config: &Config) {
+    ///
+    /// # Errors
+    /// Credentials cannot be read, or callers would be asked for some that are not asked now, or the other way round: then
+    /// everything stays as it was. An open server that got a guard for one that asks would let every page in.
+    pub fn apply(&self, config: &Config) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            auth::asks(&config.auth) == self.gate.is_some(),
+            "auth: whether callers are asked for credentials cannot change while the server runs; restart it"
+        );
+        if let Some(gate) = &self.gate {
+            gate.reload(&config.auth)?;
+            self.feed.recheck();
+        }
         make_room_for_files(config.limits.connections);
         self.max_connections.store(config.limits.connections, Ordering::Relaxed);
         self.guards.replace(Guard::new(config));
         self.rates.set(request_rate(config));
         self.feed.reload(&settings(config));
-        if let Some(gate) = &self.gate {
-            match gate.reload(&config.auth) {
-                Ok(()) => {
-                    self.feed.recheck();
-                }
-                Err(error) => {
-                    tracing::error!(%error, "SIGHUP: credentials and permissions stay as they were");
-                }
-            }
-        }
         let log = self.feed.log();
         if log.set_retention(storage::retention(config))
             && let Err(error) = log.retain()
         {
             tracing::warn!(%error, "retention was not applied");
         }
+        Ok(())
     }
 }
 

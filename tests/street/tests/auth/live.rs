@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use newswire_street_tests::{Heard, PATIENCE, Server, Socket, data, process, within};
+use newswire_street_tests::{Heard, PATIENCE, Server, Socket, data, eventually, process, within};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -186,4 +186,59 @@ async fn a_key_that_is_gone_after_a_reload_takes_its_connections_along() {
     assert_eq!(ci.ask(&json!({"action": "ping"})).await["action"], "pong", "the other one stands");
     // Neither the message about what was reloaded nor any other shows a hash.
     assert!(!server.stderr().contains(&KEY_HASH["sha256:".len()..]));
+}
+
+#[tokio::test]
+async fn a_key_with_another_secret_leaves_nobody_on_the_old_one() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("newswire.toml");
+    std::fs::write(&file, format!("[auth.keys.ci]\nhash = \"{KEY_HASH}\"\n")).unwrap();
+    let server = Server::options().env("NEWSWIRE_CONFIG", file.display()).start();
+    let mut leaked = socket_as(&server, KEY).await;
+    leaked.subscribe(&["tasks"]).await;
+    std::fs::write(&file, format!("[auth.keys.ci]\nhash = \"sha256:{}\"\n", "0".repeat(64))).unwrap();
+    process::signal(server.pid(), "HUP");
+    assert!(matches!(leaked.ending().await, Heard::Close(4003, _)));
+}
+
+#[tokio::test]
+async fn an_open_server_keeps_its_guard_though_a_reload_names_credentials() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("newswire.toml");
+    std::fs::write(&file, "").unwrap();
+    let server = Server::options().env("NEWSWIRE_CONFIG", file.display()).start();
+    std::fs::write(&file, format!("[auth.keys.ci]\nhash = \"{KEY_HASH}\"\n")).unwrap();
+    process::signal(server.pid(), "HUP");
+    eventually("the reload is refused", async || {
+        let said = server.stderr();
+        (said.contains("nothing is reloaded") && said.contains("restart it")).then_some(())
+    })
+    .await;
+    let port = server.addr.port();
+    for (host, origin) in [
+        (format!("evil.example:{port}"), format!("http://evil.example:{port}")),
+        (server.addr.to_string(), "http://evil.example".to_owned()),
+    ] {
+        let headers = [("host", host.as_str()), ("origin", origin.as_str())];
+        server.http().send("GET", "/api/v1/connections", &headers, "").await.problem(403);
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_read_leave_everything_as_it_was() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("newswire.toml");
+    std::fs::write(&file, format!("[auth.keys.ci]\nhash = \"{KEY_HASH}\"\n")).unwrap();
+    let server = Server::options().env("NEWSWIRE_CONFIG", file.display()).start();
+    let bad = "[cors]\norigins = [\"http://app.example\"]\n[auth.keys.ci]\nhash = \"sha256:none\"\n";
+    std::fs::write(&file, bad).unwrap();
+    process::signal(server.pid(), "HUP");
+    eventually("the reload is refused", async || {
+        server.stderr().contains("nothing is reloaded").then_some(())
+    })
+    .await;
+    let headers = [("authorization", bearer(KEY)), ("origin", "http://app.example".to_owned())];
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    server.http().send("GET", "/api/v1/events", &headers, "").await.problem(403);
+    assert_eq!(get_as(&server, KEY, "/api/v1/events").await.status, 200, "the key counts on");
 }

@@ -3,7 +3,7 @@
 use tokio::signal::unix::Signal;
 
 use super::ConfigArgs;
-use crate::config::{Change, Config, ConfigError, Reload, Settings};
+use crate::config::{Change, Config, Reload, Settings};
 use crate::logging::Level;
 use crate::server::Reloader;
 
@@ -20,8 +20,8 @@ pub(super) async fn on_signal(
         let reload = move || {
             let (_, new) = args.read()?;
             let (config, mixed) = before.reloaded(&new)?;
-            reloader.apply(&config);
-            Ok::<_, ConfigError>((config, mixed, new))
+            reloader.apply(&config)?;
+            anyhow::Ok((config, mixed, new))
         };
         // It reads and writes files.
         match tokio::task::spawn_blocking(reload).await {
