@@ -167,6 +167,6 @@ pub use packed::MAX_STREAMS;
 pub use principal::{Principal, Role, RowRule};
 pub use read::{Direction, Page, ReadRequest};
 pub use selector::{Access, Selector, SelectorEntry};
-pub use session::{Admitted, Output, Piece, Published, Session, Standing, Ticket};
+pub use session::{Admitted, Noted, Output, Piece, Published, Session, Standing, Ticket};
 pub use variant::{Masked, Variant, VariantId};
 pub use view::{LogView, Lost};

@@ -1,14 +1,22 @@
 //! What the process says about itself, on standard error.
 
-use std::io::IsTerminal;
+mod audit;
+
+use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
 
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{LogFormat, LoggingConfig};
 use crate::server::count_panic;
+pub use audit::AuditWriter;
+
+/// The target of the audit's events.
+const AUDIT: &str = "newswire::audit";
 
 /// What is written, which can change while the process runs.
 #[derive(Clone, Debug)]
@@ -20,30 +28,61 @@ impl Level {
     /// # Errors
     /// When it is no filter, which the configuration has checked before, or when another subscriber was there first.
     pub fn set(&self, level: &str) -> anyhow::Result<()> {
-        Ok(self.0.reload(EnvFilter::try_new(level)?)?)
+        Ok(self.0.reload(filter(level)?)?)
     }
 }
 
-/// Sends `tracing` events to standard error and panics to `tracing`. Once a process; a second call changes nothing.
+/// Everything but the audit, which has a way of its own, whatever the level.
+fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    Ok(EnvFilter::try_new(format!("{level},{AUDIT}=off"))?)
+}
+
+/// What is to live as long as the process says something.
+#[derive(Debug)]
+pub struct Logging {
+    /// To change what is written.
+    pub level: Level,
+    /// Of the audit, where it is wanted: dropped, it writes what waits.
+    pub audit: Option<AuditWriter>,
+}
+
+/// Sends `tracing` events to standard error and panics to `tracing`; `audit` says whether events of the audit are among them.
+/// Once a process; a second call changes nothing.
 ///
 /// # Errors
-/// When the level is no filter, which the configuration has checked before.
-pub fn init(config: &LoggingConfig) -> anyhow::Result<Level> {
-    let (filter, level) = reload::Layer::new(EnvFilter::try_new(&config.level)?);
+/// When the level is no filter, which the configuration has checked before, or the audit's thread cannot be started.
+pub fn init(config: &LoggingConfig, audit: bool) -> anyhow::Result<Logging> {
+    let (filter, level) = reload::Layer::new(filter(&config.level)?);
+    let mut layers = vec![written(config.format, io::stderr).with_filter(filter).boxed()];
+    let mut writer = None;
+    if audit {
+        let tell = |lines| tracing::warn!(target: AUDIT, act = "lines lost", lines);
+        let (lines, audit) = audit::start(io::stderr(), tell)?;
+        let only = Targets::new().with_target(AUDIT, tracing::Level::INFO);
+        layers.push(written(config.format, lines).with_filter(only).boxed());
+        writer = Some(audit);
+    }
+    // An error means that a subscriber is there already, as in tests that start several servers.
+    let _ = tracing_subscriber::registry().with(layers).try_init();
+    std::panic::set_hook(Box::new(report_panic));
+    Ok(Logging { level: Level(level), audit: writer })
+}
+
+/// Events as the configuration wants to see them.
+fn written<W>(format: LogFormat, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         // Whoever read standard error may have left; that is no reason to panic in the middle of serving.
         .log_internal_errors(false);
     let coloured =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    // An error means that a subscriber is there already, as in tests that start several servers.
-    let layer = match config.format {
+    match format {
         LogFormat::Human => layer.with_ansi(coloured).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
-    };
-    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
-    std::panic::set_hook(Box::new(report_panic));
-    Ok(Level(level))
+    }
 }
 
 /// A panic ends one task, not the server: it has to be seen all the same.
@@ -78,7 +117,7 @@ mod tests {
                 .unwrap()
         };
         let before = counted();
-        init(&LoggingConfig { level: "off".into(), format: LogFormat::Human }).unwrap();
+        init(&LoggingConfig { level: "off".into(), format: LogFormat::Human }, false).unwrap();
         std::thread::spawn(|| panic!("a bug")).join().unwrap_err();
         assert_eq!(counted(), before + 1);
         // The other tests of this binary want to be seen panicking.

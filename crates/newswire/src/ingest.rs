@@ -9,7 +9,7 @@ use newswire_protocol::event::Draft;
 use newswire_protocol::time::UnixMicros;
 
 use crate::traces::{Origin, Publish};
-use crate::{Feed, NewEvent, event_id};
+use crate::{Feed, NewEvent, audit, event_id};
 
 /// Events that go to the log in one append; a larger publish is cut into several, in order.
 const MAX_APPEND_EVENTS: usize = 4_096;
@@ -103,6 +103,7 @@ impl Feed {
         self.store(waiting, &mut results, &mut span).await;
         self.count_published(&results);
         span.end(&results);
+        audit::published(principal, &results);
         results
     }
 

@@ -16,6 +16,7 @@
 //! Events go one way: [`Feed::publish`] (or HTTP, or a WebSocket) → the log → the hub → one cursor a subscriber →
 //! its socket. Nothing is shown before it is durable.
 
+mod audit;
 mod auth;
 mod channels;
 mod connections;
@@ -47,7 +48,7 @@ pub use history::{History, HistoryError, HistoryPage, MAX_HISTORY_EVENTS};
 pub use http::describe::descriptions;
 #[cfg(feature = "docs")]
 pub use http::describe::docs::docs;
-pub use http::problem::Problem;
+pub use http::problem::{Problem, ProblemCode};
 pub use http::stream::ConnectionCut;
 pub use interest::Interest;
 pub use metrics::Metrics;

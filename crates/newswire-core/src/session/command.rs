@@ -10,7 +10,7 @@ use newswire_protocol::{Epoch, ErrorCode, GapReason, Refusal, RejectReason, Unix
 use parking_lot::{Mutex, MutexGuard};
 
 use super::job::{self, HistoryPlan, Job, JobEntry};
-use super::{Reads, Session, Span};
+use super::{Noted, Reads, Session, Span};
 use crate::channel::ChannelPattern;
 use crate::config::Now;
 use crate::filter::Filter;
@@ -101,6 +101,8 @@ impl Session {
             rejected: &wanted.rejected,
         };
         messages.subscribed(echo, &answer);
+        let channels = wanted.filters.keys().map(ToString::to_string).collect();
+        self.noted = Some(Box::new(Noted::Subscribed { channels, rejected: wanted.rejected.clone() }));
         if let Some(begun) = &mut begun {
             messages.append(std::mem::replace(&mut begun.gaps, self.form.nothing()));
         }
@@ -144,6 +146,7 @@ impl Session {
         let names = self.sets.by_name(sub).map(Set::names).unwrap_or_default();
         let mut messages = self.form.nothing();
         messages.unsubscribed(Echo { id, sub }, &names);
+        self.noted = Some(Box::new(Noted::Unsubscribed { channels: ask.channels.clone() }));
         let mut hub = hub.lock();
         let (at, generation) = (hub.dispatched(), hub.generation());
         old.iter().for_each(|gone| hub.remove_sub(gone.id));

@@ -20,7 +20,7 @@ use newswire_protocol::command::{
     Command, CommandFrame, CommandId, Credential, Subscribe, Unsubscribe, parse_command, too_large,
 };
 use newswire_protocol::frame::{Opcode, encode_control};
-use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Limits, Refusal, reply};
+use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Limits, Refusal, RejectReason, reply};
 use parking_lot::Mutex;
 
 use crate::channel::ChannelPattern;
@@ -135,6 +135,32 @@ pub struct Session {
     window: Option<Box<Position>>,
     /// What [`Session::idle_after_write`] says.
     idle_after_write: Option<Duration>,
+    /// What [`Session::take_noted`] gives.
+    noted: Option<Box<Noted>>,
+}
+
+/// What the last command about subscriptions came to, for whoever keeps a record of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// These names were subscribed, and those were not.
+    Subscribed {
+        /// Channels and patterns, as they are called.
+        channels: Vec<String>,
+        /// As the client wrote them.
+        rejected: Vec<(String, RejectReason)>,
+    },
+    /// These names were asked to be subscribed no more.
+    Unsubscribed {
+        /// As the client wrote them.
+        channels: Vec<String>,
+    },
+    /// Nothing of it was done.
+    Refused {
+        /// As the client wrote them.
+        channels: Vec<String>,
+        /// Why.
+        code: ErrorCode,
+    },
 }
 
 /// A publish that is not answered yet.
@@ -256,6 +282,7 @@ impl Session {
             closing: None,
             window: None,
             idle_after_write: None,
+            noted: None,
             config,
         }
     }
@@ -279,6 +306,12 @@ impl Session {
     /// The limits it began with, which hold as long as it does.
     pub fn limits(&self) -> &Limits {
         &self.config.limits
+    }
+
+    /// What the last subscribe or unsubscribe came to; once. To be asked for behind each [`Session::handle`],
+    /// [`Session::subscribe`] and [`Session::unsubscribe`]: the next one forgets it.
+    pub fn take_noted(&mut self) -> Option<Box<Noted>> {
+        self.noted.take()
     }
 
     /// On whose behalf.
@@ -337,7 +370,7 @@ impl Session {
                 self.publishes.push_back((ticket, draft));
             }
             Command::Subscribe(ask) => {
-                if let Err(refusal) = self.on_subscribe(&ask, id.clone(), now, hub, log) {
+                if let Err(refusal) = self.note_subscribe(&ask, id.clone(), now, hub, log) {
                     self.refuse(id.as_ref(), &refusal);
                 }
             }
@@ -356,7 +389,23 @@ impl Session {
         hub: &Mutex<Hub>,
         log: &dyn LogView,
     ) -> Result<(), Refusal> {
-        self.on_subscribe(ask, None, now, hub, log)
+        self.note_subscribe(ask, None, now, hub, log)
+    }
+
+    fn note_subscribe(
+        &mut self,
+        ask: &Subscribe,
+        id: Option<CommandId>,
+        now: Now,
+        hub: &Mutex<Hub>,
+        log: &dyn LogView,
+    ) -> Result<(), Refusal> {
+        let subscribed = self.on_subscribe(ask, id, now, hub, log);
+        if let Err(refusal) = &subscribed {
+            self.noted =
+                Some(Box::new(Noted::Refused { channels: ask.channels.clone(), code: refusal.code }));
+        }
+        subscribed
     }
 
     /// Unsubscribes without a frame. Answered like a command.

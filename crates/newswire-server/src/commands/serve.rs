@@ -120,14 +120,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         anstream::print!("{}", settings.effective());
         return Ok(ExitCode::SUCCESS);
     }
-    let logging = logging::init(&config.logging)?;
+    let logging = logging::init(&config.logging, config.audit.log)?;
     let stop = CancellationToken::new();
     signals::watch(stop.clone()).context("cannot watch for signals")?;
     let listener = listen(&config).await?;
     let hangups = signals::hangups().context("cannot watch for signals")?;
     let server = Server::start(listener, &config, new_epoch).await?;
     // Ends with the process: nobody waits for it.
-    tokio::spawn(reload::on_signal(hangups, args.config, settings, server.reloader(), logging));
+    tokio::spawn(reload::on_signal(hangups, args.config, settings, server.reloader(), logging.level.clone()));
     let address = server.address()?;
     announce(address, &config);
     if config.auth.sign_in

@@ -52,6 +52,10 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("auth", "Who may talk to the server."),
     ("logging", "What the server says about itself, on standard error."),
     (
+        "audit",
+        "Who connected, subscribed, published, was refused and why, and left: log events on the target `newswire::audit`.",
+    ),
+    (
         "telemetry",
         "Spans of publishes for OpenTelemetry, sent by OTLP (protobuf over HTTP). Headers that the collector asks for come \
          from the variable `OTEL_EXPORTER_OTLP_HEADERS`, attributes of the service from `OTEL_RESOURCE_ATTRIBUTES`.",
@@ -559,6 +563,16 @@ pub const KEYS: &[Key] = &[
         default: Some("human"),
         reload: Reload::Restart,
         help: "How messages are written.",
+    },
+    Key {
+        path: "audit.log",
+        kind: Kind::Bool,
+        default: Some("false"),
+        reload: Reload::Restart,
+        help: "Whether the audit is written, beside all else on standard error and whatever `logging.level` says. It names \
+               identities, addresses, channels, offsets and error codes, never payloads, filters, credentials or query \
+               strings. Nobody waits for it: beyond 8,192 lines or 4 MiB that wait to be written, lines are lost, and the \
+               audit says how many.",
     },
     Key {
         path: "telemetry.endpoint",

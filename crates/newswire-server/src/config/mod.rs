@@ -52,6 +52,7 @@ pub struct Config {
     #[serde(default)]
     pub auth: AuthConfig,
     pub logging: LoggingConfig,
+    pub audit: AuditConfig,
     pub telemetry: TelemetryConfig,
 }
 
@@ -338,6 +339,14 @@ pub struct LoggingConfig {
 pub enum LogFormat {
     Human,
     Json,
+}
+
+/// Who came, did what, and was refused what.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct AuditConfig {
+    pub log: bool,
 }
 
 /// Spans for OpenTelemetry.

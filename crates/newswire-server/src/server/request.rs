@@ -1,13 +1,14 @@
 //! Around every request: its id, what it is logged as, and that a bug in a handler is answered like any other failure.
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode};
-use newswire::Problem;
+use newswire::{Problem, ProblemCode};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -31,6 +32,8 @@ pub(super) async fn layer(mut request: Request, next: Next) -> Response {
         path = request.uri().path(),
         traceparent = trace,
     );
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|address| address.0);
     let begin = Instant::now();
     let mut response = async {
         let response = next.run(request).await;
@@ -43,8 +46,21 @@ pub(super) async fn layer(mut request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await;
+    if is_turned_away(response.status()) {
+        tracing::info!(
+            target: "newswire::audit", act = "request refused", request = id.to_str().unwrap_or_default(),
+            method = %method, path, address = address.map(tracing::field::display),
+            status = response.status().as_u16(),
+            reason = response.extensions().get::<ProblemCode>().map(|code| &*code.0),
+        );
+    }
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// Whether somebody was kept out by who they are, where they come from, or how often they ask.
+fn is_turned_away(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// Short, and of characters that no log and no shell takes for anything else.

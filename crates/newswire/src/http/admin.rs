@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::problem::Problem;
 use super::{Caller, json_response};
-use crate::Feed;
+use crate::{Feed, audit};
 
 /// Makes events before an offset disappear, of some channels or of all.
 pub(super) async fn trim(
@@ -42,6 +42,7 @@ pub(super) async fn trim(
             names.into_iter().map(|name| Trim { channel: Some(name), up_to: before - 1 }).collect()
         }
     };
+    audit::administered(&caller.0, "trim");
     tracing::info!(by = %caller.0.id, before, ?trims, "events are trimmed by an administrator");
     remove(feed, move |log| trims.iter().try_fold(0, |removed, trim| Ok(removed + log.trim(trim)?))).await
 }
@@ -49,6 +50,7 @@ pub(super) async fn trim(
 /// Applies retention now, which otherwise happens every few seconds.
 pub(super) async fn compact(State(feed): State<Feed>, caller: Caller) -> Result<Response, Problem> {
     caller.0.require(Role::Admin)?;
+    audit::administered(&caller.0, "compact");
     remove(feed, EventLog::retain).await
 }
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::problem::Problem;
 use super::{Caller, admin, identify, json_response};
 use crate::auth::{Identity, IssuedTicket, Revocation};
-use crate::{AuthError, Feed};
+use crate::{AuthError, Feed, audit};
 
 /// Longest identity or token id that can be revoked, in bytes.
 const MAX_NAME_BYTES: usize = 256;
@@ -61,6 +61,7 @@ pub(super) async fn revoke(
     let holds = revoked && matches!(kept, Ok(()) | Err(AuthError::Unavailable { .. }));
     let closed = if holds { feed.revoke(&revocation) } else { 0 };
     kept?;
+    audit::administered(&caller.0, if revoked { "revoke" } else { "lift a revocation" });
     tracing::info!(by = %caller.0.id, ?revocation, revoked, closed, "credentials are revoked by an administrator");
     Ok(json_response(format!("{{\"data\":{{\"revoked\":{revoked},\"closed\":{closed}}}}}").into_bytes()))
 }

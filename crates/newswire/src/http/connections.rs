@@ -10,8 +10,8 @@ use newswire_protocol::limits::MAX_OFFSET;
 
 use super::problem::Problem;
 use super::{Caller, Segment, json_response, next_json, page_limit, read_query, segment};
-use crate::Feed;
 use crate::connections::Visitor;
+use crate::{Feed, audit};
 
 /// A page of the connections, by id, which is the order in which they came.
 pub(super) async fn list(State(feed): State<Feed>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
@@ -33,6 +33,7 @@ pub(super) async fn kick(State(feed): State<Feed>, caller: Caller, id: Segment) 
     if !feed.inner.connections.kick(ConnId(id)) {
         return Err(Problem::not_found(format!("there is no connection {id}")));
     }
+    audit::administered(&caller.0, "close a connection");
     tracing::info!(connection = id, by = %caller.0.id, "a connection is closed by an administrator");
     Ok(json_response(format!("{{\"data\":{{\"id\":{id},\"closed\":true}}}}").into_bytes()))
 }

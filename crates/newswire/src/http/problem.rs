@@ -8,6 +8,10 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use newswire_protocol::codes::{ErrorCode, Refusal};
 use serde_json::json;
 
+/// The `code` of the problem that a response is, in its extensions: for layers around it that keep a record.
+#[derive(Clone, Debug)]
+pub struct ProblemCode(pub Cow<'static, str>);
+
 /// One problem: what went wrong with a request, and what to do about it.
 ///
 /// Written as `{"type","title","status","detail","code"}`; `code` is the machine-readable name.
@@ -136,6 +140,7 @@ impl IntoResponse for Problem {
         if let Some((name, value)) = self.0.header {
             headers.insert(name, HeaderValue::from_static(value));
         }
+        response.extensions_mut().insert(ProblemCode(self.0.code));
         response
     }
 }

@@ -151,6 +151,7 @@ impl Writer {
             }
             Over::Ended(None) => "closed",
         };
+        self.subscription.ends_because(reason);
         self.feed.inner.metrics.streams_closed.get_or_create(&Reason::new(reason)).inc();
     }
 

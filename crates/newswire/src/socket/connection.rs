@@ -35,7 +35,7 @@ use crate::auth::AuthError;
 use crate::connections::{Leave, Place, Visitor};
 use crate::fanout::Shard;
 use crate::traces::Origin;
-use crate::{Feed, ingest};
+use crate::{Feed, audit, ingest};
 
 use credentials::{Checking, standing};
 use ending::{Ending, Phase};
@@ -121,6 +121,7 @@ impl<S: Transport> Connection<S> {
         let mut session = Session::open(&shard.hub, config, wanted.comer.principal(), jitter, feed.now());
         let (peer, identity) = (wanted.peer, wanted.comer.identity());
         place.introduce(Visitor { id: session.id(), peer, since: ingest::now(), identity });
+        audit::connected(session.id(), session.principal(), peer);
         if feed.authenticator().is_some() {
             session.check_credentials(standing(&feed, &wanted.comer));
         }
@@ -305,7 +306,9 @@ impl<S: Transport> Connection<S> {
             Held::Command(frame) => self.handle(&frame, now),
             Held::Address(subscribe) => {
                 let (hub, log) = (&self.shard.hub, self.feed.log());
-                if let Err(refusal) = self.session.subscribe(&subscribe, now, hub, log) {
+                let subscribed = self.session.subscribe(&subscribe, now, hub, log);
+                self.record();
+                if let Err(refusal) = subscribed {
                     self.close(CloseCode::Protocol, &refusal.to_string());
                 }
             }
@@ -396,6 +399,14 @@ impl<S: Transport> Connection<S> {
 
     fn handle(&mut self, frame: &str, now: Now) {
         self.session.handle(frame, now, &self.shard.hub, self.feed.log());
+        self.record();
+    }
+
+    /// Has the audit know what the last command came to.
+    fn record(&mut self) {
+        if let Some(noted) = self.session.take_noted() {
+            audit::noted(self.session.id(), self.session.principal(), noted);
+        }
     }
 
     /// Writes, and asks the session for more once all is written.
@@ -521,7 +532,9 @@ impl<S: Transport> Future for Connection<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let ending = ready!(self.get_mut().poll_ending(cx));
+        let connection = self.get_mut();
+        let ending = ready!(connection.poll_ending(cx));
+        audit::disconnected(connection.session.id(), &connection.session.principal().id, &ending);
         tracing::debug!(%ending, "connection ended");
         Poll::Ready(())
     }

@@ -18,7 +18,7 @@ use newswire_log::ReadError;
 use newswire_protocol::{Epoch, GapReason, Refusal, Unsubscribe};
 
 use crate::connections::Peer;
-use crate::{Event, Feed, Interest};
+use crate::{Event, Feed, Interest, audit};
 pub use delivery::{Delivery, DeliveryError, Outcome};
 use reading::Reading;
 
@@ -148,7 +148,10 @@ impl Feed {
     ) -> Result<Subscription, SubscribeError> {
         let ask = interest.ask()?;
         let Interest { filters, principal, start, .. } = &interest;
-        self.inner.channels.permitted(&ask.channels, filters, principal, Access::of(start))?;
+        let permitted = self.inner.channels.permitted(&ask.channels, filters, principal, Access::of(start));
+        permitted.inspect_err(|refusal| {
+            audit::not_subscribed(principal, peer, &ask.channels, refusal.code.code());
+        })?;
         let mut reading = Reading::begin(self, interest, peer).await?;
         reading.subscribe(&ask)?;
         loop {
@@ -173,6 +176,11 @@ impl Subscription {
     /// [`Ended`], as the last item.
     pub async fn next(&mut self) -> Option<Result<Update, Ended>> {
         poll_fn(|cx| self.poll_update(cx)).await
+    }
+
+    /// For the audit: it is about to be dropped because of this.
+    pub(crate) fn ends_because(&mut self, why: &'static str) {
+        self.reading.ends_because(why);
     }
 
     /// What the subscribe was answered: the end of the log at that moment, the epoch, whether everything asked for is there.

@@ -17,7 +17,7 @@ use super::{Ended, SubscribeError, Update};
 use crate::auth::AuthError;
 use crate::connections::{Leave, Peer, Place, Visitor};
 use crate::fanout::Shard;
-use crate::{Event, Feed, Interest, ingest};
+use crate::{Event, Feed, Interest, audit, ingest};
 
 /// Rounds of the loop before the task lets others run.
 const MAX_ROUNDS: usize = 16;
@@ -44,6 +44,8 @@ struct Live {
     /// Room for a turn, used again.
     pieces: Vec<Piece>,
     feed: Feed,
+    /// How it ended, as far as that was told.
+    why: &'static str,
 }
 
 impl Reading {
@@ -65,6 +67,7 @@ impl Reading {
             session.check_credentials(Standing::Known { expires_at: identity.expires_at });
         }
         place.introduce(Visitor { id: session.id(), peer, since: ingest::now(), identity });
+        audit::connected(session.id(), session.principal(), peer);
         metrics.subscribers.inc();
         let mut live = Live {
             shard,
@@ -75,6 +78,7 @@ impl Reading {
             timer: None,
             pieces: Vec::new(),
             feed: feed.clone(),
+            why: "dropped",
         };
         // It may have been taken back between the check and the moment when others can find it.
         live.recheck()?;
@@ -88,6 +92,13 @@ impl Reading {
     /// On whose behalf; `None` once it is over.
     pub(super) fn principal(&self) -> Option<&Principal> {
         self.live.as_ref().map(|live| live.session.principal())
+    }
+
+    /// For the audit: whoever reads has no more use for it, because of this.
+    pub(super) fn ends_because(&mut self, why: &'static str) {
+        if let Some(live) = &mut self.live {
+            live.why = why;
+        }
     }
 
     pub(super) fn feed(&self) -> &Feed {
@@ -106,7 +117,9 @@ impl Reading {
 
     pub(super) fn subscribe(&mut self, ask: &Subscribe) -> Result<(), SubscribeError> {
         let live = self.live.as_mut().ok_or(SubscribeError::ShuttingDown)?.with_room()?;
-        live.session.subscribe(ask, self.feed.now(), &live.shard.hub, self.feed.log())?;
+        let subscribed = live.session.subscribe(ask, self.feed.now(), &live.shard.hub, self.feed.log());
+        live.record();
+        subscribed?;
         live.wake();
         Ok(())
     }
@@ -114,6 +127,7 @@ impl Reading {
     pub(super) fn unsubscribe(&mut self, ask: &Unsubscribe) -> Result<(), SubscribeError> {
         let live = self.live.as_mut().ok_or(SubscribeError::ShuttingDown)?.with_room()?;
         live.session.unsubscribe(ask, &live.shard.hub);
+        live.record();
         live.wake();
         Ok(())
     }
@@ -124,6 +138,7 @@ impl Reading {
         live.register(cx.waker());
         let until = live.session.over_at(live.feed.now());
         if let Some(Some(ended)) = live.heed() {
+            live.why = why(Some(&ended));
             (self.live, self.ready) = (None, VecDeque::new());
             return Poll::Ready(ended);
         }
@@ -145,6 +160,7 @@ impl Reading {
 
     fn poll_unrestricted(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update, Ended>>> {
         if let Some(ended) = self.live.as_mut().and_then(Live::heed) {
+            self.ends_because(why(ended.as_ref()));
             (self.live, self.ready) = (None, VecDeque::new());
             return Poll::Ready(ended.map(Err));
         }
@@ -158,6 +174,7 @@ impl Reading {
                 Poll::Ready(self.take_ready().map(Ok))
             }
             Err(ended) => {
+                self.ends_because(why(ended.as_ref()));
                 self.live = None;
                 Poll::Ready(ended.map(Err))
             }
@@ -282,11 +299,28 @@ impl Live {
         Err(Refusal::because(ErrorCode::Unavailable, detail))
     }
 
+    /// Has the audit know what was just asked.
+    fn record(&mut self) {
+        if let Some(noted) = self.session.take_noted() {
+            audit::noted(self.session.id(), self.session.principal(), noted);
+        }
+    }
+
     /// Has whoever waits in a poll look at what was just asked.
     fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
+    }
+}
+
+/// An end, for the audit.
+fn why(ended: Option<&Ended>) -> &'static str {
+    match ended {
+        None => "closed",
+        Some(Ended::TooSlow) => "too slow",
+        Some(Ended::NotPermitted { .. }) => "not permitted",
+        Some(Ended::LogFailed(_)) => "the log failed",
     }
 }
 
@@ -298,5 +332,6 @@ impl Drop for Live {
     fn drop(&mut self) {
         self.session.close(&self.shard.hub);
         self.feed.inner.metrics.subscribers.dec();
+        audit::disconnected(self.session.id(), &self.session.principal().id, &self.why);
     }
 }

@@ -10,8 +10,8 @@ use newswire_protocol::command;
 use super::super::closing::retry_reason;
 use super::super::transport::Transport;
 use super::Connection;
-use crate::Feed;
 use crate::auth::{AuthError, Comer, Credential, Identity};
+use crate::{Feed, audit};
 
 /// What comes of a credential.
 pub(super) type Checking = BoxFuture<'static, Result<Identity, AuthError>>;
@@ -33,11 +33,13 @@ impl<S: Transport> Connection<S> {
             Ok(identity) => {
                 self.session.on_authenticated(Ok((&identity).into()), hub);
                 self.place.identify(Arc::new(identity));
+                audit::authenticated(self.session.id(), self.session.principal());
                 self.recheck();
                 true
             }
             Err(error) => {
                 self.feed.count_refused(&error);
+                audit::not_authenticated(self.session.id(), error.told());
                 tracing::debug!(%error, "a connection is closed: its credentials were not taken");
                 if let AuthError::Unavailable { .. } = error {
                     let reason = retry_reason(self.feed.inner.connections.open());
