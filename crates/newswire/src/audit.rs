@@ -26,7 +26,7 @@ fn is_heard() -> bool {
 pub(crate) fn connected(connection: ConnId, principal: &Principal, peer: Peer) {
     record!(
         act = "connected",
-        connection = ?connection,
+        connection = connection.0,
         identity = %principal.id,
         role = %principal.role,
         kind = peer.kind,
@@ -36,12 +36,12 @@ pub(crate) fn connected(connection: ConnId, principal: &Principal, peer: Peer) {
 
 /// A connection showed who it is, in a frame of its own.
 pub(crate) fn authenticated(connection: ConnId, principal: &Principal) {
-    record!(act = "authenticated", connection = ?connection, identity = %principal.id, role = %principal.role);
+    record!(act = "authenticated", connection = connection.0, identity = %principal.id, role = %principal.role);
 }
 
 /// What a connection showed was not taken.
 pub(crate) fn not_authenticated(connection: ConnId, reason: &str) {
-    record!(act = "authentication refused", connection = ?connection, reason);
+    record!(act = "authentication refused", connection = connection.0, reason);
 }
 
 /// A connection changed what it is subscribed to, or was refused that.
@@ -53,21 +53,21 @@ pub(crate) fn noted(connection: ConnId, principal: &Principal, noted: Box<Noted>
     match *noted {
         Noted::Subscribed { channels, rejected } => {
             if !channels.is_empty() {
-                record!(act = "subscribed", connection = ?connection, %identity, channels = %Names(&channels));
+                record!(act = "subscribed", connection = connection.0, %identity, channels = %Names(&channels));
             }
             for (channel, reason) in rejected.iter().take(MAX_NAMES) {
                 record!(
-                    act = "subscribe refused", connection = ?connection, %identity,
+                    act = "subscribe refused", connection = connection.0, %identity,
                     channels = %Names(std::slice::from_ref(channel)), reason = reason.text(),
                 );
             }
         }
         Noted::Unsubscribed { channels } => {
-            record!(act = "unsubscribed", connection = ?connection, %identity, channels = %Names(&channels));
+            record!(act = "unsubscribed", connection = connection.0, %identity, channels = %Names(&channels));
         }
         Noted::Refused { channels, code } => {
             record!(
-                act = "subscribe refused", connection = ?connection, %identity, channels = %Names(&channels),
+                act = "subscribe refused", connection = connection.0, %identity, channels = %Names(&channels),
                 reason = code.code(),
             );
         }
@@ -88,7 +88,7 @@ pub(crate) fn not_subscribed(principal: &Principal, peer: Peer, channels: &[Stri
 
 /// A connection is over.
 pub(crate) fn disconnected(connection: ConnId, identity: &str, why: &dyn fmt::Display) {
-    record!(act = "disconnected", connection = ?connection, identity, why = %why);
+    record!(act = "disconnected", connection = connection.0, identity, why = %why);
 }
 
 /// An administrator did something.
