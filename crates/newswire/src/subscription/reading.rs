@@ -319,6 +319,7 @@ fn why(ended: Option<&Ended>) -> &'static str {
     match ended {
         None => "closed",
         Some(Ended::TooSlow) => "too slow",
+        Some(Ended::Kicked) => "closed by an administrator",
         Some(Ended::NotPermitted { .. }) => "not permitted",
         Some(Ended::LogFailed(_)) => "the log failed",
     }
