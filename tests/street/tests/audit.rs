@@ -120,7 +120,7 @@ async fn the_audit_says_whose_credentials_were_taken_and_whose_not() {
     socket.send(&json!({"action": "auth", "token": token})).await;
     socket.expect("auth_ok").await;
     let taken = told(&server, "authenticated").await;
-    assert_eq!((&taken["identity"], &taken["role"]), (&json!("sarah"), &json!("admin")));
+    assert_eq!((&taken["identity"], &taken["role"]), (&json!("sarah"), &json!("administrator")));
 
     let mut socket = server.socket().await;
     socket.send(&json!({"action": "auth", "token": "planted.secret.token"})).await;
