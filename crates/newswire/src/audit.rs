@@ -45,12 +45,12 @@ pub(crate) fn not_authenticated(connection: ConnId, reason: &str) {
 }
 
 /// A connection changed what it is subscribed to, or was refused that.
-pub(crate) fn noted(connection: ConnId, principal: &Principal, noted: Box<Noted>) {
+pub(crate) fn noted(connection: ConnId, principal: &Principal, noted: Noted) {
     if !is_heard() {
         return;
     }
     let identity = &principal.id;
-    match *noted {
+    match noted {
         Noted::Subscribed { channels, rejected } => {
             if !channels.is_empty() {
                 record!(act = "subscribed", connection = connection.0, %identity, channels = %Names(&channels));

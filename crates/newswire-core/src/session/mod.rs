@@ -4,6 +4,7 @@ mod access;
 mod command;
 mod job;
 mod lag;
+mod noted;
 mod replay;
 mod replies;
 mod stream;
@@ -16,11 +17,9 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use newswire_protocol::command::{
-    Command, CommandFrame, CommandId, Credential, Subscribe, Unsubscribe, parse_command, too_large,
-};
+use newswire_protocol::command::{Command, CommandFrame, CommandId, Credential, parse_command, too_large};
 use newswire_protocol::frame::{Opcode, encode_control};
-use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Limits, Refusal, RejectReason, reply};
+use newswire_protocol::{CloseCode, Draft, Epoch, ErrorCode, Limits, Refusal, reply};
 use parking_lot::Mutex;
 
 use crate::channel::ChannelPattern;
@@ -45,6 +44,7 @@ use replies::Replies;
 use writer::{Writer, frame};
 
 pub use access::{Admitted, Standing};
+pub use noted::Noted;
 pub use writer::Piece;
 
 /// What the shell is to do next.
@@ -137,30 +137,6 @@ pub struct Session {
     idle_after_write: Option<Duration>,
     /// What [`Session::take_noted`] gives.
     noted: Option<Box<Noted>>,
-}
-
-/// What the last command about subscriptions came to, for whoever keeps a record of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Noted {
-    /// These names were subscribed, and those were not.
-    Subscribed {
-        /// Channels and patterns, as they are called.
-        channels: Vec<String>,
-        /// As the client wrote them.
-        rejected: Vec<(String, RejectReason)>,
-    },
-    /// These names were asked to be subscribed no more.
-    Unsubscribed {
-        /// As the client wrote them.
-        channels: Vec<String>,
-    },
-    /// Nothing of it was done.
-    Refused {
-        /// As the client wrote them.
-        channels: Vec<String>,
-        /// Why.
-        code: ErrorCode,
-    },
 }
 
 /// A publish that is not answered yet.
@@ -308,12 +284,6 @@ impl Session {
         &self.config.limits
     }
 
-    /// What the last subscribe or unsubscribe came to; once. To be asked for behind each [`Session::handle`],
-    /// [`Session::subscribe`] and [`Session::unsubscribe`]: the next one forgets it.
-    pub fn take_noted(&mut self) -> Option<Box<Noted>> {
-        self.noted.take()
-    }
-
     /// On whose behalf.
     pub fn principal(&self) -> &Principal {
         &self.principal
@@ -376,41 +346,6 @@ impl Session {
             }
             Command::Unsubscribe(ask) => self.on_unsubscribe(&ask, id.as_ref(), hub),
         }
-    }
-
-    /// Subscribes without a frame, for what the request's path and query asked. Answered like a command.
-    ///
-    /// # Errors
-    /// A bound is exceeded; nothing was changed then.
-    pub fn subscribe(
-        &mut self,
-        ask: &Subscribe,
-        now: Now,
-        hub: &Mutex<Hub>,
-        log: &dyn LogView,
-    ) -> Result<(), Refusal> {
-        self.note_subscribe(ask, None, now, hub, log)
-    }
-
-    fn note_subscribe(
-        &mut self,
-        ask: &Subscribe,
-        id: Option<CommandId>,
-        now: Now,
-        hub: &Mutex<Hub>,
-        log: &dyn LogView,
-    ) -> Result<(), Refusal> {
-        let subscribed = self.on_subscribe(ask, id, now, hub, log);
-        if let Err(refusal) = &subscribed {
-            self.noted =
-                Some(Box::new(Noted::Refused { channels: ask.channels.clone(), code: refusal.code }));
-        }
-        subscribed
-    }
-
-    /// Unsubscribes without a frame. Answered like a command.
-    pub fn unsubscribe(&mut self, ask: &Unsubscribe, hub: &Mutex<Hub>) {
-        self.on_unsubscribe(ask, None, hub);
     }
 
     /// Begins a poll of the connection's task: from here on the session alone writes, and `waker` is woken when something

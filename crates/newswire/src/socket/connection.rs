@@ -405,7 +405,7 @@ impl<S: Transport> Connection<S> {
     /// Has the audit know what the last command came to.
     fn record(&mut self) {
         if let Some(noted) = self.session.take_noted() {
-            audit::noted(self.session.id(), self.session.principal(), noted);
+            audit::noted(self.session.id(), self.session.principal(), *noted);
         }
     }
 

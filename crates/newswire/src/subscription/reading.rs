@@ -302,7 +302,7 @@ impl Live {
     /// Has the audit know what was just asked.
     fn record(&mut self) {
         if let Some(noted) = self.session.take_noted() {
-            audit::noted(self.session.id(), self.session.principal(), noted);
+            audit::noted(self.session.id(), self.session.principal(), *noted);
         }
     }
 
