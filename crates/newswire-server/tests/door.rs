@@ -9,8 +9,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
+use newswire_server::config::ServerConfig;
 use newswire_server::server::DoorMetrics;
-use newswire_server::server::accept::Door;
+use newswire_server::server::accept::{Bounds, Door};
+use newswire_server::server::addresses::Addresses;
+use newswire_server::server::proxy::Proxies;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -33,7 +36,13 @@ async fn open(max_connections: usize, router: Router) -> Opened {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let door = Door {
         max_connections: Arc::new(max_connections.into()),
-        patience: Duration::from_millis(300),
+        addresses: Addresses::new(None),
+        proxies: Proxies::new(&ServerConfig::default()),
+        bounds: Bounds {
+            header_timeout: Duration::from_millis(300),
+            header_bytes: 64 << 10,
+            body_timeout: Duration::from_millis(300),
+        },
         metrics: DoorMetrics::default(),
     };
     let serving = tokio::spawn({

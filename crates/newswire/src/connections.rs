@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::auth::Identity;
+use crate::http::stream::Kept;
 
 /// The open connections of a feed.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub(crate) struct Visitor {
     pub(crate) since: UnixMicros,
     /// Whose credential it came with, as far as credentials count.
     pub(crate) identity: Option<Arc<Identity>>,
+    /// What lasts as long as it does.
+    pub(crate) kept: Kept,
 }
 
 /// The other side of a connection.
@@ -327,6 +330,7 @@ mod tests {
                 peer: Peer::LIBRARY,
                 since: UnixMicros(0),
                 identity: None,
+                kept: Kept::default(),
             });
         }
         assert!(connections.kick(ConnId(8)) && connections.kick(ConnId(8)) && !connections.kick(ConnId(9)));

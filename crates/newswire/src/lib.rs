@@ -49,11 +49,11 @@ pub use http::describe::descriptions;
 #[cfg(feature = "docs")]
 pub use http::describe::docs::docs;
 pub use http::problem::{Problem, ProblemCode};
-pub use http::stream::ConnectionCut;
+pub use http::stream::{ConnectionCut, Kept};
 pub use interest::Interest;
 pub use metrics::Metrics;
 pub use new_event::NewEvent;
-pub use rates::{MAX_CALLERS, Rate, Rates, Standing};
+pub use rates::{Caller, MAX_CALLERS, Rate, Rates, Standing, network};
 pub use settings::Settings;
 pub use soon::PublishSoonError;
 pub use subscription::{Delivery, DeliveryError, Ended, Outcome, SubscribeError, Subscription, Update};

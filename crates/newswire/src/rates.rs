@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use newswire_core::Principal;
 use parking_lot::RwLock;
 
 /// Callers that are told apart. Who comes when so many are busy shares one bucket with all others of that kind.
@@ -37,6 +39,43 @@ pub struct Standing {
     pub remaining: u32,
     /// How long to wait for the next token; `None` where one was taken.
     pub wait: Option<Duration>,
+}
+
+/// Whom a bucket is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// One of whom nothing else is known: an address, or a network of many.
+    Address(IpAddr),
+    /// One who said who it is.
+    Identity(Arc<str>),
+    /// One of whom nothing is known at all.
+    Unknown,
+}
+
+impl Caller {
+    /// By its address. Of IPv6 the network of 64 bits: everybody has as many addresses in it as they like.
+    #[must_use]
+    pub fn at(address: IpAddr) -> Self {
+        Self::Address(network(address))
+    }
+
+    /// By its identity where it has one.
+    pub(crate) fn of(principal: &Principal, address: Option<SocketAddr>) -> Self {
+        match address {
+            _ if !principal.is_anonymous() => Self::Identity(Arc::clone(&principal.id)),
+            Some(address) => Self::at(address.ip()),
+            None => Self::Unknown,
+        }
+    }
+}
+
+/// The address as far as it tells callers apart: of IPv6 the network of 64 bits.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+        v4 => v4,
+    }
 }
 
 /// A bucket of tokens for every caller, or no limit. Cloning gives the same buckets.
@@ -81,10 +120,10 @@ impl<K: Clone + Eq + Hash> Rates<K> {
         }
     }
 
-    /// Takes a token of a caller; `None` where there is no limit.
-    pub fn take(&self, caller: &K) -> Option<Standing> {
+    /// Takes a token of a caller, who is asked for only where there is a limit; `None` where there is none.
+    pub fn take(&self, caller: impl FnOnce() -> K) -> Option<Standing> {
         let table = self.0.table.read().clone()?;
-        Some(table.take(caller))
+        Some(table.take(&caller()))
     }
 }
 
@@ -179,9 +218,9 @@ mod tests {
     #[test]
     fn a_bucket_for_each_caller() {
         let rates = rates(10, 2_000);
-        assert_eq!(rates.take(&1), Some(Standing { rate: rate(1, 2_000), remaining: 1_999, wait: None }));
-        while rates.take(&1).unwrap().wait.is_none() {}
-        assert!(rates.take(&2).unwrap().wait.is_none());
+        assert_eq!(rates.take(|| 1), Some(Standing { rate: rate(1, 2_000), remaining: 1_999, wait: None }));
+        while rates.take(|| 1).unwrap().wait.is_none() {}
+        assert!(rates.take(|| 2).unwrap().wait.is_none());
     }
 
     #[test]
@@ -189,17 +228,26 @@ mod tests {
         let rates = rates(3, 1_000);
         // Minutes away from a full bucket, so that nobody is forgotten while this runs.
         for caller in 0..3 {
-            (0..500).for_each(|_| assert!(rates.take(&caller).unwrap().wait.is_none()));
+            (0..500).for_each(|_| assert!(rates.take(|| caller).unwrap().wait.is_none()));
         }
         for stranger in 3..1_100 {
-            rates.take(&stranger);
+            rates.take(|| stranger);
         }
-        assert!(rates.take(&2_000).unwrap().wait.is_some(), "strangers share one bucket");
+        assert!(rates.take(|| 2_000).unwrap().wait.is_some(), "strangers share one bucket");
         assert_eq!(known(&rates), 3);
         for caller in 0..3 {
-            let standing = rates.take(&caller).unwrap();
+            let standing = rates.take(|| caller).unwrap();
             assert!(standing.wait.is_none() && standing.remaining < 600, "{standing:?}");
         }
+    }
+
+    #[test]
+    fn one_who_has_a_network_is_one_caller() {
+        let parse = |text: &str| network(text.parse().unwrap());
+        assert_eq!(parse("2001:db8::1"), parse("2001:db8::ffff:1"));
+        assert_ne!(parse("2001:db8::1"), parse("2001:db8:0:1::1"));
+        assert_eq!(parse("::ffff:10.0.0.1"), parse("10.0.0.1"));
+        assert_ne!(parse("10.0.0.1"), parse("10.0.0.2"));
     }
 
     #[test]
@@ -208,7 +256,7 @@ mod tests {
         for caller in 0..100 {
             std::thread::sleep(Duration::from_millis(2));
             rates.0.table.read().as_ref().unwrap().swept_at.store(0, Ordering::Relaxed);
-            assert!(rates.take(&caller).unwrap().wait.is_none());
+            assert!(rates.take(|| caller).unwrap().wait.is_none());
         }
         assert!(known(&rates) <= 3);
     }
@@ -216,12 +264,12 @@ mod tests {
     #[test]
     fn another_limit_counts_at_once_and_none_is_none() {
         let rates = rates(10, 1);
-        while rates.take(&1).unwrap().wait.is_none() {}
+        while rates.take(|| 1).unwrap().wait.is_none() {}
         rates.set(Some(rate(1, 1)));
-        assert!(rates.take(&1).unwrap().wait.is_some(), "the same limit, the same bucket");
+        assert!(rates.take(|| 1).unwrap().wait.is_some(), "the same limit, the same bucket");
         rates.set(Some(rate(1, 5)));
-        assert_eq!(rates.take(&1).unwrap().remaining, 4);
+        assert_eq!(rates.take(|| 1).unwrap().remaining, 4);
         rates.set(None);
-        assert_eq!(rates.take(&1), None);
+        assert_eq!(rates.take(|| 1), None);
     }
 }

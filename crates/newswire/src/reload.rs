@@ -9,6 +9,7 @@ use newswire_protocol::Limits;
 use parking_lot::RwLock;
 
 use crate::feed::Feed;
+use crate::rates::{Caller, Rates};
 use crate::settings::Settings;
 
 /// The settings that are read anew by each connection or request.
@@ -18,6 +19,8 @@ pub(crate) struct LiveSettings {
     /// Beside those of the sessions, because they are read for each frame and each request.
     event_bytes: AtomicUsize,
     command_bytes: AtomicUsize,
+    pub(crate) commands: Rates<Caller>,
+    pub(crate) publishes: Rates<Caller>,
     auth_timeout: RwLock<Duration>,
 }
 
@@ -28,6 +31,8 @@ impl LiveSettings {
             session: RwLock::new(Arc::new(session_config(settings, channels))),
             event_bytes: AtomicUsize::new(event_bytes),
             command_bytes: AtomicUsize::new(command_bytes),
+            commands: Rates::new(settings.commands),
+            publishes: Rates::new(settings.publishes),
             auth_timeout: RwLock::new(settings.auth_timeout),
         }
     }
@@ -51,7 +56,7 @@ impl LiveSettings {
 }
 
 impl Feed {
-    /// Takes new values, from now on, for what can change while a feed runs: `limits`, the heartbeat, stall,
+    /// Takes new values, from now on, for what can change while a feed runs: `limits`, the rates, the heartbeat, stall,
     /// checkpoint and authentication times (both for sessions that begin from now on, and the limits for requests too) and
     /// `max_connections` (nobody is sent away). Every other field is left as it was when the feed started.
     pub fn reload(&self, settings: &Settings) {
@@ -61,6 +66,8 @@ impl Feed {
         live.event_bytes.store(settings.limits.event_bytes, Ordering::Relaxed);
         live.command_bytes.store(settings.limits.command_bytes, Ordering::Relaxed);
         *live.auth_timeout.write() = settings.auth_timeout;
+        live.commands.set(settings.commands);
+        live.publishes.set(settings.publishes);
         inner.connections.set_max(settings.max_connections);
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use newswire_core::BacklogPolicy;
 use newswire_protocol::limits::Limits;
 
+use crate::Rate;
+
 /// Everything about a [`Feed`](crate::Feed) that is a number or a choice.
 ///
 /// The defaults are those of `docs/configuration.md`.
@@ -49,6 +51,10 @@ pub struct Settings {
     pub auth_timeout: Duration,
     /// The largest body of one HTTP publish, in bytes.
     pub request_max_bytes: usize,
+    /// Commands over WebSockets, of one identity or, without credentials, one address; who sends more is closed with 4029.
+    pub commands: Option<Rate>,
+    /// Events published over WebSockets, as `commands`; one more is refused, and the connection stays.
+    pub publishes: Option<Rate>,
 }
 
 impl Default for Settings {
@@ -72,6 +78,8 @@ impl Default for Settings {
             max_log_readers: 4,
             auth_timeout: Duration::from_secs(10),
             request_max_bytes: 16 << 20,
+            commands: None,
+            publishes: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use newswire_street_tests::data::{sized, task};
-use newswire_street_tests::{Raw, Server, ServerOptions};
+use newswire_street_tests::{Ending, Raw, Server, ServerOptions, eventually};
 
 const JSON: &str = "application/json";
 
@@ -154,4 +154,114 @@ async fn requests_over_the_limit_are_told_when_to_come_back() {
     assert!(http.metric("newswire_http_requests_limited_total").await >= 1.0);
     let unlimited = Server::start();
     assert!(!unlimited.http().get("/channels").await.headers.contains_key("ratelimit"), "off by default");
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_connections_and_a_websocket_is_one() {
+    let server = Server::with("limits.connections_per_address", 3);
+    let mut socket = Raw::open(server.addr, "/api/v1/ws/tasks").await;
+    let watching = Raw::request(server.addr, "GET /api/v1/health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let other = Raw::request(server.addr, "GET /api/v1/health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let ask = "GET /api/v1/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let (refused, mut rest) = Raw::request(server.addr, ask).await;
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    let body = rest.read_bytes_to_end().await;
+    assert!(String::from_utf8_lossy(&body).contains("limits.connections_per_address"));
+    drop((watching, other));
+    eventually("they have left", async || {
+        Raw::request(server.addr, ask).await.0.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    // The WebSocket still counts, though HTTP has ended on its connection.
+    let held = [
+        Raw::request(server.addr, "GET /api/v1/health HTTP/1.1\r\nhost: localhost\r\n\r\n").await,
+        Raw::request(server.addr, "GET /api/v1/health HTTP/1.1\r\nhost: localhost\r\n\r\n").await,
+    ];
+    assert!(Raw::request(server.addr, ask).await.0.starts_with("HTTP/1.1 429"));
+    drop(held);
+    socket.send_text(r#"{"action":"ping"}"#).await;
+    eventually("the metric counts them", async || {
+        let http = server.http();
+        (http.metric("newswire_http_connections_refused_total").await >= 2.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_counts_only_from_the_mouth_of_a_trusted_proxy() {
+    let options =
+        || ServerOptions::default().set("limits.requests_per_second", 1).set("limits.requests_burst", 5);
+    let ask = async |http: &newswire_street_tests::Http, from: &str| {
+        http.send("GET", "/api/v1/channels", &[("x-forwarded-for", from), ("forwarded", "for=6.6.6.6")], "")
+            .await
+            .status
+    };
+    let straight = options().start();
+    let http = straight.http();
+    let mut answers = Vec::new();
+    for n in 0..250 {
+        answers.push(ask(&http, &format!("198.51.100.{n}")).await);
+    }
+    assert!(answers.contains(&429), "whatever it says, it is one address");
+
+    let behind = options().set("server.trusted_proxies", "127.0.0.0/8,10.0.0.0/8").start();
+    let http = behind.http();
+    for n in 0..250 {
+        // What the client wrote itself stands to the left of what the proxy wrote.
+        assert_eq!(ask(&http, &format!("203.0.113.7, 198.51.100.{n}, 10.0.0.9")).await, 200, "{n}");
+    }
+    let mut answers = Vec::new();
+    for n in 0..250 {
+        answers.push(ask(&http, &format!("198.51.100.{n}, 192.0.2.1")).await);
+    }
+    assert!(answers.contains(&429), "an address that a client makes up buys nothing");
+}
+
+#[tokio::test]
+async fn headers_that_trickle_or_swell_end_their_connection_and_nobody_elses() {
+    let server = ServerOptions::default()
+        .set("limits.header_timeout", "300ms")
+        .set("limits.header_bytes", "8KiB")
+        .start();
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        let mut stream = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET / HTTP/1.1\r\nhost: local").await.unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(server.http().get("/health").await.status, 200);
+    for mut stream in slow {
+        let mut said = Vec::new();
+        // Ends by itself: a hang would be the test's timeout.
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut said).await;
+        assert!(!String::from_utf8_lossy(&said).starts_with("HTTP/1.1 200"));
+    }
+    eventually("the metric counts them", async || {
+        (server.http().metric("newswire_http_connections_timed_out_total").await >= 50.0).then_some(())
+    })
+    .await;
+    let swollen = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(20_000));
+    assert!(Raw::request(server.addr, &swollen).await.0.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn commands_and_publishes_over_a_websocket_have_a_rate() {
+    let server = ServerOptions::default()
+        .set("limits.commands_per_second", 1)
+        .set("limits.commands_burst", 40)
+        .set("limits.publishes_per_second", 1)
+        .set("limits.publishes_burst", 5)
+        .start();
+    let mut socket = Raw::open(server.addr, "/api/v1/ws").await;
+    for n in 0..12 {
+        socket.send_text(&format!(r#"{{"action":"publish","id":{n},"channel":"tasks","event_type":"t"}}"#)).await;
+    }
+    for _ in 0..2_000 {
+        socket.send_text(r#"{"action":"ping"}"#).await;
+    }
+    assert_eq!(socket.ending().await, Ending::Close(4029));
+    let http = server.http();
+    let stored = http.history("").await.len();
+    assert!((5..12).contains(&stored), "{stored} of twelve are stored");
+    assert!(http.metric("newswire_connection_closes_total{reason=\"4029\"}").await >= 1.0);
 }

@@ -71,6 +71,8 @@ pub enum Kind {
     Origins,
     /// A list of host names without port.
     Hosts,
+    /// A list of networks or addresses.
+    Networks,
 }
 
 /// What stands in place of a secret.
@@ -173,6 +175,7 @@ impl Kind {
             Self::Channels => read_list(raw, is_channel_name),
             Self::Origins => read_list(raw, is_origin),
             Self::Hosts => read_list(raw, is_host_name),
+            Self::Networks => read_list(raw, |text| crate::server::proxy::network(text).is_some()),
         };
         value.map(Some).ok_or(NotOfThisKind)
     }
@@ -216,6 +219,7 @@ impl Kind {
                  or wildcard"
                     .into()
             }
+            Self::Networks => "a list of networks or addresses, such as 10.0.0.0/8 or ::1".into(),
             Self::Hosts => {
                 "a list of host names such as feed.example, without scheme, port or wildcard".into()
             }

@@ -31,6 +31,7 @@ const AUTH_MODE: Kind = Kind::Choice(&[
 /// What a group of keys is about, by the first segment of their path (empty for the keys without a dot).
 pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("", "Where the server listens, where it keeps its data, and which channels there are."),
+    ("server", "What stands before the server."),
     ("log", "The durable log."),
     (
         "retention",
@@ -101,6 +102,26 @@ pub const KEYS: &[Key] = &[
         reload: Reload::AtOnce,
         help: "Host names under which clients reach an open server, beside loopback and the listen address: a \
                container's or proxy's name. A request with another `Host` is refused (`forbidden_host`).",
+    },
+    Key {
+        path: "server.trusted_proxies",
+        kind: Kind::Networks,
+        default: Some(""),
+        reload: Reload::AtOnce,
+        help: "Networks of proxies in front of the server, whose word counts for where a request comes from: the client is the \
+               rightmost address of `server.forwarded_header` that is none of them. What anybody else writes there is \
+               ignored.",
+    },
+    Key {
+        path: "server.forwarded_header",
+        kind: Kind::Choice(&[
+            ("x-forwarded-for", "`X-Forwarded-For`, which most proxies append to."),
+            ("forwarded", "`Forwarded` (RFC 7239)."),
+        ]),
+        default: Some("x-forwarded-for"),
+        reload: Reload::AtOnce,
+        help: "The one header in which trusted proxies write whom they serve; the other is not read, because a proxy that does \
+               not know it passes on what the client wrote.",
     },
     Key {
         path: "log.backend",
@@ -323,6 +344,14 @@ pub const KEYS: &[Key] = &[
                file descriptors (`ulimit -n`).",
     },
     Key {
+        path: "limits.connections_per_address",
+        kind: Kind::OrNone(&Kind::Count(1, 10_000_000)),
+        default: Some("none"),
+        reload: Reload::AtOnce,
+        help: "How many of them one address may have, WebSockets among them; one more is answered 429 and closed. Of IPv6 the \
+               network of 64 bits counts as one address; proxies of `server.trusted_proxies` are not counted.",
+    },
+    Key {
         path: "limits.channels",
         kind: Kind::Count(1, 1_000_000),
         default: Some("10000"),
@@ -352,6 +381,58 @@ pub const KEYS: &[Key] = &[
         default: Some("none"),
         reload: Reload::AtOnce,
         help: "How many of them may come at once. `none` for ten seconds' worth.",
+    },
+    Key {
+        path: "limits.commands_per_second",
+        kind: Kind::OrNone(&Kind::Count(1, 1_000_000)),
+        default: Some("none"),
+        reload: Reload::AtOnce,
+        help: "WebSocket commands that one identity (without credentials: one address) may send in the long run, over all its \
+               connections; the connection that sends one more is closed with 4029. `none` for no limit.",
+    },
+    Key {
+        path: "limits.commands_burst",
+        kind: Kind::OrNone(&Kind::Count(1, 10_000_000)),
+        default: Some("none"),
+        reload: Reload::AtOnce,
+        help: "How many of them may come at once. `none` for ten seconds' worth.",
+    },
+    Key {
+        path: "limits.publishes_per_second",
+        kind: Kind::OrNone(&Kind::Count(1, 1_000_000)),
+        default: Some("none"),
+        reload: Reload::AtOnce,
+        help: "Events that one identity (without credentials: one address) may publish over WebSockets in the long run; one \
+               more is refused as `unavailable`, and the connection stays. `none` for no limit.",
+    },
+    Key {
+        path: "limits.publishes_burst",
+        kind: Kind::OrNone(&Kind::Count(1, 10_000_000)),
+        default: Some("none"),
+        reload: Reload::AtOnce,
+        help: "How many of them may come at once. `none` for ten seconds' worth.",
+    },
+    Key {
+        path: "limits.header_timeout",
+        kind: Kind::Duration(Duration::from_millis(100), HOUR),
+        default: Some("30s"),
+        reload: Reload::Restart,
+        help: "How long the headers of a request may take to come, counted from the end of the request before: so long an idle \
+               connection is kept, too.",
+    },
+    Key {
+        path: "limits.header_bytes",
+        kind: Kind::Size(8 * KIB, MIB),
+        default: Some("64KiB"),
+        reload: Reload::Restart,
+        help: "Largest headers of a request, its address included; larger ones are answered 431.",
+    },
+    Key {
+        path: "limits.body_timeout",
+        kind: Kind::Duration(Duration::from_millis(100), HOUR),
+        default: Some("30s"),
+        reload: Reload::Restart,
+        help: "How long the sender of a body may pause within it.",
     },
     Key {
         path: "shutdown.timeout",

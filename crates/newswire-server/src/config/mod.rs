@@ -36,6 +36,8 @@ pub struct Config {
     pub channels: Vec<String>,
     pub arbitrary_channels_allowed: bool,
     pub allowed_hosts: Vec<String>,
+    #[serde(default)]
+    pub server: ServerConfig,
     pub log: LogConfig,
     #[serde(default)]
     pub retention: RetentionConfig,
@@ -54,6 +56,25 @@ pub struct Config {
     pub logging: LoggingConfig,
     pub audit: AuditConfig,
     pub telemetry: TelemetryConfig,
+}
+
+/// What stands before the server.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct ServerConfig {
+    pub trusted_proxies: Vec<String>,
+    pub forwarded_header: ForwardedHeader,
+}
+
+/// `server.forwarded_header`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the table of keys describes each value, once")]
+pub enum ForwardedHeader {
+    #[default]
+    XForwardedFor,
+    Forwarded,
 }
 
 /// What keeps the events, and what it promises.
@@ -208,12 +229,27 @@ pub struct LimitsConfig {
     pub command_bytes: usize,
     pub request_bytes: usize,
     pub connections: usize,
+    #[serde(default)]
+    pub connections_per_address: Option<usize>,
     pub channels: usize,
     pub log_readers: usize,
     #[serde(default)]
     pub requests_per_second: Option<NonZeroU32>,
     #[serde(default)]
     pub requests_burst: Option<NonZeroU32>,
+    #[serde(default)]
+    pub commands_per_second: Option<NonZeroU32>,
+    #[serde(default)]
+    pub commands_burst: Option<NonZeroU32>,
+    #[serde(default)]
+    pub publishes_per_second: Option<NonZeroU32>,
+    #[serde(default)]
+    pub publishes_burst: Option<NonZeroU32>,
+    #[serde(deserialize_with = "millis")]
+    pub header_timeout: Duration,
+    pub header_bytes: usize,
+    #[serde(deserialize_with = "millis")]
+    pub body_timeout: Duration,
 }
 
 /// How the server stops.

@@ -16,7 +16,7 @@ use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use newswire::ConnectionCut;
+use newswire::{ConnectionCut, Kept};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,13 +24,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::addresses::Addresses;
 use super::body::PatientBody;
 use super::metrics::DoorMetrics;
+use super::proxy::Proxies;
 
-/// What [`Door::patience`] is outside tests.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-/// The most of a request's headers, and of a body that nobody reads, that is kept for one connection.
-const BUFFER_BYTES: usize = 64 << 10;
 /// How long a refused peer may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Refused peers that are being told why at once; further ones are dropped without a word.
@@ -45,11 +43,25 @@ pub struct Door {
     ///
     /// May change at any time; those that are there stay.
     pub max_connections: Arc<AtomicUsize>,
-    /// How long a peer may take for the headers of a request, which is also how long an idle connection is kept, and
-    /// how long it may pause in the middle of a body.
-    pub patience: Duration,
+    /// Of those, how many one address may have, upgraded ones included; of a trusted proxy as many as there may be.
+    pub addresses: Addresses,
+    /// Who are proxies.
+    pub proxies: Proxies,
+    /// What one connection may take.
+    pub bounds: Bounds,
     /// What the door counts.
     pub metrics: DoorMetrics,
+}
+
+/// What one connection may take before it is ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How long a peer may take for the headers of a request, which is also how long an idle connection is kept.
+    pub header_timeout: Duration,
+    /// The most of a request's headers, and of a body that nobody reads, that is kept.
+    pub header_bytes: usize,
+    /// How long a peer may pause in the middle of a body.
+    pub body_timeout: Duration,
 }
 
 impl Door {
@@ -86,42 +98,56 @@ impl Door {
             self.metrics.accepted.inc();
             let limit = self.max_connections.load(Ordering::Relaxed);
             // Connections end elsewhere, but begin only here: there are never more.
-            if self.metrics.open() < limit {
+            let refused = if self.metrics.open() >= limit {
+                BUSY
+            } else if let Some(kept) = self.keep(peer) {
                 let open = self.metrics.count_open();
-                let connection = self.serve_connection(stream, peer, router.clone(), stop.clone());
+                let connection = self.serve_connection(stream, peer, kept, router.clone(), stop.clone());
                 tasks.spawn(async move {
                     let _held = open;
                     connection.await;
                 });
+                continue;
             } else {
-                self.metrics.refused.inc();
-                tracing::warn!(%peer, limit, "connection refused: limits.connections reached");
-                if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
-                    tasks.spawn(refuse(stream, place));
-                }
+                BUSY_ADDRESS
+            };
+            self.metrics.refused.inc();
+            tracing::warn!(%peer, limit = refused.limit, "connection refused: the limit is reached");
+            if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
+                tasks.spawn(refuse(stream, refused, place));
             }
         }
+    }
+
+    /// What the connection holds as long as it stands; `None` where its address has enough.
+    fn keep(&self, peer: SocketAddr) -> Option<Kept> {
+        if self.proxies.is_proxy(peer.ip()) {
+            return Some(Kept::default());
+        }
+        Some(Kept::of(self.addresses.enter(peer.ip())?))
     }
 
     fn serve_connection(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
+        kept: Kept,
         router: Router,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let patience = self.patience;
+        let (bounds, timed_out) = (self.bounds, self.metrics.timed_out.clone());
         async move {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "the peer left at once");
                 return;
             }
             let cut = ConnectionCut::default();
-            let of_requests = cut.clone();
+            let of_requests = (cut.clone(), kept.clone());
             let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
-                let mut request = request.map(|body| Body::new(PatientBody::new(body, patience)));
+                let mut request = request.map(|body| Body::new(PatientBody::new(body, bounds.body_timeout)));
                 request.extensions_mut().insert(ConnectInfo(peer));
-                request.extensions_mut().insert(of_requests.clone());
+                request.extensions_mut().insert(of_requests.0.clone());
+                request.extensions_mut().insert(of_requests.1.clone());
                 let router = router.clone();
                 async move {
                     Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
@@ -130,8 +156,8 @@ impl Door {
             // HTTP/1 alone: hyper-util's automatic choice waits without a timeout for the bytes that tell it from HTTP/2.
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(patience)
-                .max_buf_size(BUFFER_BYTES)
+                .header_read_timeout(bounds.header_timeout)
+                .max_buf_size(bounds.header_bytes)
                 // Head and body of an answer leave as one piece: they are small, and gathering costs more than copying.
                 .writev(false)
                 .serve_connection(TokioIo::new(stream), service)
@@ -151,6 +177,9 @@ impl Door {
                 () = cut.0.cancelled() => return,
             };
             if let Err(error) = result {
+                if error.is_timeout() {
+                    timed_out.inc();
+                }
                 tracing::debug!(%peer, %error, "connection ended early");
             }
         }
@@ -163,23 +192,42 @@ fn is_of_one_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-const BUSY_BODY: &str = concat!(
-    r#"{"type":"urn:newswire:problem:too_many_connections","title":"Too many connections","status":503,"#,
-    r#""detail":"the server has as many connections as it may (limits.connections); try again later","#,
-    r#""code":"too_many_connections"}"#,
-);
-
-fn busy_response() -> String {
-    let length = BUSY_BODY.len();
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
-         retry-after: 5\r\ncontent-length: {length}\r\n\r\n{BUSY_BODY}"
-    )
+/// Why a connection is not taken.
+#[derive(Clone, Copy)]
+struct Refused {
+    /// The key of it.
+    limit: &'static str,
+    status: &'static str,
+    /// Who has as many as it may.
+    who: &'static str,
 }
 
-async fn refuse(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
+const BUSY: Refused =
+    Refused { limit: "limits.connections", status: "503 Service Unavailable", who: "the server has" };
+const BUSY_ADDRESS: Refused = Refused {
+    limit: "limits.connections_per_address",
+    status: "429 Too Many Requests",
+    who: "this address has",
+};
+
+impl Refused {
+    fn response(self) -> String {
+        let Self { limit, status, who } = self;
+        let code = &status[..3];
+        let body = format!(
+            r#"{{"type":"urn:newswire:problem:too_many_connections","title":"Too many connections","status":{code},"detail":"{who} as many connections as it may ({limit}); try again later","code":"too_many_connections"}}"#
+        );
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nconnection: close\r\nretry-after: 5\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+}
+
+async fn refuse(mut stream: TcpStream, refused: Refused, _place: OwnedSemaphorePermit) {
     let tell = async {
-        stream.write_all(busy_response().as_bytes()).await?;
+        stream.write_all(refused.response().as_bytes()).await?;
         stream.shutdown().await?;
         // Closing with unread bytes makes the system reset the connection, and the peer would never see the answer.
         let mut scrap = [0; 1024];

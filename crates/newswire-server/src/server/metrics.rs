@@ -18,6 +18,7 @@ pub struct DoorMetrics {
     pub(crate) refused: Counter,
     pub(crate) accept_errors: Counter,
     pub(crate) limited: Counter,
+    pub(crate) timed_out: Counter,
     open: Gauge,
 }
 
@@ -41,6 +42,11 @@ impl DoorMetrics {
             "requests_limited",
             "Requests refused over limits.requests_per_second",
             metrics.limited.clone(),
+        );
+        registry.register(
+            "connections_timed_out",
+            "Connections ended because the headers of a request did not come in time",
+            metrics.timed_out.clone(),
         );
         registry.register(
             "accept_errors",

@@ -1,10 +1,12 @@
 //! The running server: the front door, the guard before the routes, the feed behind them, and how they stop.
 
 pub mod accept;
+pub mod addresses;
 mod body;
 mod encoding;
 pub mod guard;
 mod metrics;
+pub mod proxy;
 mod rate;
 mod request;
 mod routes;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use newswire::{Authenticate, Feed, Metrics, Principal, Rate, Rates, Revocation, Role};
+use newswire::{Authenticate, Caller, Feed, Metrics, Principal, Rate, Rates, Revocation, Role};
 use newswire_core::BacklogPolicy;
 use newswire_protocol::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -33,13 +35,15 @@ use crate::auth::{self, BadCredentials, Gate};
 use crate::commands::{EXIT_USAGE, Failure};
 use crate::config::{Compression, Config, Policy};
 use crate::telemetry::{SpanMetrics, Telemetry};
-use accept::{Door, PATIENCE};
+use accept::{Bounds, Door};
+use addresses::Addresses;
 use guard::{Guard, Guards};
 pub use metrics::DoorMetrics;
 pub(crate) use metrics::count_panic;
 #[cfg(test)]
 pub(crate) use metrics::register_process;
-use rate::{Caller, RequestRates};
+use proxy::Proxies;
+use rate::RequestRates;
 use routes::Front;
 
 /// Requests that may come at once, in seconds' worth, where `limits.requests_burst` does not say.
@@ -82,7 +86,13 @@ impl Server {
         let telemetry = Telemetry::start(&config.telemetry, metrics.with_registry(SpanMetrics::register))?;
         let door = Door {
             max_connections: Arc::new(AtomicUsize::new(config.limits.connections)),
-            patience: PATIENCE,
+            addresses: Addresses::new(config.limits.connections_per_address),
+            proxies: Proxies::new(&config.server),
+            bounds: Bounds {
+                header_timeout: config.limits.header_timeout,
+                header_bytes: config.limits.header_bytes,
+                body_timeout: config.limits.body_timeout,
+            },
             metrics: door_metrics,
         };
         let log = storage::open(config, new_epoch, metrics.observer()).await?;
@@ -110,6 +120,7 @@ impl Server {
         let rates = Rates::new(request_rate(config));
         let front = Front {
             guards: guards.clone(),
+            proxies: door.proxies.clone(),
             rates: RequestRates { rates: rates.clone(), refused: limited },
             anonymous: anonymous(config),
             gate: gate.clone(),
@@ -130,13 +141,12 @@ impl Server {
 
     /// A way to give it another configuration while it runs.
     pub fn reloader(&self) -> Reloader {
-        let max_connections = self.door.max_connections.clone();
         Reloader {
             feed: self.feed.clone(),
             gate: self.gate.clone(),
             guards: self.guards.clone(),
             rates: self.rates.clone(),
-            max_connections,
+            door: self.door.clone(),
         }
     }
 
@@ -199,7 +209,7 @@ pub struct Reloader {
     gate: Option<Arc<Gate>>,
     guards: Guards,
     rates: Rates<Caller>,
-    max_connections: Arc<AtomicUsize>,
+    door: Door,
 }
 
 impl Reloader {
@@ -219,7 +229,9 @@ impl Reloader {
             self.feed.recheck();
         }
         make_room_for_files(config.limits.connections);
-        self.max_connections.store(config.limits.connections, Ordering::Relaxed);
+        self.door.max_connections.store(config.limits.connections, Ordering::Relaxed);
+        self.door.addresses.set_most(config.limits.connections_per_address);
+        self.door.proxies.replace(&config.server);
         self.guards.replace(Guard::new(config));
         self.rates.set(request_rate(config));
         self.feed.reload(&settings(config));
@@ -249,9 +261,12 @@ async fn open_gate(config: &Config) -> anyhow::Result<Option<Arc<Gate>>> {
 
 /// The limit on requests, if there is one.
 fn request_rate(config: &Config) -> Option<Rate> {
-    let per_second = config.limits.requests_per_second?;
-    let burst = config.limits.requests_burst.unwrap_or_else(|| per_second.saturating_mul(BURST_SECONDS));
-    Some(Rate { per_second, burst })
+    rate(config.limits.requests_per_second, config.limits.requests_burst)
+}
+
+fn rate(per_second: Option<NonZeroU32>, burst: Option<NonZeroU32>) -> Option<Rate> {
+    let per_second = per_second?;
+    Some(Rate { per_second, burst: burst.unwrap_or_else(|| per_second.saturating_mul(BURST_SECONDS)) })
 }
 
 /// Who callers are as long as nobody is asked. Without `auth.mode` they are on this machine, and it is theirs.
@@ -290,6 +305,8 @@ fn settings(config: &Config) -> newswire::Settings {
         max_log_readers: config.limits.log_readers,
         auth_timeout: config.auth.timeout,
         request_max_bytes: config.limits.request_bytes,
+        commands: rate(config.limits.commands_per_second, config.limits.commands_burst),
+        publishes: rate(config.limits.publishes_per_second, config.limits.publishes_burst),
     }
 }
 

@@ -14,6 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
 use super::guard::{self, Guards};
+use super::proxy::{self, Proxies};
 use super::rate::{self, RequestRates};
 use super::{encoding, request, sign_in};
 use crate::auth::Gate;
@@ -21,6 +22,7 @@ use crate::auth::Gate;
 /// What stands before the routes.
 pub(super) struct Front {
     pub(super) guards: Guards,
+    pub(super) proxies: Proxies,
     pub(super) rates: RequestRates,
     /// Where callers have to say who they are.
     pub(super) gate: Option<Arc<Gate>>,
@@ -50,6 +52,7 @@ pub(super) fn router(feed: &Feed, front: Front) -> Router {
         .layer(middleware::from_fn_with_state(front.gate, sign_in::layer))
         .layer(middleware::from_fn_with_state(anonymous, as_anonymous))
         .layer(middleware::from_fn_with_state(front.guards, guard::layer))
+        .layer(middleware::from_fn_with_state(front.proxies, proxy::layer))
         .layer(middleware::from_fn(request::layer))
 }
 

@@ -1,6 +1,9 @@
 //! `GET /events/stream`: Server-Sent Events, the same session as a WebSocket's, one way.
 
+use std::any::Any;
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -35,6 +38,24 @@ const RETRY: Duration = Duration::from_secs(2);
 /// stream that its peer does not read is given up, but its socket stays until the system gives it up too.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionCut(pub CancellationToken);
+
+/// Something that lasts as long as the connection of a request, to be put into the request's extensions by whoever owns
+/// connections: a WebSocket goes on where HTTP has ended, and takes it along.
+#[derive(Clone, Default)]
+pub struct Kept(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Kept {
+    /// This, dropped with the last of the connection.
+    pub fn of(something: impl Any + Send + Sync) -> Self {
+        Self(Some(Arc::new(something)))
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Kept").field(&self.0.is_some()).finish()
+    }
+}
 
 /// The handler: subscribes before it answers, so that a refusal is a problem and not a stream.
 pub(super) async fn stream(

@@ -16,6 +16,7 @@ use newswire_protocol::query::Query;
 use tokio::net::TcpStream;
 
 use super::problem::Problem;
+use super::stream::Kept;
 use super::{Segment, identify, read_query, segment};
 use crate::Feed;
 use crate::auth::Comer;
@@ -88,13 +89,14 @@ fn upgrade(feed: Feed, mut request: Request, subscribe: Option<Subscribe>) -> Re
     }
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let peer = Peer::websocket(address.map(|address| address.0));
+    let kept = request.extensions().get::<Kept>().cloned().unwrap_or_default();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let place = feed.inner.connections.enter();
     let tasks = feed.inner.tasks.clone();
     let compression =
         feed.settings().websocket_compression.then(|| handshake::compression(request.headers()));
     let compression = compression.flatten();
-    tasks.spawn(after_upgrade(feed, on_upgrade, Wanted { subscribe, compression, peer, comer }, place));
+    tasks.spawn(after_upgrade(feed, on_upgrade, Wanted { subscribe, compression, peer, comer, kept }, place));
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),

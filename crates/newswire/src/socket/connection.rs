@@ -9,6 +9,7 @@ mod ending;
 
 use std::future::Future;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,7 +20,7 @@ use futures_util::future::BoxFuture;
 use newswire_core::session::{Output, Session, Ticket};
 use newswire_core::{Beat, Now, Page, Principal, Published, TURN_BYTES};
 use newswire_log::ReadError;
-use newswire_protocol::codes::{CloseCode, Refusal};
+use newswire_protocol::codes::{CloseCode, ErrorCode, Refusal};
 use newswire_protocol::command::Subscribe;
 use newswire_protocol::event::Draft;
 use newswire_protocol::frame::{FrameDecoder, Item};
@@ -34,8 +35,9 @@ use super::transport::Transport;
 use crate::auth::AuthError;
 use crate::connections::{Leave, Place, Visitor};
 use crate::fanout::Shard;
+use crate::reload::LiveSettings;
 use crate::traces::Origin;
-use crate::{Feed, audit, ingest};
+use crate::{Caller, Feed, Rates, audit, ingest};
 
 use credentials::{Checking, standing};
 use ending::{Ending, Phase};
@@ -67,6 +69,8 @@ pub(super) struct Connection<S> {
     rings_at: Duration,
     phase: Phase,
     began: bool,
+    /// Whose, as far as nobody says who it is.
+    address: Option<SocketAddr>,
 }
 
 /// What was asked for and awaits others.
@@ -120,7 +124,13 @@ impl<S: Transport> Connection<S> {
         let limits = config.limits;
         let mut session = Session::open(&shard.hub, config, wanted.comer.principal(), jitter, feed.now());
         let (peer, identity) = (wanted.peer, wanted.comer.identity());
-        place.introduce(Visitor { id: session.id(), peer, since: ingest::now(), identity });
+        place.introduce(Visitor {
+            id: session.id(),
+            peer,
+            since: ingest::now(),
+            identity,
+            kept: wanted.kept,
+        });
         audit::connected(session.id(), session.principal(), peer);
         if feed.authenticator().is_some() {
             session.check_credentials(standing(&feed, &wanted.comer));
@@ -144,6 +154,7 @@ impl<S: Transport> Connection<S> {
             rings_at: Duration::ZERO,
             phase: Phase::Open,
             began: false,
+            address: peer.address,
             feed,
             shard,
         };
@@ -373,6 +384,10 @@ impl<S: Transport> Connection<S> {
     fn take_item(&mut self, item: Item, now: Now) {
         match item {
             Item::Text(frame) => {
+                if let Some(wait) = self.waits_for(|live| &live.commands) {
+                    let wait = wait.as_millis().max(1);
+                    return self.leave(CloseCode::TooMany, &format!("retry_after_ms={wait}"));
+                }
                 if self.must_settle(&frame) {
                     self.hold(Held::Command(frame));
                 } else {
@@ -395,6 +410,25 @@ impl<S: Transport> Connection<S> {
         frame.len() <= self.session.limits().command_bytes
             && frame.contains("subscribe")
             && *self.shard.dispatched.borrow() + 1 < self.feed.log().tail()
+    }
+
+    /// Takes a token for whoever this is; `Some` where it has none left.
+    fn waits_for(&self, rates: impl Fn(&LiveSettings) -> &Rates<Caller>) -> Option<Duration> {
+        rates(&self.feed.inner.live)
+            .take(|| Caller::of(self.session.principal(), self.address))
+            .and_then(|standing| standing.wait)
+    }
+
+    /// A publish that came waits for those before it, or is refused where there are too many.
+    fn take_draft(&mut self, ticket: Ticket, draft: Box<Draft>) {
+        match self.waits_for(|live| &live.publishes) {
+            None => self.doing().drafts.push((ticket, draft)),
+            Some(wait) => {
+                let detail =
+                    format!("too many publishes; the next one is taken in {} ms", wait.as_millis().max(1));
+                self.session.on_published(ticket, Err(Refusal::because(ErrorCode::Unavailable, detail)));
+            }
+        }
     }
 
     fn handle(&mut self, frame: &str, now: Now) {
@@ -429,7 +463,7 @@ impl<S: Transport> Connection<S> {
         let publishes = matches!(output, Output::Publish(..));
         // All that came at once goes to the log at once.
         while let Output::Publish(ticket, draft) = output {
-            self.doing().drafts.push((ticket, draft));
+            self.take_draft(ticket, draft);
             output = self.next_output(now);
         }
         let refused = publishes && self.begin_publishing(cx);
@@ -466,7 +500,7 @@ impl<S: Transport> Connection<S> {
                 Ok(Step::Moved)
             }
             Output::Publish(ticket, draft) => {
-                self.doing().drafts.push((ticket, draft));
+                self.take_draft(ticket, draft);
                 Ok(Step::Moved)
             }
             Output::Authenticate(credential) => {

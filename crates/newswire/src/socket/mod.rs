@@ -13,6 +13,7 @@ use newswire_protocol::deflate::Agreed;
 use crate::Feed;
 use crate::auth::Comer;
 use crate::connections::{Peer, Place};
+use crate::http::stream::Kept;
 pub(crate) use closing::retry_after_ms;
 use connection::Connection;
 pub(crate) use transport::Tcp;
@@ -28,6 +29,8 @@ pub(crate) struct Wanted {
     pub(crate) peer: Peer,
     /// Whose it is.
     pub(crate) comer: Comer,
+    /// What lasts as long as it does.
+    pub(crate) kept: Kept,
 }
 
 /// Starts to serve one upgraded stream, as a task of the feed. `early` are bytes that came with the handshake. Without a place the peer is told to come back later (4029).

@@ -17,6 +17,7 @@ use super::{Ended, SubscribeError, Update};
 use crate::auth::AuthError;
 use crate::connections::{Leave, Peer, Place, Visitor};
 use crate::fanout::Shard;
+use crate::http::stream::Kept;
 use crate::{Event, Feed, Interest, audit, ingest};
 
 /// Rounds of the loop before the task lets others run.
@@ -66,7 +67,8 @@ impl Reading {
         if let Some(identity) = &identity {
             session.check_credentials(Standing::Known { expires_at: identity.expires_at });
         }
-        place.introduce(Visitor { id: session.id(), peer, since: ingest::now(), identity });
+        let kept = Kept::default();
+        place.introduce(Visitor { id: session.id(), peer, since: ingest::now(), identity, kept });
         audit::connected(session.id(), session.principal(), peer);
         metrics.subscribers.inc();
         let mut live = Live {
