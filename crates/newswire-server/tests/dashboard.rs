@@ -176,6 +176,7 @@ async fn dashboard_and_alerts_ask_for_what_is_served() {
         "newswire_http_accept_errors_total",
         "newswire_http_connections_accepted_total",
         "newswire_http_connections_timed_out_total",
+        "newswire_http_tls_handshakes_failed_total",
         "newswire_log_read_bytes_total",
     ];
     assert_eq!(unseen, left_out, "not on the dashboard");

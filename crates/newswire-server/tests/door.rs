@@ -39,10 +39,12 @@ async fn open(max_connections: usize, router: Router) -> Opened {
         addresses: Addresses::new(None),
         proxies: Proxies::new(&ServerConfig::default()),
         bounds: Bounds {
+            handshake_timeout: Duration::from_millis(300),
             header_timeout: Duration::from_millis(300),
             header_bytes: 64 << 10,
             body_timeout: Duration::from_millis(300),
         },
+        tls: None,
         metrics: DoorMetrics::default(),
     };
     let serving = tokio::spawn({

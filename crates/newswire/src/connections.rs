@@ -58,6 +58,7 @@ pub(crate) struct Visitor {
     /// Whose credential it came with, as far as credentials count.
     pub(crate) identity: Option<Arc<Identity>>,
     /// What lasts as long as it does.
+    #[expect(dead_code, reason = "held, and dropped with the place")]
     pub(crate) kept: Kept,
 }
 

@@ -250,7 +250,7 @@ fn bound_address(
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             printed.lock().unwrap().push(line.clone());
             if let Some((_, rest)) = line.split_once("listening on ") {
-                let text = rest.trim().trim_start_matches("http://");
+                let text = rest.trim().trim_start_matches("http://").trim_start_matches("https://");
                 let end = text.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(text.len());
                 if let Ok(addr) = text[..end].parse() {
                     let _ = address_tx.send(addr);

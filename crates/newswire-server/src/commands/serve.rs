@@ -129,14 +129,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Ends with the process: nobody waits for it.
     tokio::spawn(reload::on_signal(hangups, args.config, settings, server.reloader(), logging.level.clone()));
     let address = server.address()?;
-    announce(address, &config);
+    let scheme = if config.tls.cert.is_some() { "https" } else { "http" };
+    announce(address, scheme, &config);
     if config.auth.sign_in
         && let Some(path) = server.sign_in_path().await
     {
         let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { host_of(address) };
         let _ = writeln!(
             std::io::stdout(),
-            "sign a browser in, once, within ten minutes: http://{host}:{}{path}",
+            "sign a browser in, once, within ten minutes: {scheme}://{host}:{}{path}",
             address.port()
         );
     }
@@ -145,9 +146,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The one line on standard output: whoever started us reads the port from it.
-fn announce(address: SocketAddr, config: &Config) {
+fn announce(address: SocketAddr, scheme: &str, config: &Config) {
     // Nobody may be reading; the server runs all the same.
-    let _ = writeln!(std::io::stdout(), "newswire listening on http://{address}");
+    let _ = writeln!(std::io::stdout(), "newswire listening on {scheme}://{address}");
     if auth::asks(&config.auth) {
         tracing::info!(
             "callers have to show a token, a key, a ticket or the cookie of a browser that signed in"

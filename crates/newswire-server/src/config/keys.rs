@@ -32,6 +32,7 @@ const AUTH_MODE: Kind = Kind::Choice(&[
 pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("", "Where the server listens, where it keeps its data, and which channels there are."),
     ("server", "What stands before the server."),
+    ("tls", "Certificates, for `https://` and `wss://`. TLS 1.2 and 1.3; HTTP/2 for clients that offer it."),
     ("log", "The durable log."),
     (
         "retention",
@@ -122,6 +123,29 @@ pub const KEYS: &[Key] = &[
         reload: Reload::AtOnce,
         help: "The one header in which trusted proxies write whom they serve; the other is not read, because a proxy that does \
                not know it passes on what the client wrote.",
+    },
+    Key {
+        path: "tls.cert",
+        kind: Kind::Path,
+        default: None,
+        reload: Reload::Restart,
+        help: "File with the certificate and those between it and its authority, in PEM. Read again when it changes and at \
+               SIGHUP, without ending a connection. Needs `tls.key`.",
+    },
+    Key {
+        path: "tls.key",
+        kind: Kind::Path,
+        default: None,
+        reload: Reload::Restart,
+        help: "File with the private key of the certificate, in PEM; read again as it is.",
+    },
+    Key {
+        path: "tls.client_ca",
+        kind: Kind::Path,
+        default: None,
+        reload: Reload::Restart,
+        help: "File with the authorities that clients' certificates come from; who shows none of theirs is not let in. Read again \
+               as the certificate is.",
     },
     Key {
         path: "log.backend",
@@ -403,7 +427,7 @@ pub const KEYS: &[Key] = &[
         default: Some("none"),
         reload: Reload::AtOnce,
         help: "Events that one identity (without credentials: one address) may publish over WebSockets in the long run; one \
-               more is refused as `unavailable`, and the connection stays. `none` for no limit.",
+               more is refused (`storage_unavailable`, with how long to wait), and the connection stays. `none` for no limit.",
     },
     Key {
         path: "limits.publishes_burst",
@@ -426,6 +450,13 @@ pub const KEYS: &[Key] = &[
         default: Some("64KiB"),
         reload: Reload::Restart,
         help: "Largest headers of a request, its address included; larger ones are answered 431.",
+    },
+    Key {
+        path: "limits.handshake_timeout",
+        kind: Kind::Duration(Duration::from_millis(100), HOUR),
+        default: Some("10s"),
+        reload: Reload::Restart,
+        help: "How long a TLS handshake may take.",
     },
     Key {
         path: "limits.body_timeout",

@@ -38,6 +38,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     #[serde(default)]
     pub server: ServerConfig,
+    #[serde(default)]
+    pub tls: TlsConfig,
     pub log: LogConfig,
     #[serde(default)]
     pub retention: RetentionConfig,
@@ -65,6 +67,16 @@ pub struct Config {
 pub struct ServerConfig {
     pub trusted_proxies: Vec<String>,
     pub forwarded_header: ForwardedHeader,
+}
+
+/// Files for TLS; without them the server speaks without.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct TlsConfig {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `server.forwarded_header`
@@ -248,6 +260,8 @@ pub struct LimitsConfig {
     #[serde(deserialize_with = "millis")]
     pub header_timeout: Duration,
     pub header_bytes: usize,
+    #[serde(deserialize_with = "millis")]
+    pub handshake_timeout: Duration,
     #[serde(deserialize_with = "millis")]
     pub body_timeout: Duration,
 }

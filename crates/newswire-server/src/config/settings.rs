@@ -171,6 +171,11 @@ impl Settings {
         if crate::auth::is_open_beyond_loopback(&config.auth, &config.listen) {
             problems.push(Problem::Conflict(open_beyond_loopback(&config.listen, &self.source("listen"))));
         }
+        let tls = &config.tls;
+        if tls.cert.is_some() != tls.key.is_some() || (tls.client_ca.is_some() && tls.cert.is_none()) {
+            let needed = "`tls.cert` and `tls.key` go together, and `tls.client_ca` needs both".to_owned();
+            problems.push(Problem::Conflict(needed));
+        }
         if config.backlog.max_bytes < config.limits.event_bytes {
             problems.push(Problem::Conflict(format!(
                 "`backlog.max_bytes` ({}) is less than `limits.event_bytes` ({}): a subscriber must be able to wait \

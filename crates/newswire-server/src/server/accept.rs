@@ -14,12 +14,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use newswire::{ConnectionCut, Kept};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -28,7 +29,10 @@ use super::addresses::Addresses;
 use super::body::PatientBody;
 use super::metrics::DoorMetrics;
 use super::proxy::Proxies;
+use super::tls::{self, Tls};
 
+/// Requests of one HTTP/2 connection at once.
+const STREAMS: u32 = 100;
 /// How long a refused peer may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Refused peers that are being told why at once; further ones are dropped without a word.
@@ -49,6 +53,8 @@ pub struct Door {
     pub proxies: Proxies,
     /// What one connection may take.
     pub bounds: Bounds,
+    /// For connections that are encrypted, which then all are.
+    pub tls: Option<Tls>,
     /// What the door counts.
     pub metrics: DoorMetrics,
 }
@@ -56,6 +62,8 @@ pub struct Door {
 /// What one connection may take before it is ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
     /// How long a peer may take for the headers of a request, which is also how long an idle connection is kept.
     pub header_timeout: Duration,
     /// The most of a request's headers, and of a body that nobody reads, that is kept.
@@ -113,7 +121,10 @@ impl Door {
             };
             self.metrics.refused.inc();
             tracing::warn!(%peer, limit = refused.limit, "connection refused: the limit is reached");
-            if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
+            // Whoever expects a handshake could not read why.
+            if self.tls.is_none()
+                && let Ok(place) = Arc::clone(&refusals).try_acquire_owned()
+            {
                 tasks.spawn(refuse(stream, refused, place));
             }
         }
@@ -135,55 +146,127 @@ impl Door {
         router: Router,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (bounds, timed_out) = (self.bounds, self.metrics.timed_out.clone());
+        let Self { bounds, tls, metrics, .. } = self.clone();
         async move {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "the peer left at once");
                 return;
             }
             let cut = ConnectionCut::default();
-            let of_requests = (cut.clone(), kept.clone());
-            let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
-                let mut request = request.map(|body| Body::new(PatientBody::new(body, bounds.body_timeout)));
-                request.extensions_mut().insert(ConnectInfo(peer));
-                request.extensions_mut().insert(of_requests.0.clone());
-                request.extensions_mut().insert(of_requests.1.clone());
-                let router = router.clone();
-                async move {
-                    Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
-                }
-            });
-            // HTTP/1 alone: hyper-util's automatic choice waits without a timeout for the bytes that tell it from HTTP/2.
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(bounds.header_timeout)
-                .max_buf_size(bounds.header_bytes)
-                // Head and body of an answer leave as one piece: they are small, and gathering costs more than copying.
-                .writev(false)
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades();
-            tokio::pin!(connection);
-            let ending = async {
-                tokio::select! {
-                    result = connection.as_mut() => result,
-                    () = stop.cancelled() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
+            let visit = Visit { peer, kept, cut: cut.clone(), router, bounds };
+            let serving = async {
+                match tls {
+                    None => visit.serve_http_1(stream, stop).await,
+                    Some(tls) => match timeout(bounds.handshake_timeout, tls.accept(stream)).await {
+                        Ok(Ok(stream)) if tls::speaks_http_2(&stream) => {
+                            visit.serve_http_2(stream, stop).await
+                        }
+                        Ok(Ok(stream)) => visit.serve_http_1(stream, stop).await,
+                        Ok(Err(error)) => {
+                            metrics.handshakes_failed.inc();
+                            tracing::debug!(%peer, %error, "the TLS handshake failed");
+                            Ok(())
+                        }
+                        Err(_) => {
+                            metrics.timed_out.inc();
+                            tracing::debug!(%peer, "the TLS handshake took too long");
+                            Ok(())
+                        }
+                    },
                 }
             };
             let result = tokio::select! {
-                result = ending => result,
+                result = serving => result,
                 () = cut.0.cancelled() => return,
             };
             if let Err(error) = result {
                 if error.is_timeout() {
-                    timed_out.inc();
+                    metrics.timed_out.inc();
                 }
                 tracing::debug!(%peer, %error, "connection ended early");
             }
         }
     }
+}
+
+/// One connection, and what its requests are given.
+struct Visit {
+    peer: SocketAddr,
+    kept: Kept,
+    cut: ConnectionCut,
+    router: Router,
+    bounds: Bounds,
+}
+
+impl Visit {
+    /// HTTP/1 alone: hyper-util's automatic choice waits without a timeout for the bytes that tell it from HTTP/2.
+    async fn serve_http_1<S>(self, stream: S, stop: CancellationToken) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { peer, kept, cut, router, bounds } = self;
+        let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(cut.clone());
+            request.extensions_mut().insert(kept.clone());
+            answer(router.clone(), request, peer, bounds)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(bounds.header_timeout)
+            .max_buf_size(bounds.header_bytes)
+            // Head and body of an answer leave as one piece: they are small, and gathering costs more than copying.
+            .writev(false)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        tokio::select! {
+            result = connection.as_mut() => result,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+
+    /// Many requests beside each other; one of them cannot end the connection of the others. Pings find out whether the peer
+    /// is there.
+    async fn serve_http_2<S>(self, stream: S, stop: CancellationToken) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { peer, router, bounds, kept, .. } = self;
+        let service =
+            hyper::service::service_fn(move |request| answer(router.clone(), request, peer, bounds));
+        let header_bytes = u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX);
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(bounds.header_timeout)
+            .keep_alive_timeout(bounds.header_timeout)
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(header_bytes)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        drop(kept);
+        result
+    }
+}
+
+async fn answer(
+    router: Router,
+    request: http::Request<Incoming>,
+    peer: SocketAddr,
+    bounds: Bounds,
+) -> Result<axum::response::Response, Infallible> {
+    let mut request = request.map(|body| Body::new(PatientBody::new(body, bounds.body_timeout)));
+    request.extensions_mut().insert(ConnectInfo(peer));
+    Ok(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
 }
 
 /// Errors that say something about the peer that was about to connect, not about us.

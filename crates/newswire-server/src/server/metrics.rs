@@ -19,6 +19,7 @@ pub struct DoorMetrics {
     pub(crate) accept_errors: Counter,
     pub(crate) limited: Counter,
     pub(crate) timed_out: Counter,
+    pub(crate) handshakes_failed: Counter,
     open: Gauge,
 }
 
@@ -45,8 +46,13 @@ impl DoorMetrics {
         );
         registry.register(
             "connections_timed_out",
-            "Connections ended because the headers of a request did not come in time",
+            "Connections ended because a TLS handshake, or the headers of a request, did not come in time",
             metrics.timed_out.clone(),
+        );
+        registry.register(
+            "tls_handshakes_failed",
+            "TLS handshakes that failed",
+            metrics.handshakes_failed.clone(),
         );
         registry.register(
             "accept_errors",

@@ -13,6 +13,7 @@ mod routes;
 pub(crate) mod sign_in;
 pub mod signals;
 pub mod storage;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -45,6 +46,7 @@ pub(crate) use metrics::register_process;
 use proxy::Proxies;
 use rate::RequestRates;
 use routes::Front;
+use tls::Tls;
 
 /// Requests that may come at once, in seconds' worth, where `limits.requests_burst` does not say.
 const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
@@ -88,7 +90,9 @@ impl Server {
             max_connections: Arc::new(AtomicUsize::new(config.limits.connections)),
             addresses: Addresses::new(config.limits.connections_per_address),
             proxies: Proxies::new(&config.server),
+            tls: Tls::open(&config.tls).map_err(|error| Failure::new(EXIT_USAGE, format!("{error:#}")))?,
             bounds: Bounds {
+                handshake_timeout: config.limits.handshake_timeout,
                 header_timeout: config.limits.header_timeout,
                 header_bytes: config.limits.header_bytes,
                 body_timeout: config.limits.body_timeout,
@@ -176,6 +180,10 @@ impl Server {
     /// Not cancel-safe: dropping it leaves closing the log to its destructor.
     pub async fn run(self, stop: CancellationToken) {
         let requests = TaskTracker::new();
+        if let Some(tls) = self.door.tls.clone() {
+            // Ends with `stop`: nobody waits for it.
+            tokio::spawn(tls.follow(stop.clone()));
+        }
         self.door.serve(self.listener, self.router, &requests, stop).await;
         let begin = Instant::now();
         requests.close();
@@ -232,6 +240,9 @@ impl Reloader {
         self.door.max_connections.store(config.limits.connections, Ordering::Relaxed);
         self.door.addresses.set_most(config.limits.connections_per_address);
         self.door.proxies.replace(&config.server);
+        if let Some(Err(error)) = self.door.tls.as_ref().map(Tls::reload) {
+            tracing::error!(error = format!("{error:#}"), "SIGHUP: the TLS certificate stays as it was");
+        }
         self.guards.replace(Guard::new(config));
         self.rates.set(request_rate(config));
         self.feed.reload(&settings(config));

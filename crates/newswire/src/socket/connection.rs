@@ -196,6 +196,10 @@ impl<S: Transport> Connection<S> {
                 Err(ending) => return Poll::Ready(ending),
             };
             if !(answered || read || step == Step::Moved) {
+                // A stream that encrypts may have kept the end of what it took; it wakes us until that is out.
+                if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+                    return Poll::Ready(Ending::Failed(error.kind()));
+                }
                 if step == Step::Idle && matches!(self.phase, Phase::Open) {
                     self.session.arm(|| self.stream.sink());
                 }
