@@ -258,7 +258,9 @@ fn files_that_do_not_fit_stop_the_start() {
     let run = |settings: &[String]| {
         let mut command = std::process::Command::new(newswire_street_tests::binary::newswire());
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(home.path().join("data"));
-        settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
         let output = command.current_dir(home.path()).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
