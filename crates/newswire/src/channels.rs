@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use newswire_core::{Access, ChannelPattern, ChannelPolicy, Filter, Principal};
+use newswire_core::{Access, Action, ChannelPattern, ChannelPolicy, Filter, Principal};
 use newswire_protocol::FilterSpec;
 use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::names::is_channel_name;
@@ -61,14 +61,24 @@ impl Channels {
 
     /// Lets an event into the channel, a new one if that is allowed and there is room for it. `stored` tells the
     /// channels that hold events now: where there is no room, those that were trimmed away make some.
-    pub(crate) fn admit(&self, channel: &str, stored: impl FnOnce() -> Vec<Arc<str>>) -> Result<(), Refusal> {
+    ///
+    /// `principal` is told of those channels only to which it may publish.
+    pub(crate) fn admit(
+        &self,
+        channel: &str,
+        principal: &Principal,
+        stored: impl FnOnce() -> Vec<Arc<str>>,
+    ) -> Result<(), Refusal> {
         if self.policy.declared.contains(channel) {
             return Ok(());
         }
         if !self.policy.allows(channel) {
             return Err(Refusal::because(
                 ErrorCode::UnknownChannel,
-                format!("{channel:?} is not declared; declared are {}", self.declared()),
+                format!(
+                    "{channel:?} is not declared; declared are {}",
+                    self.declared(|name| principal.permit(Action::Publish, name).is_ok())
+                ),
             ));
         }
         if self.found.read().contains(channel) {
@@ -104,16 +114,18 @@ impl Channels {
         // First: whoever may not read a channel is not told whether there is one.
         let named = names.iter().filter_map(|name| ChannelPattern::parse(name));
         named.into_iter().try_for_each(|pattern| access.permit(principal, &pattern))?;
-        self.patterns(names)
+        self.patterns(names, |name| {
+            ChannelPattern::parse(name).is_some_and(|pattern| access.permit(principal, &pattern).is_ok())
+        })
     }
 
-    /// Reads names and patterns.
-    fn patterns(&self, names: &[String]) -> Result<Vec<ChannelPattern>, Refusal> {
+    /// Reads names and patterns; tells only of channels that `may` be told.
+    fn patterns(&self, names: &[String], may: impl Fn(&str) -> bool) -> Result<Vec<ChannelPattern>, Refusal> {
         let parse = |name: &String| {
             self.policy.parse(name).or_else(|| self.found_pattern(name)).ok_or_else(|| {
                 Refusal::because(
                     ErrorCode::UnknownChannel,
-                    format!("{name:?}; declared are {}, and names may end in *", self.declared()),
+                    format!("{name:?}; declared are {}, and names may end in *", self.declared(&may)),
                 )
             })
         };
@@ -125,13 +137,16 @@ impl Channels {
         self.found.read().get(name).map(|name| ChannelPattern::Exact(Arc::clone(name)))
     }
 
-    fn declared(&self) -> String {
-        self.policy.declared.iter().map(|name| &**name).collect::<Vec<_>>().join(", ")
+    fn declared(&self, may: impl Fn(&str) -> bool) -> String {
+        let told = self.policy.declared.iter().map(|name| &**name).filter(|name| may(name));
+        told.collect::<Vec<_>>().join(", ")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use newswire_core::Grants;
+
     use super::*;
 
     fn channels(arbitrary: bool, max: usize, stored: &[&str]) -> Channels {
@@ -141,24 +156,36 @@ mod tests {
 
     #[test]
     fn undeclared_channels_need_permission_and_room() {
-        let closed = channels(false, 10, &[]);
-        assert!(closed.admit("tasks", Vec::new).is_ok());
-        assert_eq!(closed.admit("other", Vec::new).unwrap_err().code, ErrorCode::UnknownChannel);
+        let (closed, somebody) = (channels(false, 10, &[]), Principal::anonymous());
+        assert!(closed.admit("tasks", &somebody, Vec::new).is_ok());
+        assert_eq!(closed.admit("other", &somebody, Vec::new).unwrap_err().code, ErrorCode::UnknownChannel);
         let open = channels(true, 4, &["old"]);
-        assert!(["new", "old", "new"].into_iter().all(|name| open.admit(name, Vec::new).is_ok()));
+        assert!(["new", "old", "new"].into_iter().all(|name| open.admit(name, &somebody, Vec::new).is_ok()));
         let stored = || vec!["old".into(), "new".into()];
-        assert_eq!(open.admit("newer", stored).unwrap_err().code, ErrorCode::UnknownChannel);
+        assert_eq!(open.admit("newer", &somebody, stored).unwrap_err().code, ErrorCode::UnknownChannel);
         assert_eq!(open.count(), 4);
         // Once a channel has been trimmed away, its place is free.
-        assert!(open.admit("newer", || vec!["new".into()]).is_ok());
+        assert!(open.admit("newer", &somebody, || vec!["new".into()]).is_ok());
         assert_eq!(open.count(), 4);
     }
 
     #[test]
     fn what_is_stored_stays_readable() {
         let closed = channels(false, 10, &["old"]);
-        assert!(closed.patterns(&["old".into(), "a*".into()]).is_ok());
-        assert_eq!(closed.patterns(&["new".into()]).unwrap_err().code, ErrorCode::UnknownChannel);
+        assert!(closed.patterns(&["old".into(), "a*".into()], |_| true).is_ok());
+        assert_eq!(closed.patterns(&["new".into()], |_| true).unwrap_err().code, ErrorCode::UnknownChannel);
+    }
+
+    #[test]
+    fn a_refusal_names_only_what_its_reader_may_have() {
+        let closed = channels(false, 10, &[]);
+        let grants = Grants::none().with(Action::Publish, ["tasks"]).unwrap();
+        let bob = Principal::new("bob").with_grants(grants.with(Action::History, ["tasks"]).unwrap());
+        let published = closed.admit("user:bob", &bob, Vec::new).unwrap_err().to_string();
+        let read = closed.permitted(&["!".into()], &FilterSpec::default(), &bob, Access::Past);
+        for said in [published, read.unwrap_err().to_string()] {
+            assert!(said.contains("declared are tasks") && !said.contains("agents"), "{said}");
+        }
     }
 
     #[test]

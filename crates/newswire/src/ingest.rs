@@ -117,7 +117,7 @@ impl Feed {
     ) -> Result<String, Refusal> {
         principal.require(Role::Publisher)?;
         principal.permit(Action::Publish, &draft.channel)?;
-        self.inner.channels.admit(&draft.channel, || self.inner.log.channels())?;
+        self.inner.channels.admit(&draft.channel, principal, || self.inner.log.channels())?;
         let given_id = draft.event_id.as_deref();
         let event_id = given_id.map_or_else(|| event_id::new(now).to_string(), str::to_owned);
         let encoded = draft.encode(&event_id, now);

@@ -86,11 +86,19 @@ impl Session {
     }
 
     /// As if it had shown what it has shown anew: somebody looked at it again, and it comes to this now.
-    pub fn readmit(&mut self, Admitted { principal, expires_at }: Admitted, hub: &Mutex<Hub>) {
+    ///
+    /// Returns why the session is over, where it has other permissions now than what it subscribed by: the shell lets go of
+    /// all that waits, which was chosen by the old ones.
+    pub fn readmit(
+        &mut self,
+        Admitted { principal, expires_at }: Admitted,
+        hub: &Mutex<Hub>,
+    ) -> Option<(CloseCode, &'static str)> {
         if let Some(access) = &mut self.access {
             access.expires_at = expires_at;
         }
         self.set_principal(principal, hub);
+        self.closing.filter(|(code, _)| *code == CloseCode::NotPermitted)
     }
 
     /// Gives the session another principal. The same one with the same view takes over everything as it is, whatever its
@@ -98,7 +106,8 @@ impl Session {
     /// rules.
     pub fn set_principal(&mut self, principal: Principal, hub: &Mutex<Hub>) {
         let goes_on = principal.id == self.principal.id && principal.has_same_view(&self.principal);
-        if self.sets.total() > 0 && !goes_on {
+        let has_some = self.sets.total() > 0 || self.lag.is_some() || !self.jobs.is_empty();
+        if has_some && !goes_on {
             self.closing.get_or_insert((CloseCode::NotPermitted, "the permissions have changed"));
             return;
         }

@@ -440,7 +440,7 @@ impl Session {
         let (exact, prefixes): (Vec<_>, Vec<_>) = replayed
             .map(|entry| &entry.pattern)
             .partition(|pattern| matches!(pattern, ChannelPattern::Exact(_)));
-        let spans = &mut self.spans;
+        let (spans, granted) = (&mut self.spans, self.principal.grants.of(Action::Subscribe));
         for (pattern, filter) in live {
             // A name meets another pattern only if that is a prefix.
             let candidates = if matches!(pattern, ChannelPattern::Exact(_)) { &[][..] } else { &exact[..] };
@@ -448,7 +448,8 @@ impl Session {
             let known = |span: &Span| span.slot == slot && span.pattern == *pattern && span.to == u64::MAX;
             if prefixes.iter().chain(candidates).any(|other| meets(&other)) && !spans.iter().any(known) {
                 let (pattern, filter) = (pattern.clone(), Arc::clone(filter));
-                spans.push(Span { slot, pattern, filter, from, to: u64::MAX });
+                let granted = granted.clone();
+                spans.push(Span { slot, pattern, filter, granted, from, to: u64::MAX });
             }
         }
     }

@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use crate::channel::ChannelPattern;
 use crate::config::{Backlog, Now, SessionConfig};
 use crate::filter::Filter;
+use crate::grants::Channels;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::hub::{ConnId, Hub};
 use crate::notice::Form;
@@ -173,8 +174,17 @@ struct Span {
     slot: u8,
     pattern: ChannelPattern,
     filter: Arc<Filter>,
+    /// What a pattern of somebody stands for.
+    granted: Channels,
     from: u64,
     to: u64,
+}
+
+impl Span {
+    fn means(&self, channel: &str) -> bool {
+        let is_name = matches!(self.pattern, ChannelPattern::Exact(_));
+        self.pattern.matches(channel) && (is_name || self.granted.have(channel))
+    }
 }
 
 /// What the client knows to have completely.
@@ -578,7 +588,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         // Of the 4.5 kB that a whole idle connection may take, this is the core's share beside its subscriptions.
-        assert!(size_of::<Session>() <= 768, "{} bytes", size_of::<Session>());
+        assert!(size_of::<Session>() <= 784, "{} bytes", size_of::<Session>());
         assert!(size_of::<Outbox>() <= 160, "{} bytes", size_of::<Outbox>());
     }
 }

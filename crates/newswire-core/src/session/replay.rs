@@ -10,6 +10,7 @@ use super::stream::{STEPS, Step};
 use super::writer::Writer;
 use super::{Reads, Session, Span};
 use crate::event::Run;
+use crate::grants::Action;
 use crate::hub::Hub;
 use crate::notice::Messages;
 use crate::outbox::{Mode, Placed, PlacedKind};
@@ -154,7 +155,8 @@ impl Session {
         // last events: those that are now read live before that are not sent again.
         let live = |entry: &JobEntry| {
             let (pattern, filter) = (entry.pattern.clone(), Arc::clone(&entry.filter));
-            Span { slot: job.slot, pattern, filter, from: at, to: u64::MAX }
+            let granted = self.principal.grants.of(Action::Subscribe).clone();
+            Span { slot: job.slot, pattern, filter, granted, from: at, to: u64::MAX }
         };
         let spans: Vec<Span> = job.entries.iter().map(live).collect();
         self.outbox.sift_placed(job.slot, |asked_at, run| unsent(run, job.slot, asked_at, &spans));
@@ -215,7 +217,7 @@ pub(super) fn unsent(run: Run, slot: u8, asked_at: u64, spans: &[Span]) -> Optio
                 span.slot == slot
                     && event.offset > span.from.max(asked_at)
                     && event.offset <= span.to
-                    && span.pattern.matches(event.channel)
+                    && span.means(event.channel)
                     && span.filter.matches(&event)
             };
             !spans.iter().any(sent)

@@ -249,7 +249,7 @@ impl Kind {
         match self {
             Self::Bool | Self::Ratio => written.to_owned(),
             Self::Count(..) => written.replace('_', ""),
-            Self::Channels | Self::Origins | Self::Hosts | Self::Words => {
+            Self::Channels | Self::Origins | Self::Hosts | Self::Words | Self::Networks => {
                 Raw::List(Raw::Written(written.into()).texts().into_iter().flatten().map(Raw::Text).collect())
                     .to_string()
             }

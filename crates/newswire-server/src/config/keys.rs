@@ -126,23 +126,23 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "tls.cert",
-        kind: Kind::Path,
-        default: None,
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
         reload: Reload::Restart,
         help: "File with the certificate and those between it and its authority, in PEM. Read again when it changes and at \
                SIGHUP, without ending a connection. Needs `tls.key`.",
     },
     Key {
         path: "tls.key",
-        kind: Kind::Path,
-        default: None,
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
         reload: Reload::Restart,
         help: "File with the private key of the certificate, in PEM; read again as it is.",
     },
     Key {
         path: "tls.client_ca",
-        kind: Kind::Path,
-        default: None,
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
         reload: Reload::Restart,
         help: "File with the authorities that clients' certificates come from; who shows none of theirs is not let in. Read again \
                as the certificate is.",

@@ -164,6 +164,10 @@ impl Writer {
             Over::Ended(Some(ended @ Ended::NotPermitted { .. })) => {
                 tracing::debug!(%ended, "an event stream was broken off");
                 self.ban.cancel();
+                // What HTTP has already is not written either, and a peer that reads nothing keeps no connection.
+                if let Some(cut) = &self.cut {
+                    cut.0.cancel();
+                }
                 "not permitted"
             }
             Over::Ended(Some(ended)) => {

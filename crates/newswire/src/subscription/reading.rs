@@ -264,8 +264,11 @@ impl Live {
         match authenticator.recheck(&identity) {
             Ok(None) => {}
             Ok(Some(identity)) => {
-                self.session.readmit((&identity).into(), &self.shard.hub);
+                let over = self.session.readmit((&identity).into(), &self.shard.hub);
                 self.place.identify(Arc::new(identity));
+                if let Some((_, reason)) = over {
+                    return Err(not_permitted(reason));
+                }
             }
             Err(error) => return Err(not_permitted(error.told())),
         }

@@ -60,8 +60,11 @@ impl<S: Transport> Connection<S> {
         match authenticator.recheck(&identity) {
             Ok(None) => {}
             Ok(Some(identity)) => {
-                self.session.readmit((&identity).into(), &self.shard.hub);
+                let over = self.session.readmit((&identity).into(), &self.shard.hub);
                 self.place.identify(Arc::new(identity));
+                if let Some((code, reason)) = over {
+                    self.cut_off(code, reason);
+                }
             }
             Err(error) => self.cut_off(CloseCode::NotPermitted, error.told()),
         }
