@@ -170,6 +170,11 @@ impl Channels {
         }
     }
 
+    /// Whether what was subscribed by this pattern means the channel: a name, itself; any other, what was granted.
+    pub(crate) fn mean_by(&self, pattern: &ChannelPattern, channel: &str) -> bool {
+        pattern.matches(channel) && (matches!(pattern, ChannelPattern::Exact(_)) || self.have(channel))
+    }
+
     /// Whether the pattern stands for any channel, now or later.
     pub(crate) fn meet(&self, pattern: &ChannelPattern) -> bool {
         let owned = match pattern {

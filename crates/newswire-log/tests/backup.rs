@@ -132,15 +132,20 @@ fn an_id_inside_the_window_is_recognised_by_the_copy() {
     assert_eq!(log.head(), 1_501);
 }
 
-#[test]
-fn a_restore_that_breaks_off_is_no_log() {
-    let (from, to) = (Path::new("/from"), Path::new("/to"));
-    let source = FaultDisk::new();
-    let log = EmbeddedLog::open(from, small_segments(), Arc::new(source.clone())).unwrap();
+/// A disk with a log of several segments.
+fn disk_with_400_events(at: &Path) -> FaultDisk {
+    let disk = FaultDisk::new();
+    let log = EmbeddedLog::open(at, small_segments(), Arc::new(disk.clone())).unwrap();
     for n in 0..400 {
         store(&log, vec![numbered("tasks", n)]);
     }
-    drop(log);
+    disk
+}
+
+#[test]
+fn a_restore_that_breaks_off_is_no_log() {
+    let (from, to) = (Path::new("/from"), Path::new("/to"));
+    let source = disk_with_400_events(from);
     let (mut broken, mut whole) = (0, 0);
     for changes in 0.. {
         let disk = source.duplicate();
@@ -168,12 +173,7 @@ fn a_restore_that_breaks_off_is_no_log() {
 #[test]
 fn an_unsound_restore_is_no_log_and_says_whose_disk_it_was() {
     let (from, to) = (Path::new("/from"), Path::new("/to"));
-    let source = FaultDisk::new();
-    let log = EmbeddedLog::open(from, small_segments(), Arc::new(source.clone())).unwrap();
-    for n in 0..400 {
-        store(&log, vec![numbered("tasks", n)]);
-    }
-    drop(log);
+    let source = disk_with_400_events(from);
     let flip = |disk: &FaultDisk, path: &Path| {
         let mut bytes = disk.content(path).unwrap();
         bytes[900] ^= 1;

@@ -10,7 +10,6 @@ use super::job::Job;
 use super::stream::{STEPS, Step};
 use super::writer::Writer;
 use super::{Reads, Session};
-use crate::channel::ChannelPattern;
 use crate::grants::Action;
 use crate::hub::Hub;
 use crate::notice::Messages;
@@ -148,12 +147,9 @@ impl Session {
         };
         let told: Vec<Lost> = lag.reader.losses().beyond(at).collect();
         let granted = self.principal.grants.of(Action::Subscribe);
-        let means = |pattern: &ChannelPattern, channel: &str| {
-            let is_name = matches!(pattern, ChannelPattern::Exact(_));
-            pattern.matches(channel) && (is_name || granted.have(channel))
-        };
         let had = |subs: &StreamSubs, slot: u8, channel: &str| {
-            subs.iter().any(|((of, pattern), sub)| *of == slot && sub.live && means(pattern, channel))
+            subs.iter()
+                .any(|((of, pattern), sub)| *of == slot && sub.live && granted.mean_by(pattern, channel))
         };
         let slots: BTreeSet<u8> = changes.iter().map(|change| change.slot).collect();
         let before: Vec<Vec<bool>> = slots

@@ -180,13 +180,6 @@ struct Span {
     to: u64,
 }
 
-impl Span {
-    fn means(&self, channel: &str) -> bool {
-        let is_name = matches!(self.pattern, ChannelPattern::Exact(_));
-        self.pattern.matches(channel) && (is_name || self.granted.have(channel))
-    }
-}
-
 /// What the client knows to have completely.
 #[derive(Debug)]
 struct Checkpoint {

@@ -217,7 +217,7 @@ pub(super) fn unsent(run: Run, slot: u8, asked_at: u64, spans: &[Span]) -> Optio
                 span.slot == slot
                     && event.offset > span.from.max(asked_at)
                     && event.offset <= span.to
-                    && span.means(event.channel)
+                    && span.granted.mean_by(&span.pattern, event.channel)
                     && span.filter.matches(&event)
             };
             !spans.iter().any(sent)
