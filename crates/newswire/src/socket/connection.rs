@@ -6,6 +6,7 @@
 
 mod credentials;
 mod ending;
+mod publishing;
 
 use std::future::Future;
 use std::mem::MaybeUninit;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use newswire_core::session::{Output, Session, Ticket};
-use newswire_core::{Beat, Now, Page, Principal, Published, TURN_BYTES};
+use newswire_core::{Beat, Now, Page, TURN_BYTES};
 use newswire_log::ReadError;
 use newswire_protocol::codes::{CloseCode, ErrorCode, Refusal};
 use newswire_protocol::command::Subscribe;
@@ -36,19 +37,17 @@ use crate::auth::AuthError;
 use crate::connections::{Leave, Place, Visitor};
 use crate::fanout::Shard;
 use crate::reload::LiveSettings;
-use crate::traces::Origin;
 use crate::{Caller, Feed, Rates, audit, ingest};
 
 use credentials::{Checking, standing};
 use ending::{Ending, Phase};
+use publishing::Publishing;
 
 /// Bytes read from the socket at once, into a buffer that lives only while reading.
 const READ_BYTES: usize = 8 << 10;
 
 /// Rounds of the loop before the task lets others run.
 const MAX_ROUNDS: usize = 16;
-
-type Answers = Vec<(Ticket, Result<Published, Refusal>)>;
 
 /// A connection, as the future of the task that serves it: polled by that one task, so its waker never changes.
 ///
@@ -79,13 +78,11 @@ struct Doing {
     /// A subscribe that waits until the hub has everything that was durable when it came.
     held: Option<(Held, BoxFuture<'static, ()>)>,
     page: Option<BoxFuture<'static, Result<Page, ReadError>>>,
-    publishing: Option<BoxFuture<'static, Answers>>,
+    publishing: Publishing,
     /// Who it is, by what it has shown.
     checking: Option<Checking>,
     /// What the address asked for, of one who has yet to say who it is.
     address: Option<Box<Subscribe>>,
-    /// Publishes that wait for those under way, so that one connection's events keep their order.
-    drafts: Vec<(Ticket, Box<Draft>)>,
 }
 
 enum Held {
@@ -97,11 +94,7 @@ enum Held {
 impl Doing {
     fn is_nothing(&self) -> bool {
         let knows = self.checking.is_none() && self.address.is_none();
-        self.held.is_none() && self.page.is_none() && knows && self.answers_all()
-    }
-
-    fn answers_all(&self) -> bool {
-        self.publishing.is_none() && self.drafts.is_empty()
+        self.held.is_none() && self.page.is_none() && knows && self.publishing.is_nothing()
     }
 }
 
@@ -264,6 +257,7 @@ impl<S: Transport> Connection<S> {
         if let Some(Poll::Ready(outcome)) = doing.checking.as_mut().map(|checking| checking.as_mut().poll(cx))
         {
             doing.checking = None;
+            doing.publishing.seal();
             let address = doing.address.take();
             if self.authenticated(outcome)
                 && let Some(subscribe) = address
@@ -287,23 +281,13 @@ impl<S: Transport> Connection<S> {
     /// Publishes what was asked for, all that has come at once, and takes the answers. True if there were any.
     fn poll_publishing(&mut self, doing: &mut Doing, cx: &mut Context<'_>) -> bool {
         let mut any = false;
-        loop {
-            if doing.publishing.is_none() && !doing.drafts.is_empty() {
-                let drafts = std::mem::take(&mut doing.drafts);
-                let principal = self.session.principal().clone();
-                doing.publishing = Some(Box::pin(publish(self.feed.clone(), principal, drafts)));
-            }
-            let Some(Poll::Ready(answers)) =
-                doing.publishing.as_mut().map(|answers| answers.as_mut().poll(cx))
-            else {
-                return any;
-            };
-            doing.publishing = None;
+        while let Poll::Ready(answers) = doing.publishing.poll_answers(&self.feed, cx) {
             for (ticket, outcome) in answers {
                 self.session.on_published(ticket, outcome);
             }
             any = true;
         }
+        any
     }
 
     /// Hands the publishes over that wait for nobody. True if some of them are answered already.
@@ -426,7 +410,11 @@ impl<S: Transport> Connection<S> {
     /// A publish that came waits for those before it, or is refused where there are too many.
     fn take_draft(&mut self, ticket: Ticket, draft: Box<Draft>) {
         match self.waits_for(|live| &live.publishes) {
-            None => self.doing().drafts.push((ticket, draft)),
+            None => {
+                let doing = self.doing.get_or_insert_default();
+                let principal = self.session.principal();
+                doing.publishing.push(ticket, draft, principal, || self.place.identity());
+            }
             Some(wait) => {
                 let detail =
                     format!("too many publishes; the next one is taken in {} ms", wait.as_millis().max(1));
@@ -453,7 +441,10 @@ impl<S: Transport> Connection<S> {
             return self.poll_write(now, cx);
         }
         if let Phase::Leaving { frame, ending, answered } = &mut self.phase {
-            let waits = self.doing.as_ref().is_some_and(|doing| doing.held.is_some() || !doing.answers_all());
+            let waits = self
+                .doing
+                .as_ref()
+                .is_some_and(|doing| doing.held.is_some() || !doing.publishing.is_nothing());
             if !waits && *answered {
                 let (frame, ending) = (std::mem::take(frame), ending.clone());
                 self.begin_close(frame, ending);
@@ -584,11 +575,4 @@ impl<S> Drop for Connection<S> {
         self.session.close(&self.shard.hub);
         self.feed.inner.metrics.connections.dec();
     }
-}
-
-async fn publish(feed: Feed, principal: Principal, drafts: Vec<(Ticket, Box<Draft>)>) -> Answers {
-    let (tickets, drafts): (Vec<Ticket>, Vec<Draft>) =
-        drafts.into_iter().map(|(ticket, draft)| (ticket, *draft)).unzip();
-    let results = feed.publish_parsed(&principal, Origin::Request(None), drafts.into_iter().map(Ok)).await;
-    tickets.into_iter().zip(results).collect()
 }
