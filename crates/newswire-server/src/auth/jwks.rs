@@ -1,20 +1,15 @@
-//! Public keys as JWKS, and those that are fetched: cached, fetched anew when a token names one that nobody knows, and kept
-//! for a while when nobody answers.
+//! Public keys as JWKS: how a set is read, and where one is published.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use newswire::AuthError;
-use newswire::log::{Expect, Meta};
-use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::BadCredentials;
 use super::jwt::{Key, fingerprint};
-use super::{BadCredentials, now_micros, unavailable};
 use crate::config::JwtConfig;
 
 /// Keys of one set that are looked at.
@@ -72,11 +67,11 @@ pub(super) struct Source {
     fingerprint: String,
     http: reqwest::Client,
     /// Older ones are fetched anew.
-    refresh: Duration,
+    pub(super) refresh: Duration,
     /// Between two fetches for keys that nobody knows, and after one that failed.
-    cooldown: Duration,
+    pub(super) cooldown: Duration,
     /// How long those that cannot be fetched anew still count.
-    grace: Duration,
+    pub(super) grace: Duration,
 }
 
 impl Source {
@@ -103,6 +98,37 @@ impl Source {
     pub(super) fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
+
+    /// What [`Source::read_keys`] reads, asked for now.
+    ///
+    /// # Errors
+    /// Why there is none, without the address, which says more than a log needs.
+    pub(super) async fn fetch(&self) -> Result<String, String> {
+        self.body().await.map_err(|error| format!("{error:#}"))
+    }
+
+    async fn body(&self) -> anyhow::Result<String> {
+        let without_address = reqwest::Error::without_url;
+        let answer = self.http.get(&self.url).send().await.map_err(without_address)?;
+        let mut answer = answer.error_for_status().map_err(without_address)?;
+        let mut body = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(without_address)? {
+            body.extend_from_slice(&piece);
+            anyhow::ensure!(body.len() <= MAX_BYTES, "more than {MAX_BYTES} bytes");
+        }
+        Ok(String::from_utf8(body)?)
+    }
+
+    /// [`read`] of a set from here. Nobody stands on one of its keys: the provider changes them as it likes.
+    pub(super) fn read_keys(&self, set: &str) -> Result<Vec<Key>, String> {
+        let of_source = |key| Key { fingerprint: Some(self.fingerprint.clone()), ..key };
+        Ok(read(set)?.into_iter().map(of_source).collect())
+    }
+
+    /// Where an earlier process kept what it fetched.
+    pub(super) fn kept_key(&self) -> String {
+        format!("auth/jwks/{}", blake3::hash(self.url.as_bytes()).to_hex())
+    }
 }
 
 fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, BadCredentials> {
@@ -110,133 +136,4 @@ fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, BadCredentials>
     let pem = std::fs::read(path).map_err(|error| bad(&format!("cannot be read: {error}")))?;
     let read = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|all| !all.is_empty());
     read.ok_or_else(|| bad("there is no certificate in it, as PEM"))
-}
-
-struct Cached {
-    source: String,
-    keys: Vec<Key>,
-    fetched_at: u64,
-}
-
-/// As it stands in `Meta`, for a start while nobody answers.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    fetched_at: u64,
-    body: String,
-}
-
-/// When was tried what; held while somebody fetches.
-#[derive(Default)]
-struct Attempts {
-    failed: Option<Instant>,
-    anew: Option<Instant>,
-}
-
-/// Fetches keys.
-pub(crate) struct Fetcher {
-    meta: Arc<dyn Meta>,
-    cached: RwLock<Option<Arc<Cached>>>,
-    attempts: tokio::sync::Mutex<Attempts>,
-}
-
-impl Fetcher {
-    pub(super) fn new(meta: Arc<dyn Meta>) -> Self {
-        Self { meta, cached: RwLock::default(), attempts: tokio::sync::Mutex::default() }
-    }
-
-    /// The keys as they are known, fetched anew where they are old.
-    pub(super) async fn keys(&self, source: &Source) -> Result<Vec<Key>, AuthError> {
-        if let Some(keys) = self.fresh(source) {
-            return Ok(keys);
-        }
-        let mut attempts = self.attempts.lock().await;
-        if let Some(keys) = self.fresh(source) {
-            return Ok(keys);
-        }
-        if self.known(source).is_none() {
-            self.recall(source).await;
-        }
-        let reason = if attempts.failed.is_some_and(|at| at.elapsed() < source.cooldown) {
-            "the last attempt failed a moment ago".to_owned()
-        } else {
-            match self.fetch(source).await {
-                Ok(keys) => return Ok(keys),
-                Err(reason) => {
-                    attempts.failed = Some(Instant::now());
-                    tracing::warn!(url = source.url, reason, "keys for tokens cannot be fetched");
-                    reason
-                }
-            }
-        };
-        let kept = self.known(source).filter(|cached| age(cached) <= source.grace);
-        kept.map(|cached| cached.keys.clone()).ok_or(AuthError::Unavailable { reason })
-    }
-
-    /// The keys, fetched now because one is asked for that nobody knows; `None` where that was tried a moment ago, or fails.
-    pub(super) async fn keys_anew(&self, source: &Source) -> Option<Vec<Key>> {
-        let mut attempts = self.attempts.lock().await;
-        if attempts.anew.is_some_and(|at| at.elapsed() < source.cooldown) {
-            return self.known(source).map(|cached| cached.keys.clone());
-        }
-        attempts.anew = Some(Instant::now());
-        self.fetch(source).await.ok()
-    }
-
-    fn known(&self, source: &Source) -> Option<Arc<Cached>> {
-        self.cached.read().clone().filter(|cached| cached.source == source.fingerprint)
-    }
-
-    fn fresh(&self, source: &Source) -> Option<Vec<Key>> {
-        let cached = self.known(source).filter(|cached| age(cached) < source.refresh)?;
-        Some(cached.keys.clone())
-    }
-
-    async fn fetch(&self, source: &Source) -> Result<Vec<Key>, String> {
-        let body = body(source).await.map_err(|error| format!("{error:#}"))?;
-        let fetched_at = now_micros();
-        let keys = self.take(source, fetched_at, &body)?;
-        let kept = serde_json::to_string(&Kept { fetched_at, body }).map_err(|error| error.to_string())?;
-        if let Err(error) = self.meta.put(&kept_key(source), kept.into(), Expect::Any, None).await {
-            tracing::warn!(%error, "fetched keys are not kept for the next start");
-        }
-        Ok(keys)
-    }
-
-    fn take(&self, source: &Source, fetched_at: u64, body: &str) -> Result<Vec<Key>, String> {
-        // Nobody stands on one of them: the provider changes them as it likes.
-        let of_source = |key| Key { fingerprint: Some(source.fingerprint.clone()), ..key };
-        let keys: Vec<Key> = read(body)?.into_iter().map(of_source).collect();
-        let cached = Cached { source: source.fingerprint.clone(), keys: keys.clone(), fetched_at };
-        *self.cached.write() = Some(Arc::new(cached));
-        Ok(keys)
-    }
-
-    /// What an earlier process fetched.
-    async fn recall(&self, source: &Source) {
-        let entry =
-            self.meta.get(&kept_key(source)).await.map_err(|error| unavailable(&error)).ok().flatten();
-        let kept = entry.and_then(|entry| serde_json::from_slice::<Kept>(&entry.value).ok());
-        if let Some(Kept { fetched_at, body }) = kept {
-            // What cannot be read is as good as none.
-            let _ = self.take(source, fetched_at, &body);
-        }
-    }
-}
-
-async fn body(source: &Source) -> anyhow::Result<String> {
-    let mut response = source.http.get(&source.url).send().await?.error_for_status()?;
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await? {
-        body.extend_from_slice(&piece);
-        anyhow::ensure!(body.len() <= MAX_BYTES, "more than {MAX_BYTES} bytes");
-    }
-    Ok(String::from_utf8(body)?)
-}
-
-fn age(cached: &Cached) -> Duration {
-    Duration::from_micros(now_micros().saturating_sub(cached.fetched_at))
-}
-
-fn kept_key(source: &Source) -> String {
-    format!("auth/jwks/{}", blake3::hash(source.url.as_bytes()).to_hex())
 }

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use newswire::AuthError;
 use serde::Deserialize;
 
-use super::jwks::{self, Fetcher};
+use super::fetcher::Fetcher;
+use super::jwks;
 use super::permissions::Permissions;
 use super::{BadCredentials, random_text};
 use crate::config::JwtConfig;
@@ -20,6 +21,8 @@ use crate::config::JwtConfig;
 /// What a token is told whose key nobody has.
 const NO_KEY: AuthError =
     AuthError::Invalid { reason: "no key for it: of an unknown kid, or another algorithm" };
+/// What a key says to a token that is not its own.
+const WRONG_SIGNATURE: AuthError = AuthError::Invalid { reason: "the signature is wrong" };
 /// Longest token that is looked at, in bytes.
 const MAX_BYTES: usize = 8 << 10;
 /// Shortest secret of HS256, in bytes: as long as the hash.
@@ -112,49 +115,48 @@ impl Jwt {
         if fingerprint.is_none_or(has) { Ok(()) } else { Err(AuthError::Revoked) }
     }
 
-    pub(super) async fn verify(&self, token: &str, fetcher: &Fetcher) -> Result<Verified, AuthError> {
-        let invalid = |reason| Err(AuthError::Invalid { reason });
-        if token.len() > MAX_BYTES {
-            return invalid("too long for a token");
-        }
-        // Only to find the key; nothing in it is believed.
-        let Ok(header) = decode_header(token) else {
-            return invalid("no token, or of an algorithm that nobody should use");
-        };
-        if header.crit.is_some() {
-            return invalid("a token with extensions that have to be understood");
-        }
+    /// Where published keys are fetched, if that is configured.
+    pub(super) fn source(&self) -> Option<&jwks::Source> {
+        self.source.as_ref()
+    }
+
+    /// Judges a token by the keys of this server and, where none of them signed it, by those of the provider.
+    pub(super) async fn verify(
+        &self,
+        token: &str,
+        provider: Option<&Fetcher>,
+    ) -> Result<Verified, AuthError> {
+        let header = read_header(token)?;
         let fits = |key: &&Key| {
             let named = header.kid.is_none() || key.kid.is_none() || key.kid == header.kid;
             key.algorithm == header.alg && named
         };
         // Keys of this server first: whoever has one must get in though those of others cannot be fetched.
         let own = self.verify_with_any(token, self.keys.iter().filter(fits));
-        let (Some(source), true) = (&self.source, !matches!(own, Some(Ok(_)))) else {
-            return own.unwrap_or(Err(NO_KEY));
-        };
-        let mut fetched = fetcher.keys(source).await?;
-        let known = |keys: &[Key]| keys.iter().any(|key| header.kid.is_none() || key.kid == header.kid);
-        if own.is_none() && !known(&fetched) {
-            fetched = fetcher.keys_anew(source).await.unwrap_or(fetched);
+        // What is published is no secret, so no token by HS256 is a provider's.
+        let provider = provider.filter(|_| !is_settled(&own) && header.alg != Algorithm::HS256);
+        let Some(provider) = provider else { return own.unwrap_or(Err(NO_KEY)) };
+        let known = provider.keys().await?;
+        let theirs = self.verify_with_any(token, known.keys.iter().filter(fits));
+        let is_known = header.kid.is_some() && known.keys.iter().any(|key| key.kid == header.kid);
+        if is_known || is_settled(&theirs) {
+            return theirs.or(own).unwrap_or(Err(NO_KEY));
         }
-        self.verify_with_any(token, fetched.iter().filter(fits)).or(own).unwrap_or(Err(NO_KEY))
+        let known = provider.keys_anew().await?;
+        let theirs = self.verify_with_any(token, known.keys.iter().filter(fits));
+        theirs.or(own).unwrap_or(Err(NO_KEY))
     }
 
     /// `None` where there is no key.
-    fn verify_with_any<'a>(
-        &self,
-        token: &str,
-        keys: impl Iterator<Item = &'a Key>,
-    ) -> Option<Result<Verified, AuthError>> {
-        let mut outcome = None;
+    fn verify_with_any<'a>(&self, token: &str, keys: impl Iterator<Item = &'a Key>) -> Tried {
+        let mut tried = None;
         for key in keys {
-            outcome = Some(self.verify_with(token, key));
-            if matches!(outcome, Some(Ok(_))) {
+            tried = Some(self.verify_with(token, key));
+            if is_settled(&tried) {
                 break;
             }
         }
-        outcome
+        tried
     }
 
     fn verify_with(&self, token: &str, key: &Key) -> Result<Verified, AuthError> {
@@ -195,10 +197,31 @@ impl Jwt {
     }
 }
 
+/// What several keys made of a token.
+type Tried = Option<Result<Verified, AuthError>>;
+
+/// Whether one of them signed it: whatever else is wrong with it then, no other key makes it right.
+fn is_settled(tried: &Tried) -> bool {
+    matches!(tried, Some(outcome) if outcome.as_ref().err() != Some(&WRONG_SIGNATURE))
+}
+
+/// Only to find the key; nothing in it is believed.
+fn read_header(token: &str) -> Result<Header, AuthError> {
+    let invalid = |reason| Err(AuthError::Invalid { reason });
+    if token.len() > MAX_BYTES {
+        return invalid("too long for a token");
+    }
+    match decode_header(token) {
+        Ok(header) if header.crit.is_none() => Ok(header),
+        Ok(_) => invalid("a token with extensions that have to be understood"),
+        Err(_) => invalid("no token, or of an algorithm that nobody should use"),
+    }
+}
+
 fn refused(kind: &ErrorKind) -> AuthError {
     let reason = match kind {
         ErrorKind::ExpiredSignature => return AuthError::Expired,
-        ErrorKind::InvalidSignature => "the signature is wrong",
+        ErrorKind::InvalidSignature => return WRONG_SIGNATURE,
         ErrorKind::ImmatureSignature => "not valid yet",
         ErrorKind::InvalidIssuer => "another issuer",
         ErrorKind::InvalidAudience => "another audience",

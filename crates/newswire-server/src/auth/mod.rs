@@ -3,6 +3,7 @@
 //! [`Gate`] is what the feed asks. What it is told by the configuration stands in [`Rules`], which a reload replaces; what has
 //! to outlive the process, or to hold for several, stands in `Meta`: tickets, sessions, revocations, fetched keys.
 
+mod fetcher;
 pub(crate) mod fuzzing;
 mod jwks;
 mod jwt;
@@ -23,7 +24,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AuthConfig, ListenAddress};
-pub(crate) use jwks::Fetcher;
+use fetcher::Fetcher;
 pub(crate) use jwt::{create_secret, secret_of};
 pub(crate) use keys::{KEY_PREFIX, new_key};
 pub(crate) use permissions::Permissions;
@@ -57,17 +58,27 @@ pub(crate) fn is_open_beyond_loopback(config: &AuthConfig, listen: &ListenAddres
 }
 
 /// What the configuration says, with its files read.
-#[derive(Debug)]
 struct Rules {
     jwt: jwt::Jwt,
     keys: keys::Keys,
     roles: permissions::Roles,
+    /// Where there are keys to be fetched.
+    provider: Option<Fetcher>,
 }
 
 impl Rules {
-    fn read(config: &AuthConfig) -> Result<Self, BadCredentials> {
+    /// In the place of those `before`; begins to fetch what is to be fetched.
+    fn read(
+        config: &AuthConfig,
+        meta: &Arc<dyn Meta>,
+        before: Option<&Self>,
+    ) -> Result<Self, BadCredentials> {
         let roles = permissions::Roles::read(config)?;
-        Ok(Self { jwt: jwt::Jwt::read(&config.jwt)?, keys: keys::Keys::read(config, &roles)?, roles })
+        let (jwt, keys) = (jwt::Jwt::read(&config.jwt)?, keys::Keys::read(config, &roles)?);
+        let before = before.and_then(|before| before.provider.as_ref());
+        let fetcher = |source: &jwks::Source| Fetcher::start(source.clone(), Arc::clone(meta), before);
+        let provider = jwt.source().map(fetcher);
+        Ok(Self { jwt, keys, roles, provider })
     }
 
     /// The principal of an identity as the rules have it now.
@@ -115,25 +126,26 @@ pub(crate) struct Gate {
     tickets: tickets::Tickets,
     pub(crate) sessions: Sessions,
     revoked: revocations::Revoked,
-    fetcher: Fetcher,
+    meta: Arc<dyn Meta>,
 }
 
 impl Gate {
     /// Reads files and what is revoked already.
     pub(crate) async fn open(config: &AuthConfig, meta: Arc<dyn Meta>) -> anyhow::Result<Arc<Self>> {
         let gate = Self {
-            rules: RwLock::new(Arc::new(Rules::read(config)?)),
+            rules: RwLock::new(Arc::new(Rules::read(config, &meta, None)?)),
             tickets: tickets::Tickets::new(Arc::clone(&meta)),
             sessions: Sessions::new(Arc::clone(&meta)),
             revoked: revocations::Revoked::load(Arc::clone(&meta)).await?,
-            fetcher: Fetcher::new(meta),
+            meta,
         };
         Ok(Arc::new(gate))
     }
 
     /// Puts what the configuration says now in the place of what it said; live connections are to be judged again then.
     pub(crate) fn reload(&self, config: &AuthConfig) -> Result<(), BadCredentials> {
-        *self.rules.write() = Arc::new(Rules::read(config)?);
+        let new = Rules::read(config, &self.meta, Some(&self.rules()))?;
+        *self.rules.write() = Arc::new(new);
         Ok(())
     }
 
@@ -179,7 +191,7 @@ impl Gate {
 
     async fn by_token(&self, token: &str) -> Result<Identity, AuthError> {
         let rules = self.rules();
-        let verified = rules.jwt.verify(token, &self.fetcher).await?;
+        let verified = rules.jwt.verify(token, rules.provider.as_ref()).await?;
         let jwt::Verified { id, expires_at, token_id, permissions, key } = verified;
         self.identity(&rules, &id, &Basis::Token { permissions, key }, Some(expires_at), token_id)
     }
