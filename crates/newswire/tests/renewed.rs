@@ -14,7 +14,7 @@ use newswire::log::{Commit, MemoryLog, MemoryOptions, Observer};
 use newswire::{
     Action, AuthError, Authenticate, Credential, Feed, Grants, Identity, NewEvent, Principal, Role,
 };
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -48,17 +48,25 @@ impl Authenticate for Names {
     }
 }
 
-/// Holds the log's writer up at its next commit.
+/// Holds the log's writer up behind a commit until it is opened.
 #[derive(Default)]
 struct Gate {
-    shut: Mutex<()>,
     reached: Notify,
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.open.lock() = true;
+        self.opened.notify_all();
+    }
 }
 
 impl Observer for Gate {
     fn on_commit(&self, _: &Commit) {
         self.reached.notify_one();
-        drop(self.shut.lock());
+        self.opened.wait_while(&mut self.open.lock(), |open| !*open);
     }
 }
 
@@ -131,7 +139,6 @@ async fn outcomes(client: &mut Client, count: usize) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_when_an_identity_is_replaced_is_still_of_the_one_before() {
     let gate = Arc::new(Gate::default());
-    let closed = gate.shut.lock();
     let mut setup = sarah_waits(&gate).await;
     let client = &mut setup.client;
     client.publish("sarah-tasks", "tasks").await;
@@ -139,7 +146,7 @@ async fn what_waits_when_an_identity_is_replaced_is_still_of_the_one_before() {
     client.become_somebody("tom").await;
     client.publish("tom-tasks", "tasks").await;
     client.publish("tom-agents", "agents").await;
-    drop(closed);
+    gate.open();
     let expected = [
         "first published",
         "sarah-agents forbidden",
@@ -154,14 +161,13 @@ async fn what_waits_when_an_identity_is_replaced_is_still_of_the_one_before() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_is_refused_where_its_identity_was_revoked_meanwhile() {
     let gate = Arc::new(Gate::default());
-    let closed = gate.shut.lock();
     let mut setup = sarah_waits(&gate).await;
     let client = &mut setup.client;
     client.publish("sarah-tasks", "tasks").await;
     client.become_somebody("tom").await;
     client.publish("tom-agents", "agents").await;
     setup.names.revoked.lock().insert("sarah".to_owned());
-    drop(closed);
+    gate.open();
     let expected = ["first published", "sarah-tasks forbidden", "tom-agents published"];
     assert_eq!(outcomes(client, 3).await, expected);
 }

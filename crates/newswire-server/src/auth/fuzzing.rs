@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto};
 
 use super::jwt::{Jwt, Verified};
 use super::permissions::Roles;
-use super::{Basis, jwks};
+use super::{Basis, jwks, names};
 use crate::config::{AuthConfig, JwtConfig};
 
 const SECRET: &str = "the-secret-of-those-who-fuzz-is-long-enough";
@@ -29,7 +29,7 @@ fn claims(text: &str) {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("a secret signs");
     let Some(verified) = verify(&format!("{message}.{signature}")) else { return };
-    assert!(!verified.id.is_empty() && verified.id != "anonymous");
+    assert!(names::check(&verified.id).is_ok());
     let roles = Roles::read(&AuthConfig::default()).expect("there are none");
     let Ok(principal) = roles.principal(&verified.id, &verified.permissions) else { return };
     // As it is kept with a connection or a ticket, and judged again later.

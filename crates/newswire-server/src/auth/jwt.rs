@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::fetcher::Fetcher;
 use super::jwks;
 use super::permissions::Permissions;
-use super::{BadCredentials, random_text};
+use super::{BadCredentials, names, random_text};
 use crate::config::JwtConfig;
 
 /// What a token is told whose key nobody has.
@@ -27,8 +27,6 @@ const WRONG_SIGNATURE: AuthError = AuthError::Invalid { reason: "the signature i
 const MAX_BYTES: usize = 8 << 10;
 /// Shortest secret of HS256, in bytes: as long as the hash.
 const MIN_SECRET_BYTES: usize = 32;
-/// Longest identity, in bytes.
-const MAX_SUBJECT_BYTES: usize = 256;
 
 /// A key and the one algorithm that it is for.
 #[derive(Clone)]
@@ -162,9 +160,8 @@ impl Jwt {
     fn verify_with(&self, token: &str, key: &Key) -> Result<Verified, AuthError> {
         let decoded = decode::<Claims>(token, &key.key, &self.validation(key.algorithm));
         let Claims { sub, exp, jti, newswire } = decoded.map_err(|error| refused(error.kind()))?.claims;
-        let is_name = !sub.is_empty() && sub.len() <= MAX_SUBJECT_BYTES && sub != "anonymous";
-        if !is_name || jti.as_ref().is_some_and(|id| id.len() > MAX_SUBJECT_BYTES || id.starts_with("key:")) {
-            return Err(AuthError::Invalid { reason: "sub or jti cannot be a name" });
+        if names::check(&sub).is_err() || jti.as_deref().is_some_and(|id| names::check(id).is_err()) {
+            return Err(AuthError::Invalid { reason: "sub or jti is no name that a token may give" });
         }
         let leeway = self.leeway.as_secs_f64();
         Ok(Verified {

@@ -8,6 +8,7 @@ pub(crate) mod fuzzing;
 mod jwks;
 mod jwt;
 mod keys;
+pub(crate) mod names;
 mod permissions;
 mod revocations;
 mod secret;
@@ -81,15 +82,18 @@ impl Rules {
         Ok(Self { jwt, keys, roles, provider })
     }
 
-    /// The principal of an identity as the rules have it now.
+    /// The principal of an identity as the rules have it now. `id` is what a token calls its bearer; all others have the names
+    /// that this server gives.
     fn principal(&self, id: &str, basis: &Basis) -> Result<Principal, AuthError> {
         match basis {
-            Basis::Key { id: key, secret } => self.roles.principal(id, &self.keys.permissions(key, secret)?),
+            Basis::Key { id: key, secret } => {
+                self.roles.principal(&names::of_key(key), &self.keys.permissions(key, secret)?)
+            }
             Basis::Token { permissions, key } => {
                 self.jwt.still_has(key.as_deref())?;
                 self.roles.principal(id, permissions)
             }
-            Basis::SignIn => Ok(Principal::new(id).with_role(Role::Admin)),
+            Basis::SignIn => Ok(Principal::new(names::BROWSER).with_role(Role::Admin)),
         }
     }
 }
@@ -200,7 +204,8 @@ impl Gate {
         let rules = self.rules();
         let (id, secret) = rules.keys.check(key)?;
         let basis = Basis::Key { id: id.to_owned(), secret };
-        self.identity(&rules, id, &basis, None, Some(format!("key:{id}")))
+        let name = names::of_key(id);
+        self.identity(&rules, &name, &basis, None, Some(name.clone()))
     }
 }
 

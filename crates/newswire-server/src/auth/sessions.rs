@@ -6,7 +6,7 @@ use std::time::Duration;
 use newswire::AuthError;
 use newswire::log::{Expect, Meta, MetaError};
 
-use super::{Basis, Stored, now_micros, secret, unavailable};
+use super::{Basis, Stored, names, now_micros, secret, unavailable};
 
 /// The name of the cookie.
 pub(crate) const COOKIE: &str = "newswire_session";
@@ -14,8 +14,6 @@ pub(crate) const COOKIE: &str = "newswire_session";
 const CODE_LIFE: Duration = Duration::from_secs(600);
 /// How long a browser stays signed in.
 pub(crate) const SESSION_LIFE: Duration = Duration::from_secs(12 * 3_600);
-/// Whom one who signs in is taken for: whoever can read what the server prints.
-const IDENTITY: &str = "operator";
 
 const INVALID: AuthError = AuthError::Invalid { reason: "no such code or session, or used, or too old" };
 
@@ -43,7 +41,7 @@ impl Sessions {
         }
         let life = u64::try_from(SESSION_LIFE.as_micros()).unwrap_or(u64::MAX);
         let stored = Stored {
-            id: IDENTITY.to_owned(),
+            id: names::BROWSER.to_owned(),
             expires_at: Some(now_micros().saturating_add(life)),
             token_id: None,
             basis: Basis::SignIn,
@@ -79,7 +77,7 @@ mod tests {
         let sessions = Sessions::new(Arc::new(MemoryMeta::new(clock.clone()).unwrap()));
         let (code, late) = (sessions.new_code().await.unwrap(), sessions.new_code().await.unwrap());
         let cookie = sessions.exchange(&code).await.unwrap();
-        assert_eq!(sessions.find(&cookie).await.unwrap().id, IDENTITY);
+        assert_eq!(sessions.find(&cookie).await.unwrap().id, names::BROWSER);
         assert_eq!(sessions.exchange(&code).await.err(), Some(INVALID));
         assert!(sessions.find(&code).await.is_err() && sessions.find("").await.is_err());
         clock.advance(CODE_LIFE);

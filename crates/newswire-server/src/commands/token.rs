@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::{EXIT_USAGE, Failure};
-use crate::auth::{NewToken, Permissions, create_secret, new_key, secret_of};
+use crate::auth::{NewToken, Permissions, create_secret, names, new_key, secret_of};
 
 /// Arguments of `newswire token`.
 #[derive(Debug, clap::Args)]
@@ -153,6 +153,9 @@ fn sign(jwt: Jwt) -> anyhow::Result<String> {
         audience: jwt.audience,
         permissions,
     };
+    if let Err(bad) = names::check(&token.subject) {
+        return Err(Failure::new(EXIT_USAGE, format!("--subject {:?}: {bad}", token.subject)).into());
+    }
     let secret = secret_of(&jwt.secret_file)?;
     token.sign(&secret).context("the token cannot be signed")
 }

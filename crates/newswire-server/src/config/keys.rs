@@ -549,15 +549,15 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Duration(SECOND, WEEK),
         default: Some("10m"),
         reload: Reload::AtOnce,
-        help: "Keys that were fetched longer ago are fetched anew when a token comes.",
+        help: "Keys that were fetched longer ago are fetched anew, in the background; until then they count.",
     },
     Key {
         path: "auth.jwt.jwks_cooldown",
         kind: Kind::Duration(MILLI, HOUR),
         default: Some("10s"),
         reload: Reload::AtOnce,
-        help: "A token of an unknown key has the keys fetched anew, but not again within this time; nor are they within this \
-               time after an attempt that failed.",
+        help: "A token of an unknown key has the keys fetched anew, but not again within this time; nor are they for a token \
+               within this time after an attempt that failed.",
     },
     Key {
         path: "auth.jwt.jwks_grace",

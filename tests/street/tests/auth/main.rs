@@ -5,6 +5,7 @@
 mod cookies;
 mod jwks;
 mod live;
+mod names;
 mod permissions;
 mod recognized;
 mod refused;

@@ -41,6 +41,9 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
         ("a role that nobody knows", changed(json!({"newswire": {"role": "emperor"}}))),
         ("a permission that nobody knows", changed(json!({"newswire": {"everything": true}}))),
         ("the id of a key for its own", changed(json!({"jti": "key:ci"}))),
+        ("the name of a key", changed(json!({"sub": "key:ci"}))),
+        ("the name of whoever signed a browser in", changed(json!({"sub": "browser:operator"}))),
+        ("a name over two lines", changed(json!({"sub": "sarah\nroot"}))),
         ("alg none", raw_token(&json!({"alg": "none"}), &good, b"")),
         ("alg nOnE", raw_token(&json!({"alg": "nOnE"}), &good, b"")),
         (
