@@ -5,6 +5,7 @@
 //! not installed is listed as such with what to do about it; its goals are then unmet. `newswire-bench --peers` lists
 //! everybody and tries what each says it can do; `newswire-bench --peers NAME…` tries only these.
 
+mod centrifugo;
 mod installed;
 mod litestar;
 mod nats;
@@ -19,6 +20,7 @@ use newswire_load::peer::Peer;
 use newswire_load::trial;
 use newswire_street_tests::binary;
 
+use centrifugo::Centrifugo;
 use litestar::Litestar;
 use nats::Nats;
 use nchan::Nchan;
@@ -43,6 +45,7 @@ pub fn all() -> Vec<Box<dyn Peer>> {
         Box::new(Redis::synced()),
         Box::new(Redis::by_default()),
         Box::new(Nchan),
+        Box::new(Centrifugo),
     ]
 }
 
