@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -38,13 +39,15 @@ pub enum ErrorCode {
     StorageFull,
     /// The log takes no events: it is shutting down, or a failed write stopped it.
     Unavailable,
+    /// More often than the server allows this identity or address.
+    TooManyRequests,
     /// A query parameter of an HTTP call has a bad value (never sent on a WebSocket).
     InvalidParameter,
 }
 
 impl ErrorCode {
     /// Every code, in the order of the protocol page.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::MessageTooLarge,
         Self::InvalidJson,
         Self::ExpectedJsonObject,
@@ -60,6 +63,7 @@ impl ErrorCode {
         Self::IdConflict,
         Self::StorageFull,
         Self::Unavailable,
+        Self::TooManyRequests,
         Self::InvalidParameter,
     ];
 
@@ -81,6 +85,7 @@ impl ErrorCode {
             Self::IdConflict => "Id conflict",
             Self::StorageFull => "Storage full",
             Self::Unavailable => "Storage unavailable",
+            Self::TooManyRequests => "Too many requests",
             Self::InvalidParameter => "Invalid parameter",
         }
     }
@@ -103,6 +108,7 @@ impl ErrorCode {
             Self::IdConflict => "id_conflict",
             Self::StorageFull => "storage_full",
             Self::Unavailable => "storage_unavailable",
+            Self::TooManyRequests => "too_many_requests",
             Self::InvalidParameter => "invalid_parameter",
         }
     }
@@ -120,18 +126,31 @@ pub struct Refusal {
     pub code: ErrorCode,
     /// More for a human: the field and what is expected. Not part of the contract's fixed texts.
     pub detail: Option<String>,
+    /// How long to wait before trying again, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
     /// A refusal with a detail.
     pub fn because(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: Some(detail.into()) }
+        Self { code, detail: Some(detail.into()), retry_after: None }
+    }
+
+    /// A refusal of what comes too often; the same is taken after `wait`.
+    pub fn too_often(detail: impl Into<String>, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..Self::because(ErrorCode::TooManyRequests, detail) }
+    }
+
+    /// [`Refusal::retry_after`] in whole milliseconds, at least one.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        self.retry_after
+            .map(|wait| u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1))
     }
 }
 
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Self {
-        Self { code, detail: None }
+        Self { code, detail: None, retry_after: None }
     }
 }
 

@@ -93,6 +93,9 @@ pub fn error(out: &mut Vec<u8>, id: Option<&CommandId>, refusal: &Refusal) {
     if let Some(detail) = &refusal.detail {
         string(out, "detail", detail);
     }
+    if let Some(wait) = refusal.retry_after_ms() {
+        number(out, "retry_after_ms", wait);
+    }
     end(out, Echo { id, sub: None });
 }
 

@@ -62,6 +62,8 @@ pub enum ServerMessage {
         code: String,
         /// More for a human.
         detail: Option<String>,
+        /// How long to wait before trying again, in milliseconds.
+        retry_after_ms: Option<u64>,
         /// The command's id.
         echo: Echoed,
     },
@@ -134,6 +136,7 @@ struct Fields {
     error: String,
     code: String,
     detail: Option<String>,
+    retry_after_ms: Option<u64>,
     from: u64,
     to: u64,
     reason: String,
@@ -185,7 +188,13 @@ impl Fields {
             }
             "pong" => ServerMessage::Pong { echo },
             "auth_ok" => ServerMessage::AuthOk { echo },
-            "error" => ServerMessage::Error { error: self.error, code: self.code, detail: self.detail, echo },
+            "error" => ServerMessage::Error {
+                error: self.error,
+                code: self.code,
+                detail: self.detail,
+                retry_after_ms: self.retry_after_ms,
+                echo,
+            },
             "caught_up" => ServerMessage::CaughtUp { channels, offset, echo },
             "checkpoint" => ServerMessage::Checkpoint { offset },
             "gap" => ServerMessage::Gap {

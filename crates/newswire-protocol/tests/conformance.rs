@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::time::Duration;
 
 use newswire_protocol::*;
 use serde::Deserialize;
@@ -356,8 +357,10 @@ fn meaning(message: &ServerMessage) -> Value {
         }
         ServerMessage::Pong { echo } => (json!({"kind": "pong"}), Some(echo)),
         ServerMessage::AuthOk { echo } => (json!({"kind": "auth_ok"}), Some(echo)),
-        ServerMessage::Error { error, code, detail, echo } => {
-            (json!({"kind": "error", "error": error, "code": code, "detail": detail}), Some(echo))
+        ServerMessage::Error { error, code, detail, retry_after_ms, echo } => {
+            let value = json!({"kind": "error", "error": error, "code": code, "detail": detail,
+                "retry_after_ms": retry_after_ms});
+            (value, Some(echo))
         }
         ServerMessage::CaughtUp { channels, offset, echo } => {
             (json!({"kind": "caught_up", "channels": channels, "offset": offset}), Some(echo))
@@ -415,8 +418,10 @@ fn rebuilt(message: &ServerMessage) -> String {
         }
         ServerMessage::Pong { echo } => reply::pong(&mut out, id(echo).as_ref()),
         ServerMessage::AuthOk { echo } => reply::auth_ok(&mut out, id(echo).as_ref()),
-        ServerMessage::Error { code, detail, echo, .. } => {
-            let refusal = Refusal { code: ErrorCode::from_code(code).unwrap(), detail: detail.clone() };
+        ServerMessage::Error { code, detail, retry_after_ms, echo, .. } => {
+            let retry_after = retry_after_ms.map(Duration::from_millis);
+            let code = ErrorCode::from_code(code).unwrap();
+            let refusal = Refusal { code, detail: detail.clone(), retry_after };
             reply::error(&mut out, id(echo).as_ref(), &refusal);
         }
         ServerMessage::CaughtUp { channels, offset, echo } => {

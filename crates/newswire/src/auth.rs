@@ -201,6 +201,16 @@ pub trait Authenticate: Send + Sync + 'static {
         Box::pin(async { Err(AuthError::Unsupported) })
     }
 
+    /// Ends the session that this identity came with, where it is one that can be ended by whoever has it, such as that of a
+    /// browser: once it resolves, [`Authenticate::authenticate`] and [`Authenticate::recheck`] take it no more. Live
+    /// connections are ended by the feed, by [`Identity::token_id`].
+    ///
+    /// # Errors
+    /// [`AuthError::Unsupported`] for any other, and where this is not overridden.
+    fn sign_out<'a>(&'a self, _identity: &'a Identity) -> BoxFuture<'a, Result<(), AuthError>> {
+        Box::pin(async { Err(AuthError::Unsupported) })
+    }
+
     /// Takes credentials back, or (`false`) lifts that: once it resolves, [`Authenticate::authenticate`] and
     /// [`Authenticate::recheck`] answer so. Live connections are ended by [`Feed::revoke`], not by this.
     ///

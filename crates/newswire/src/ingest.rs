@@ -148,7 +148,7 @@ impl Feed {
         }
     }
 
-    fn count_published(&self, results: &[Result<Published, Refusal>]) {
+    pub(crate) fn count_published(&self, results: &[Result<Published, Refusal>]) {
         let metrics = &self.inner.metrics;
         for result in results {
             match result {
@@ -179,12 +179,12 @@ fn answer(outcome: Appended, event_id: String) -> Result<Published, Refusal> {
     match outcome {
         Appended::Stored { offset } => Ok(Published { offset, event_id, duplicate: false }),
         Appended::Duplicate { offset } => Ok(Published { offset, event_id, duplicate: true }),
-        Appended::Conflict { offset } => Err(Refusal {
-            code: ErrorCode::IdConflict,
-            detail: Some(format!(
+        Appended::Conflict { offset } => Err(Refusal::because(
+            ErrorCode::IdConflict,
+            format!(
                 "event_id {event_id:?} stands at offset {offset} with another channel, type, payload or timestamp"
-            )),
-        }),
+            ),
+        )),
     }
 }
 
@@ -193,7 +193,7 @@ fn refusal(error: &AppendError) -> Refusal {
         AppendError::StorageFull => ErrorCode::StorageFull,
         _ => ErrorCode::Unavailable,
     };
-    Refusal { code, detail: Some(error.to_string()) }
+    Refusal::because(code, error.to_string())
 }
 
 /// The wall clock, in microseconds since the Unix epoch.

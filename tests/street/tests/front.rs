@@ -264,6 +264,17 @@ async fn commands_and_publishes_over_a_websocket_have_a_rate() {
             .send_text(&format!(r#"{{"action":"publish","id":{n},"channel":"tasks","event_type":"t"}}"#))
             .await;
     }
+    let refused = loop {
+        let answer = socket.next_text().await;
+        if answer.contains("\"error\"") {
+            break serde_json::from_str::<serde_json::Value>(&answer).unwrap();
+        }
+    };
+    assert_eq!(refused["code"], "too_many_requests", "{refused}");
+    assert!(refused["retry_after_ms"].as_u64().is_some_and(|wait| (1..=1_000).contains(&wait)), "{refused}");
+    assert!(
+        server.http().metric("newswire_publish_refusals_total{reason=\"too_many_requests\"}").await >= 1.0
+    );
     for _ in 0..2_000 {
         socket.send_text(r#"{"action":"ping"}"#).await;
     }

@@ -21,7 +21,6 @@ pub const HTTP_PROBLEMS: &[(&str, u16)] = &[
     ("request_too_large", 413),
     ("unsupported_media_type", 415),
     ("upgrade_required", 426),
-    ("too_many_requests", 429),
     ("internal_error", 500),
     ("unavailable", 503),
     ("too_many_connections", 503),
@@ -435,6 +434,22 @@ pub(super) struct Ticket {
     ticket: String,
     /// Seconds.
     expires_in: Position,
+}
+
+/// A session is over.
+#[derive(JsonSchema)]
+#[schemars(extend("examples" = [{ "data": { "closed": 2 } }]))]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(super) struct SignOutAnswer {
+    data: SignedOut,
+}
+
+/// What went with it.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(super) struct SignedOut {
+    /// Live connections that were ended.
+    closed: Position,
 }
 
 /// Whose credentials count no more: an identity's, or one token.

@@ -185,6 +185,7 @@ pub(super) struct Gap {
 #[derive(JsonSchema)]
 #[schemars(rename = "ErrorMessage", transform = absent_not_null, extend("examples" = [
     { "action": "error", "error": "Invalid event", "code": "invalid_event", "detail": "event_type is required" },
+    { "action": "error", "error": "Too many requests", "code": "too_many_requests", "retry_after_ms": 840 },
 ]))]
 #[expect(dead_code, reason = "only its shape is used")]
 pub(super) struct Error {
@@ -196,6 +197,9 @@ pub(super) struct Error {
     code: ErrorCodeName,
     /// For people; may change.
     detail: Option<String>,
+    /// How long to wait before trying again, in milliseconds.
+    #[schemars(range(min = 1))]
+    retry_after_ms: Option<u64>,
     /// The command's.
     id: Option<CommandId>,
 }

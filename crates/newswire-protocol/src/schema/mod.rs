@@ -82,6 +82,7 @@ pub const BODIES: &[Shape] = &[
     shape::<http::TrimBody>("http/trim-body"),
     shape::<http::TrimAnswer>("http/trim-answer"),
     shape::<http::TicketAnswer>("http/ticket-answer"),
+    shape::<http::SignOutAnswer>("http/sign-out-answer"),
     shape::<http::RevokeBody>("http/revoke-body"),
     shape::<http::RevokeAnswer>("http/revoke-answer"),
     shape::<http::CloudEvent>("http/cloudevent"),

@@ -1,5 +1,7 @@
 //! What the server writes is what the schemas say: over random contents of every message.
 
+use std::time::Duration;
+
 use jsonschema::Validator;
 use newswire_protocol::codes::{Epoch, ErrorCode, GapReason, Refusal, RejectReason};
 use newswire_protocol::command::CommandId;
@@ -104,7 +106,8 @@ fn judge(judge: &Judge, content: &Content) {
         write(&|out| reply::gap(out, Echo { id: None, sub }, &gap));
     }
     for code in ErrorCode::ALL {
-        let refusal = Refusal { code, detail: content.detail.clone() };
+        let retry_after = content.recovered.map(|_| Duration::from_micros(offset));
+        let refusal = Refusal { code, detail: content.detail.clone(), retry_after };
         write(&|out| reply::error(out, id, &refusal));
     }
 }

@@ -162,6 +162,7 @@ fn the_examples_of_the_protocol_page() {
         ("```json trim-body\n", "http/trim-body"),
         ("```json trim-answer\n", "http/trim-answer"),
         ("```json ticket-answer\n", "http/ticket-answer"),
+        ("```json sign-out-answer\n", "http/sign-out-answer"),
         ("```json revoke-body\n", "http/revoke-body"),
         ("```json revoke-answer\n", "http/revoke-answer"),
         ("```json channels-answer\n", "http/channels-answer"),

@@ -30,7 +30,7 @@ pub(crate) use jwt::{create_secret, secret_of};
 pub(crate) use keys::{KEY_PREFIX, new_key};
 pub(crate) use permissions::Permissions;
 pub(crate) use secret::random_text;
-pub(crate) use sessions::{COOKIE, Sessions};
+pub(crate) use sessions::Sessions;
 pub(crate) use sign::NewToken;
 
 /// Why the configured credentials cannot be used; says what to do.
@@ -226,6 +226,17 @@ impl Authenticate for Gate {
 
     fn issue_ticket<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Result<IssuedTicket, AuthError>> {
         Box::pin(async move { self.tickets.issue(&stored(identity)?).await })
+    }
+
+    fn sign_out<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Result<(), AuthError>> {
+        Box::pin(async move {
+            let Stored { basis: Basis::SignIn, token_id: Some(session), .. } = stored(identity)? else {
+                return Err(AuthError::Unsupported);
+            };
+            // Tickets that it asked for, and what stands on it elsewhere, go with it.
+            self.revoked.set(Revocation::Token(session.as_str().into()), true).await?;
+            self.sessions.end(&session).await
+        })
     }
 
     fn set_revoked(&self, revocation: Revocation, revoked: bool) -> BoxFuture<'_, Result<(), AuthError>> {

@@ -19,6 +19,16 @@ pub(super) fn of_key(key: &str) -> String {
     format!("{OF_KEYS}{key}")
 }
 
+/// The session of one browser, as a credential, by the hash that it is kept under.
+pub(super) fn of_session(hash: &str) -> String {
+    format!("{OF_BROWSERS}{hash}")
+}
+
+/// The hash in it.
+pub(super) fn session_of(name: &str) -> Option<&str> {
+    name.strip_prefix(OF_BROWSERS)
+}
+
 /// Whether a token may call its bearer (`sub`) or itself (`jti`) so.
 ///
 /// # Errors

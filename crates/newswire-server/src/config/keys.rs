@@ -427,7 +427,7 @@ pub const KEYS: &[Key] = &[
         default: Some("none"),
         reload: Reload::AtOnce,
         help: "Events that one identity (without credentials: one address) may publish over WebSockets in the long run; one \
-               more is refused (`storage_unavailable`, with how long to wait), and the connection stays. `none` for no limit.",
+               more is refused (`too_many_requests`, with how long to wait), and the connection stays. `none` for no limit.",
     },
     Key {
         path: "limits.publishes_burst",

@@ -184,7 +184,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<'a> {
 }
 
 /// The host a request names. HTTP/2 carries it in the URI; where both are given they have to agree.
-fn requested_host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+pub(super) fn requested_host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let in_header = match single(headers, &header::HOST) {
         Single::Absent => None,
         Single::One(text) => Some(text.parse::<Authority>().ok()?),

@@ -46,6 +46,7 @@ pub(crate) use metrics::register_process;
 use proxy::Proxies;
 use rate::RequestRates;
 use routes::Front;
+use sign_in::SignIn;
 use tls::Tls;
 
 /// Requests that may come at once, in seconds' worth, where `limits.requests_burst` does not say.
@@ -127,7 +128,7 @@ impl Server {
             proxies: door.proxies.clone(),
             rates: RequestRates { rates: rates.clone(), refused: limited },
             anonymous: anonymous(config),
-            gate: gate.clone(),
+            sign_in: SignIn { gate: gate.clone(), tls: door.tls.is_some() },
         };
         let router = routes::router(&feed, front);
         Ok(Self {

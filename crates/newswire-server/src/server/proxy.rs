@@ -18,6 +18,11 @@ use parking_lot::RwLock;
 use crate::config::{ForwardedHeader, ServerConfig};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// In the extensions of a request that came to a trusted proxy over TLS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OverTls;
 
 /// Which peers are proxies, and where they write whom they serve.
 #[derive(Debug)]
@@ -53,6 +58,9 @@ pub(super) async fn layer(State(proxies): State<Proxies>, mut request: Request, 
     let trust = Arc::clone(&proxies.0.read());
     if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
         let client = trust.client(peer, request.headers());
+        if trust.is_over_tls(peer, request.headers()) {
+            request.extensions_mut().insert(OverTls);
+        }
         request.extensions_mut().insert(ConnectInfo(client));
     }
     next.run(request).await
@@ -81,7 +89,7 @@ impl Trust {
                 .collect(),
             ForwardedHeader::Forwarded => texts(headers, &header::FORWARDED)
                 .flat_map(|text| text.split(','))
-                .map(|element| address(of_element(element)?))
+                .map(|element| address(parameter(element, "for")?))
                 .collect(),
         };
         let mut nearest = peer;
@@ -94,6 +102,28 @@ impl Trust {
         }
         nearest
     }
+
+    /// Whether the client spoke TLS, as a trusted proxy says: of several the one that the client spoke to or, where only the
+    /// last of them says it, that one.
+    fn is_over_tls(&self, peer: SocketAddr, headers: &HeaderMap) -> bool {
+        let is_proxy = |element: &str| {
+            let named = parameter(element, "for").and_then(address);
+            named.is_some_and(|named| self.is_proxy(named.ip()))
+        };
+        let scheme = match self.header {
+            _ if !self.is_proxy(peer.ip()) => None,
+            ForwardedHeader::XForwardedFor => {
+                texts(headers, &X_FORWARDED_PROTO).last().and_then(|text| text.rsplit(',').next())
+            }
+            ForwardedHeader::Forwarded => {
+                let elements: Vec<&str> =
+                    texts(headers, &header::FORWARDED).flat_map(|text| text.split(',')).collect();
+                let of_client = elements.into_iter().rev().find(|element| !is_proxy(element));
+                of_client.and_then(|element| parameter(element, "proto"))
+            }
+        };
+        scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
+    }
 }
 
 /// The values of a header in their order; one that is no text stands for an entry that cannot be read.
@@ -101,11 +131,11 @@ fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
     headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default())
 }
 
-/// What `for=` says in an element of `Forwarded` (RFC 7239). A quoted text with a comma or semicolon is none that names an
-/// address, and its pieces are none either.
-fn of_element(element: &str) -> Option<&str> {
+/// What an element of `Forwarded` (RFC 7239) says of `wanted`, `for` or `proto`. A quoted text with a comma or semicolon is
+/// none that names an address or a scheme, and its pieces are none either.
+fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
     let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
-    let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+    let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted))?;
     let value = value.trim();
     Some(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
 }
@@ -166,6 +196,29 @@ mod tests {
             ("[::ffff:203.0.113.9]:80", &["1.2.3.4"], "::ffff:203.0.113.9"),
         ] {
             assert_eq!(client(ForwardedHeader::XForwardedFor, peer, values), expected, "{peer} {values:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_says_whether_its_client_spoke_tls_and_nobody_else_does() {
+        use ForwardedHeader::{Forwarded, XForwardedFor};
+        let networks: Vec<IpNet> = network("10.0.0.0/8").into_iter().collect();
+        for (peer, kind, value, expected) in [
+            ("10.0.0.1:80", XForwardedFor, "https", true),
+            ("10.0.0.1:80", XForwardedFor, "http, HTTPS", true),
+            ("10.0.0.1:80", XForwardedFor, "https, http", false),
+            ("10.0.0.1:80", XForwardedFor, "", false),
+            ("203.0.113.9:80", XForwardedFor, "https", false),
+            ("10.0.0.1:80", Forwarded, "for=198.51.100.7;proto=https", true),
+            ("10.0.0.1:80", Forwarded, "for=198.51.100.7;Proto=\"https\", for=10.1.1.1;proto=http", true),
+            ("10.0.0.1:80", Forwarded, "for=6.6.6.6;proto=https, for=198.51.100.7;proto=http", false),
+            ("10.0.0.1:80", Forwarded, "for=198.51.100.7", false),
+            ("203.0.113.9:80", Forwarded, "for=198.51.100.7;proto=https", false),
+        ] {
+            let name = if kind == Forwarded { header::FORWARDED } else { X_FORWARDED_PROTO };
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            let trust = Trust { networks: networks.clone(), header: kind };
+            assert_eq!(trust.is_over_tls(peer.parse().unwrap(), &headers), expected, "{peer} {value}");
         }
     }
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use newswire::{Caller, Principal, Problem, Rates, Standing};
 use prometheus_client::metrics::counter::Counter;
 
@@ -69,13 +68,8 @@ fn is_watching(path: &str) -> bool {
 }
 
 fn refused(wait: Duration) -> Response {
-    let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
-    let detail = format!("more requests than limits.requests_per_second allows; try again in {seconds} s");
-    let problem =
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests", detail);
-    let mut response = problem.into_response();
-    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-    response
+    let detail = "more requests than limits.requests_per_second allows; Retry-After says when to try again";
+    Problem::too_many_requests(detail, wait).into_response()
 }
 
 fn callers(request: &Request) -> impl Iterator<Item = Caller> {

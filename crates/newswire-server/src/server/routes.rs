@@ -1,8 +1,6 @@
 //! Everything the server answers: the feed below `/api/v1`, its documents at `/docs`, metrics at the root, the guard before
 //! all of it.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -16,16 +14,16 @@ use tower_http::decompression::RequestDecompressionLayer;
 use super::guard::{self, Guards};
 use super::proxy::{self, Proxies};
 use super::rate::{self, RequestRates};
-use super::{encoding, request, sign_in};
-use crate::auth::Gate;
+use super::sign_in::{self, SignIn};
+use super::{encoding, request};
 
 /// What stands before the routes.
 pub(super) struct Front {
     pub(super) guards: Guards,
     pub(super) proxies: Proxies,
     pub(super) rates: RequestRates,
-    /// Where callers have to say who they are.
-    pub(super) gate: Option<Arc<Gate>>,
+    /// For browsers; where callers have to say who they are.
+    pub(super) sign_in: SignIn,
     /// Who a caller is of whom nothing is known.
     pub(super) anonymous: Principal,
 }
@@ -33,9 +31,10 @@ pub(super) struct Front {
 /// Layers from the inside out: what panics is answered, bodies are unpacked and answers packed, and whoever may not be
 /// here is turned away before any of that is done for them.
 pub(super) fn router(feed: &Feed, front: Front) -> Router {
-    let sign_in = front.gate.clone().map_or_else(Router::new, sign_in::routes);
+    let asks = front.sign_in.gate.is_some();
+    let sign_in = if asks { sign_in::routes(front.sign_in.clone()) } else { Router::new() };
     // Who is anonymous here has every right where nobody is asked, and must not be put into a request where somebody is.
-    let anonymous = front.gate.is_none().then_some(front.anonymous);
+    let anonymous = (!asks).then_some(front.anonymous);
     Router::new()
         .route_service("/metrics", feed.router().into_service::<Body>())
         .merge(sign_in)
@@ -49,7 +48,7 @@ pub(super) fn router(feed: &Feed, front: Front) -> Router {
         .layer(middleware::from_fn(encoding::refuse_unknown))
         .layer(middleware::from_fn_with_state(front.rates, rate::layer))
         .layer(middleware::from_fn_with_state(feed.clone(), recognize))
-        .layer(middleware::from_fn_with_state(front.gate, sign_in::layer))
+        .layer(middleware::from_fn_with_state(front.sign_in, sign_in::layer))
         .layer(middleware::from_fn_with_state(anonymous, as_anonymous))
         .layer(middleware::from_fn_with_state(front.guards, guard::layer))
         .layer(middleware::from_fn_with_state(front.proxies, proxy::layer))

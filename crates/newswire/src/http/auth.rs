@@ -1,6 +1,7 @@
-//! `POST /auth/ws-ticket` and `POST /admin/revoke`.
+//! `POST /auth/ws-ticket`, `POST /auth/sign-out` and `POST /admin/revoke`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
@@ -20,6 +21,8 @@ use crate::{AuthError, Feed, audit};
 
 /// Longest identity or token id that can be revoked, in bytes.
 const MAX_NAME_BYTES: usize = 256;
+/// After which a pending ticket makes room, at the latest.
+const TICKET_WAIT: Duration = Duration::from_secs(30);
 /// What tickets of an open server say: nobody asks for them, but clients that know no open servers want one.
 const OPEN_SECONDS: u64 = 30;
 
@@ -43,6 +46,27 @@ pub(super) async fn ticket(
     let no_store = http::HeaderValue::from_static("no-store");
     response.headers_mut().insert(http::header::CACHE_CONTROL, no_store);
     Ok(response)
+}
+
+/// Ends the session that the request came with, and all that stands on it.
+pub(super) async fn sign_out(
+    State(feed): State<Feed>,
+    caller: Caller,
+    identity: Option<Extension<Identity>>,
+) -> Result<Response, Problem> {
+    let authenticator = identify::required(&feed)?;
+    let identity = identity.map_or_else(|| Identity::of(caller.0.clone()), |identity| identity.0);
+    let ended = authenticator.sign_out(&identity).await;
+    ended.map_err(|error| match error {
+        AuthError::Unsupported => Problem::not_found(
+            "this request came with no session: a token or a key counts until it expires or is revoked",
+        ),
+        error => error.into(),
+    })?;
+    let session = identity.token_id.clone().map(Revocation::Token);
+    let closed = session.map_or(0, |session| feed.revoke(&session));
+    audit::administered(&caller.0, "sign out");
+    Ok(json_response(format!("{{\"data\":{{\"closed\":{closed}}}}}").into_bytes()))
 }
 
 /// Takes credentials back, or lifts that.
@@ -97,7 +121,7 @@ impl From<AuthError> for Problem {
                 Self::unauthorized(Some(error.told()))
             }
             AuthError::Unavailable { .. } => Self::unavailable(error.told()),
-            AuthError::TooManyTickets { .. } => Self::too_many_tickets(error.told()),
+            AuthError::TooManyTickets { .. } => Self::too_many_requests(error.told(), TICKET_WAIT),
             AuthError::Unsupported => Self::not_found(error.told()),
         }
     }

@@ -64,6 +64,7 @@ fn routes() -> Vec<(&'static str, &'static str, Admission, MethodRouter<Feed>)> 
         ("/admin/compact", "POST", Credentials, post(admin::compact)),
         ("/admin/revoke", "POST", Credentials, post(auth::revoke)),
         ("/auth/ws-ticket", "POST", Credentials, post(auth::ticket)),
+        ("/auth/sign-out", "POST", Credentials, post(auth::sign_out)),
         ("/channels", "GET, HEAD", Credentials, get(channels::channels)),
         ("/health", "GET, HEAD", Credentials, get(health::health)),
         ("/health/live", "GET, HEAD", Public, get(health::live)),

@@ -1,6 +1,7 @@
 //! Errors over HTTP, as RFC 9457 `application/problem+json`.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -25,7 +26,7 @@ struct Details {
     title: Cow<'static, str>,
     detail: String,
     /// A header that goes with it.
-    header: Option<(HeaderName, &'static str)>,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
@@ -55,15 +56,16 @@ impl Problem {
             Some(reason) => (reason, "Bearer realm=\"newswire\", error=\"invalid_token\""),
         };
         let mut problem = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail);
-        problem.0.header = Some((header::WWW_AUTHENTICATE, challenge));
+        problem.0.header = Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge)));
         problem
     }
 
-    /// 429 for one ticket too many.
-    pub(crate) fn too_many_tickets(detail: &str) -> Self {
-        let (code, title) = ("too_many_requests", "Too many requests");
-        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, title, detail);
-        problem.0.header = Some((header::RETRY_AFTER, "30"));
+    /// 429 with `Retry-After`, in whole seconds.
+    pub fn too_many_requests(detail: impl Into<String>, wait: Duration) -> Self {
+        let code = ErrorCode::TooManyRequests;
+        let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code.code(), code.text(), detail);
+        problem.0.header = Some((header::RETRY_AFTER, seconds.into()));
         problem
     }
 
@@ -77,7 +79,7 @@ impl Problem {
         let detail = format!("this address answers {allow}");
         let mut problem =
             Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail);
-        problem.0.header = Some((header::ALLOW, allow));
+        problem.0.header = Some((header::ALLOW, HeaderValue::from_static(allow)));
         problem
     }
 
@@ -91,7 +93,7 @@ impl Problem {
     pub(crate) fn upgrade_required(detail: &str) -> Self {
         let mut problem =
             Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", "Upgrade required", detail);
-        problem.0.header = Some((header::SEC_WEBSOCKET_VERSION, "13"));
+        problem.0.header = Some((header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
         problem
     }
 
@@ -99,7 +101,7 @@ impl Problem {
     pub(crate) fn too_many_connections(detail: impl Into<String>) -> Self {
         let (code, title) = ("too_many_connections", "Too many connections");
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail);
-        problem.0.header = Some((header::RETRY_AFTER, "5"));
+        problem.0.header = Some((header::RETRY_AFTER, HeaderValue::from_static("5")));
         problem
     }
 
@@ -118,9 +120,13 @@ impl From<Refusal> for Problem {
             ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::EventTooLarge | ErrorCode::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::IdConflict => StatusCode::CONFLICT,
+            ErrorCode::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::BAD_REQUEST,
         };
         let detail = refusal.detail.clone().unwrap_or_else(|| refusal.code.text().to_owned());
+        if let (ErrorCode::TooManyRequests, Some(wait)) = (refusal.code, refusal.retry_after) {
+            return Self::too_many_requests(detail, wait);
+        }
         Self::new(status, refusal.code.code(), refusal.code.text(), detail)
     }
 }
@@ -138,7 +144,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some((name, value)) = self.0.header {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.insert(name, value);
         }
         response.extensions_mut().insert(ProblemCode(self.0.code));
         response

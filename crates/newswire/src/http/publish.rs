@@ -276,7 +276,7 @@ fn write_published(body: &mut Vec<u8>, Published { offset, event_id, duplicate }
     body.extend_from_slice(if *duplicate { b",\"duplicate\":true}" } else { b"}" });
 }
 
-fn refusal_json(Refusal { code, detail }: &Refusal) -> Value {
+fn refusal_json(Refusal { code, detail, .. }: &Refusal) -> Value {
     let mut result = json!({ "error": code.text(), "code": code.code() });
     if let Some(detail) = detail {
         result["detail"] = json!(detail);

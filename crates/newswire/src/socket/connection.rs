@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use newswire_core::session::{Output, Session, Ticket};
 use newswire_core::{Beat, Now, Page, TURN_BYTES};
 use newswire_log::ReadError;
-use newswire_protocol::codes::{CloseCode, ErrorCode, Refusal};
+use newswire_protocol::codes::{CloseCode, Refusal};
 use newswire_protocol::command::Subscribe;
 use newswire_protocol::event::Draft;
 use newswire_protocol::frame::{FrameDecoder, Item};
@@ -416,9 +416,10 @@ impl<S: Transport> Connection<S> {
                 doing.publishing.push(ticket, draft, principal, || self.place.identity());
             }
             Some(wait) => {
-                let detail =
-                    format!("too many publishes; the next one is taken in {} ms", wait.as_millis().max(1));
-                self.session.on_published(ticket, Err(Refusal::because(ErrorCode::Unavailable, detail)));
+                let refused = Err(Refusal::too_often("more publishes than the server takes of you", wait));
+                self.feed.count_published(std::slice::from_ref(&refused));
+                audit::published(self.session.principal(), std::slice::from_ref(&refused));
+                self.session.on_published(ticket, refused);
             }
         }
     }

@@ -1,16 +1,18 @@
 //! Browsers that sign in with the address that the server prints.
 
-use newswire_street_tests::{Raw, Server, Socket};
+use newswire_street_tests::{Heard, Raw, Server, Socket};
+use serde_json::json;
 
 use crate::support::*;
 
-/// The address as the server printed it, from the root.
-async fn sign_in(server: &Server, path: &str) -> String {
-    let code = path.split_once("code=").unwrap().1.to_owned();
+/// Signs a browser in with what the server printed, and gives what it is told of its cookie. `headers` stand beside the usual.
+async fn sign_in(server: &Server, origin: &str, headers: &str) -> String {
+    let path = server.printed("sign a browser in").await;
+    let code = path.split_once("code=").unwrap().1.trim().to_owned();
     let (addr, body) = (server.addr, format!("code={code}"));
     // By hand: a client that follows the answer elsewhere would not show its cookie.
     let request = format!(
-        "POST /signin HTTP/1.1\r\nHost: {addr}\r\nOrigin: http://{addr}\r\nConnection: close\r\n\
+        "POST /signin HTTP/1.1\r\nHost: {addr}\r\nOrigin: {origin}\r\n{headers}Connection: close\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
@@ -18,6 +20,10 @@ async fn sign_in(server: &Server, path: &str) -> String {
     assert!(head.starts_with("HTTP/1.1 303"), "{head}");
     let set = head.lines().find_map(|line| line.strip_prefix("set-cookie: "));
     set.unwrap_or_else(|| panic!("no cookie: {head}")).to_owned()
+}
+
+fn named(set: &str) -> &str {
+    set.split(';').next().unwrap()
 }
 
 #[tokio::test]
@@ -30,10 +36,11 @@ async fn a_code_signs_one_browser_in_and_pages_of_others_have_nothing_of_it() {
         200,
         "looking at it does not use it up"
     );
-    let set = sign_in(&server, path).await;
-    assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
-    let cookie = set.split(';').next().unwrap();
     let origin = format!("http://{}", server.addr);
+    let set = sign_in(&server, &origin, "").await;
+    assert!(set.starts_with(&format!("newswire_session_{}=", server.addr.port())), "{set}");
+    assert!(set.ends_with("; Path=/; HttpOnly; SameSite=Strict"), "{set}");
+    let cookie = named(&set);
     let own = [("cookie", cookie), ("origin", origin.as_str())];
     assert_eq!(server.http().send("GET", "/api/v1/connections", &[("cookie", cookie)], "").await.status, 200);
     let mut socket = Socket::try_open_with(server.addr, "/api/v1/ws", &own).await.unwrap();
@@ -44,16 +51,106 @@ async fn a_code_signs_one_browser_in_and_pages_of_others_have_nothing_of_it() {
         &[("cookie", cookie), ("origin", "https://evil.example")],
         &[("cookie", cookie), ("origin", "null")],
         &[("cookie", cookie), ("origin", origin.as_str()), ("sec-fetch-site", "cross-site")],
+        // Browsers send cookies to all ports of a host, whichever port the page is from.
+        &[("cookie", cookie), ("origin", "http://127.0.0.1:9")],
+        &[("cookie", cookie), ("origin", "http://localhost:9")],
+        &[("cookie", cookie), ("origin", origin.as_str()), ("sec-fetch-site", "same-site")],
     ] {
         let answer = server.http().send("POST", "/api/v1/admin/compact", headers, "").await;
         assert_eq!(answer.problem(403), "forbidden_origin", "{headers:?}");
         let refused = Socket::try_open_with(server.addr, "/api/v1/ws", headers).await.err().unwrap();
         assert!(refused.contains("403"), "{headers:?}: {refused}");
     }
+    // What only reads is answered as if there were no cookie.
+    for headers in [
+        &[("cookie", cookie), ("origin", "http://127.0.0.1:9")][..],
+        &[("cookie", cookie), ("sec-fetch-site", "same-site")],
+        &[("cookie", cookie), ("sec-fetch-site", "cross-site")],
+    ] {
+        let answer = server.http().send("GET", "/api/v1/connections", headers, "").await;
+        assert_eq!(answer.problem(401), "unauthorized", "{headers:?}");
+    }
     assert_eq!(server.http().send("POST", "/api/v1/admin/compact", &own, "").await.status, 200);
     let again = [("origin", origin.as_str()), ("content-type", "application/x-www-form-urlencoded")];
     let code = path.split_once('?').unwrap().1.to_owned();
     assert_eq!(server.http().send("POST", "/signin", &again, code).await.problem(401), "unauthorized");
-    let made_up = [("cookie", "newswire_session=nonsense")];
+    let made_up = [("cookie", format!("newswire_session_{}=nonsense", server.addr.port()))];
+    let made_up = made_up.each_ref().map(|(name, value)| (*name, value.as_str()));
     assert_eq!(server.http().send("GET", "/api/v1/events", &made_up, "").await.problem(401), "unauthorized");
+}
+
+#[tokio::test]
+async fn a_cookie_over_tls_is_secure_and_of_one_host() {
+    // A proxy of ours ended TLS, and says so; from anybody else it says nothing.
+    let home = tempfile::tempdir().unwrap();
+    for (trusted, expected) in [("127.0.0.1", true), ("10.0.0.1", false)] {
+        let server = options(&home).set("server.trusted_proxies", trusted).start();
+        let port = server.addr.port();
+        let origin = if expected { "https" } else { "http" };
+        let origin = format!("{origin}://{}", server.addr);
+        let set = sign_in(&server, &origin, "X-Forwarded-Proto: https\r\n").await;
+        let name = format!("{}newswire_session_{port}=", if expected { "__Host-" } else { "" });
+        assert!(set.starts_with(&name) && set.contains("; Secure") == expected, "{set}");
+        let headers = [("cookie", named(&set)), ("x-forwarded-proto", "https")];
+        assert_eq!(server.http().send("GET", "/api/v1/connections", &headers, "").await.status, 200);
+        // The same cookie where the browser spoke no TLS has another name, and counts nothing.
+        let plain = [("cookie", named(&set)), ("x-forwarded-proto", "http")];
+        let status = server.http().send("GET", "/api/v1/connections", &plain, "").await.status;
+        assert_eq!(status, if expected { 401 } else { 200 });
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_of_a_server_that_speaks_tls_is_secure_too() {
+    let home = tempfile::tempdir().unwrap();
+    let given = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
+    let server = options(&home).set("tls.cert", given("one.pem").display());
+    let server = server.set("tls.key", given("one.key").display()).start();
+    let code = server.printed("sign a browser in").await.split_once("code=").unwrap().1.trim().to_owned();
+    let authority = reqwest::Certificate::from_pem(&std::fs::read(given("ca.pem")).unwrap()).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([authority]).resolve("localhost", server.addr);
+    let client = client.redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let base = format!("https://localhost:{}", server.addr.port());
+    let post = async |origin: &str| {
+        let request = client.post(format!("{base}/signin")).header("origin", origin);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.body(format!("code={code}")).send().await.unwrap()
+    };
+    // A page without TLS on the very same host and port is another origin, and whoever is on the way can write one.
+    assert_eq!(post(&base.replace("https", "http")).await.status(), 403);
+    let answer = post(&base).await;
+    let set = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(set.starts_with(&format!("__Host-newswire_session_{}=", server.addr.port())), "{set}");
+    assert!(set.ends_with("; Path=/; HttpOnly; SameSite=Strict; Secure"), "{set}");
+    let asked = client.get(format!("{base}/api/v1/connections")).header("cookie", named(&set));
+    assert_eq!(asked.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn whoever_signs_out_takes_along_what_stands_on_the_session() {
+    let (_home, server) = server();
+    let origin = format!("http://{}", server.addr);
+    let set = sign_in(&server, &origin, "").await;
+    let own = [("cookie", named(&set)), ("origin", origin.as_str())];
+    let mut socket = Socket::try_open_with(server.addr, "/api/v1/ws", &own).await.unwrap();
+    socket.subscribe(&["tasks"]).await;
+    let mut other = socket_as(&server, &good("sarah", "observer")).await;
+    other.subscribe(&["tasks"]).await;
+    let ticket = server.http().send("POST", "/api/v1/auth/ws-ticket", &own, "").await.data();
+    let foreign = [("cookie", named(&set)), ("origin", "http://127.0.0.1:9")];
+    server.http().send("POST", "/api/v1/auth/sign-out", &foreign, "").await.problem(403);
+    assert!(server.http().send("GET", "/signin", &own, "").await.body.contains("/api/v1/auth/sign-out"));
+    let answer = server.http().send("POST", "/api/v1/auth/sign-out", &own, "").await;
+    assert_eq!(answer.data(), json!({"closed": 1}));
+    let forgotten = answer.headers["set-cookie"].to_str().unwrap();
+    assert!(forgotten.starts_with(named(&set).split_once('=').unwrap().0), "{forgotten}");
+    assert!(forgotten.contains("; Max-Age=0"), "{forgotten}");
+    assert!(matches!(socket.ending().await, Heard::Close(4003, _)));
+    assert_eq!(server.http().send("GET", "/api/v1/events", &own, "").await.problem(401), "unauthorized");
+    let path = format!("/api/v1/ws?ticket={}", ticket["ticket"].as_str().unwrap());
+    assert!(Socket::try_open(server.addr, &path).await.err().unwrap().contains("401"));
+    assert_eq!(other.ask(&json!({"action": "ping"})).await["action"], "pong", "others stand");
+    // Tokens and keys are no sessions.
+    let answer = post_as(&server, &good("sarah", "observer"), "/api/v1/auth/sign-out", &json!({})).await;
+    assert_eq!(answer.problem(404), "not_found");
 }

@@ -75,7 +75,7 @@ async fn no_secret_stands_in_a_log_an_error_a_metric_or_the_configuration() {
     let ticket = found.plant("a ticket", ticket["ticket"].as_str().unwrap());
     let _by_ticket = server.socket_at(&format!("/api/v1/ws?ticket={ticket}&channels=tasks")).await;
     let cookie = found.plant("a cookie", "a-cookie-that-somebody-made-up");
-    let headers = [("cookie", format!("newswire_session={cookie}"))];
+    let headers = [("cookie", format!("newswire_session_{}={cookie}", server.addr.port()))];
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     found.print(
         "the answer to a cookie",

@@ -78,6 +78,7 @@ pub(super) const LINK: Header = header(
 );
 pub(super) const UNBUFFERED: Header =
     header("X-Accel-Buffering", "`no`: a proxy is to hand events on as they come.").always();
+pub(super) const SET_COOKIE: Header = header("Set-Cookie", "Has the browser forget its cookie.");
 pub(super) const RETRY_AFTER: Header =
     header("Retry-After", "Seconds to wait before asking again.").kind(Kind::Whole);
 pub(super) const CHALLENGE: Header = header(

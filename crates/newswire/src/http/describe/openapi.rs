@@ -90,8 +90,9 @@ fn security(operation: &Operation) -> Value {
 fn security_schemes() -> Value {
     json!({
         "bearer": { "type": "http", "scheme": "bearer", "description": "A JWT, or an API key (`nw_…`)." },
-        "session": { "type": "apiKey", "in": "cookie", "name": "newswire_session",
-            "description": "Of a browser that has signed in with the address that the server prints." },
+        "session": { "type": "apiKey", "in": "cookie", "name": "newswire_session_8080",
+            "description": "Of a browser that has signed in with the address that the server prints. Its name ends in the \
+                port of the address; over TLS `__Host-` stands before it." },
         "ticket": { "type": "apiKey", "in": "query", "name": "ticket",
             "description": "From `POST /auth/ws-ticket`: single use, 30 seconds." },
     })

@@ -3,7 +3,8 @@
 use http::StatusCode;
 
 use super::headers::{
-    CACHE_CONTROL, ETAG, Header, LINK, UNBUFFERED, UPGRADE, WEBSOCKET_ACCEPT, WEBSOCKET_EXTENSIONS,
+    CACHE_CONTROL, ETAG, Header, LINK, SET_COOKIE, UNBUFFERED, UPGRADE, WEBSOCKET_ACCEPT,
+    WEBSOCKET_EXTENSIONS,
 };
 
 /// One call.
@@ -327,6 +328,20 @@ pub(super) const OPERATIONS: &[Operation] = &[
             (StatusCode::SERVICE_UNAVAILABLE, &["unavailable"]),
         ],
         ..get("/auth/ws-ticket", "ticket", "live", "A ticket for one connection")
+    },
+    Operation {
+        method: "post",
+        description: "For a browser that signed in: the session that its cookie stands for counts no more, here or in any \
+                      other window, and live connections that stand on it end.",
+        answers: &[Answer {
+            headers: &[&SET_COOKIE],
+            ..ok("It is signed out.", &[json("http/sign-out-answer")])
+        }],
+        problems: &[
+            (StatusCode::NOT_FOUND, &["not_found"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &["unavailable"]),
+        ],
+        ..get("/auth/sign-out", "signOut", "administration", "Sign a browser out")
     },
     Operation {
         answers: &[FIXED_JSON, UNCHANGED],
