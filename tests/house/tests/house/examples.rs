@@ -28,7 +28,7 @@ const REPLIES: &[(&str, &[&str])] = &[
     ("published", &["id", "offset", "event_id", "duplicate"]),
     ("pong", &["id"]),
     ("auth_ok", &["id"]),
-    ("error", &["id", "error", "code", "detail"]),
+    ("error", &["id", "error", "code", "detail", "retry_after_ms"]),
     ("caught_up", &["id", "sub", "channels", "offset"]),
     ("checkpoint", &["offset"]),
     ("gap", &["sub", "channels", "from", "to", "reason", "epoch"]),
