@@ -31,6 +31,10 @@ pub enum SeededBug {
     GrantsForgotten,
     /// What is read from the ring is not masked.
     RingUnmasked,
+    /// Who sees some rows only is told nothing of trims where it asked by a pattern.
+    RowTrimsUntold,
+    /// Who sees some rows only does not get what stands before the end of a gap.
+    RowsHeldBack,
     /// Compressed events are sent to a connection that missed some of those before them.
     WindowMissed,
 }

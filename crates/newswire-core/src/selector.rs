@@ -1,6 +1,6 @@
 //! What a read wants: channels, filters and lower bounds, under one principal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use newswire_protocol::{Refusal, Start};
@@ -12,6 +12,7 @@ use crate::filter::Filter;
 use crate::grants::{Action, Channels};
 use crate::principal::{Principal, RowRule};
 use crate::seeded::seeded_bug;
+use crate::view::Lost;
 
 /// Any of the entries, as far as the principal's grants go, and its row rule.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct SelectorEntry {
     pub after: u64,
     /// What the principal must be granted for it.
     pub access: Access,
+    /// As what it was asked for, where that is something else: the pattern of which a `history` takes each channel.
+    pub asked_as: Option<ChannelPattern>,
 }
 
 /// As what events are read.
@@ -101,7 +104,12 @@ impl Access {
 impl SelectorEntry {
     /// All offsets, as history.
     pub fn new(pattern: ChannelPattern, filter: Arc<Filter>) -> Self {
-        Self { pattern, filter, after: 0, access: Access::Past }
+        Self { pattern, filter, after: 0, access: Access::Past, asked_as: None }
+    }
+
+    /// The name by which it was asked for.
+    fn name(&self) -> &ChannelPattern {
+        self.asked_as.as_ref().unwrap_or(&self.pattern)
     }
 
     /// Whether the entry wants the event, whoever reads.
@@ -123,6 +131,18 @@ pub(crate) fn admits(
     (channels.have(event.channel) || seeded_bug!(GrantsForgotten))
         && filter.matches_with(event, fields)
         && (seeded_bug!(RowRuleForgotten) || rule.allows(event, fields))
+}
+
+fn may_know_trims(principal: &Principal) -> bool {
+    principal.row_rule == RowRule::AlwaysTrue
+}
+
+/// Whether a loss told by this name is one of what was subscribed by the pattern.
+pub(crate) fn is_loss_of(principal: &Principal, pattern: &ChannelPattern, name: &str) -> bool {
+    if may_know_trims(principal) {
+        return principal.grants.of(Action::Subscribe).mean_by(pattern, name);
+    }
+    pattern.to_string() == name
 }
 
 impl Selector {
@@ -157,8 +177,8 @@ impl Selector {
     }
 
     /// Whether whoever reads may know what was trimmed of each channel: not one for whom some events never existed.
-    pub fn may_know_trims(&self) -> bool {
-        self.principal.row_rule == RowRule::AlwaysTrue
+    pub(crate) fn may_know_trims(&self) -> bool {
+        may_know_trims(&self.principal)
     }
 
     /// Whether every event beyond this offset is wanted, whatever it is: a read then need not look at events at all.
@@ -188,9 +208,38 @@ impl Selector {
         })
     }
 
-    /// The lower bound of what is wanted of a channel: the least `after` of its entries; `None` if nothing is.
-    pub fn wants(&self, channel: &str) -> Option<u64> {
-        self.entries_for(channel).map(|entry| entry.after).min()
+    /// What the reader can no longer get beyond an offset, of what was trimmed: each channel with its newest trimmed offset.
+    ///
+    /// Who must not learn which channels had events that it does not see is told that anything trimmed may have been its
+    /// own: everything it asked for counts as lost up to the newest trim of all, by the names that it gave.
+    pub fn lost<'t>(&self, trims: impl Iterator<Item = (&'t Arc<str>, u64)>, beyond: u64) -> Vec<Lost> {
+        if self.may_know_trims() {
+            let lost = |(channel, to): (&Arc<str>, u64)| {
+                let after = self.wants(channel)?;
+                (to > after.max(beyond)).then(|| Lost { channel: Arc::clone(channel), to })
+            };
+            return trims.filter_map(lost).collect();
+        }
+        let Some(to) = trims.map(|(_, to)| to).max() else { return Vec::new() };
+        let names: BTreeSet<Arc<str>> =
+            self.entries.iter().map(|entry| entry.name().to_string().into()).collect();
+        let is_lost = |name: &Arc<str>| {
+            let is_told = !seeded_bug!(RowTrimsUntold) || !name.ends_with('*');
+            is_told && self.wants(name).is_some_and(|after| to > after.max(beyond))
+        };
+        names.into_iter().filter(is_lost).map(|channel| Lost { channel, to }).collect()
+    }
+
+    /// The lower bound of what is wanted of a channel, or of what was asked for by this name where trims are told so: the
+    /// least `after` of its entries; `None` if nothing is wanted.
+    pub(crate) fn wants(&self, name: &str) -> Option<u64> {
+        if self.may_know_trims() {
+            return self.entries_for(name).map(|entry| entry.after).min();
+        }
+        let entries = self.entries.iter().zip(&self.channels);
+        let named = entries
+            .filter(|(entry, channels)| **channels != Channels::none() && entry.name().to_string() == name);
+        named.map(|(entry, _)| entry.after).min()
     }
 
     /// The entries whose pattern stands for this channel.

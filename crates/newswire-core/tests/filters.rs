@@ -242,7 +242,7 @@ proptest! {
         entries in prop::collection::vec((prop::sample::select(vec!["tasks", "a", "t*", "*"]), any_filter(), 0..4u64), 0..4),
         events in prop::collection::vec(any_event(), 1..6),
     ) {
-        let entries: Vec<SelectorEntry> = entries.into_iter().map(|(pattern, filter, after)| SelectorEntry { access: newswire_core::Access::Past,
+        let entries: Vec<SelectorEntry> = entries.into_iter().map(|(pattern, filter, after)| SelectorEntry { access: newswire_core::Access::Past, asked_as: None,
             pattern: ChannelPattern::parse(pattern).unwrap(),
             filter: Filter::compile(&FilterSpec::parse(&filter.to_string()).unwrap()),
             after,

@@ -59,51 +59,28 @@ impl Floors {
 
     /// What a page of this read says is lost.
     pub(crate) fn lost_to(&self, request: &ReadRequest) -> Vec<Lost> {
-        if request.direction == Direction::Backward || self.highest <= request.from {
+        if request.direction == Direction::Backward {
             return Vec::new();
         }
-        self.matching(&request.selector, |floor, after| {
-            let is_recent = request.since.is_none_or(|since| floor.stored_at >= since);
-            is_recent && floor.to > after.max(request.from)
-        })
+        self.lost_of(&request.selector, request.from, request.since)
     }
 
     /// What a reader of `selector` that has everything up to `after` can no longer get.
     pub(crate) fn lost(&self, selector: &Selector, after: u64) -> Vec<Lost> {
-        if self.highest <= after {
-            return Vec::new();
-        }
-        self.matching(selector, |floor, entry_after| floor.to > after.max(entry_after))
+        self.lost_of(selector, after, None)
     }
 
     /// What a reader of `selector` can no longer get of the events stored at or after `since`.
     pub(crate) fn lost_since(&self, selector: &Selector, since: UnixMicros) -> Vec<Lost> {
-        self.matching(selector, |floor, entry_after| floor.stored_at >= since && floor.to > entry_after)
+        self.lost_of(selector, 0, Some(since))
     }
 
-    fn matching(&self, selector: &Selector, is_lost: impl Fn(&Floor, u64) -> bool) -> Vec<Lost> {
-        if !selector.may_know_trims() {
-            return self.matching_any(selector, is_lost);
+    fn lost_of(&self, selector: &Selector, after: u64, since: Option<UnixMicros>) -> Vec<Lost> {
+        if self.highest <= after {
+            return Vec::new();
         }
-        let lost = |(channel, floor): (&Arc<str>, &Floor)| {
-            let wanted_after = selector.wants(channel)?;
-            is_lost(floor, wanted_after).then(|| Lost { channel: channel.clone(), to: floor.to })
-        };
-        self.by_channel.iter().filter_map(lost).collect()
-    }
-
-    /// For one who must not learn which channels had events that it does not see: what was lost of the log counts as lost
-    /// of everything that it asked for, by the names that it gave.
-    fn matching_any(&self, selector: &Selector, is_lost: impl Fn(&Floor, u64) -> bool) -> Vec<Lost> {
-        let mut lost: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-        for entry in selector.entries() {
-            let trimmed = self.by_channel.values().filter(|floor| is_lost(floor, entry.after));
-            if let Some(to) = trimmed.map(|floor| floor.to).max() {
-                let known = lost.entry(entry.pattern.to_string().into()).or_default();
-                *known = to.max(*known);
-            }
-        }
-        let named = |(channel, _): &(Arc<str>, u64)| selector.wants(channel).is_some();
-        lost.into_iter().filter(named).map(|(channel, to)| Lost { channel, to }).collect()
+        let is_recent = |floor: &Floor| since.is_none_or(|since| floor.stored_at >= since);
+        let recent = self.by_channel.iter().filter(|(_, floor)| is_recent(floor));
+        selector.lost(recent.map(|(channel, floor)| (channel, floor.to)), after)
     }
 }

@@ -117,7 +117,7 @@ pub(crate) fn selector(entries: &[JobEntry], live_from: u64, principal: &Princip
     let wanted = entries.iter().flat_map(|entry| {
         let of = |pattern: &ChannelPattern, after, access| {
             let (pattern, filter) = (pattern.clone(), Arc::clone(&entry.filter));
-            SelectorEntry { pattern, filter, after, access }
+            SelectorEntry { pattern, filter, after, access, asked_as: Some(entry.pattern.clone()) }
         };
         let channels = entry.channels.iter().map(move |(channel, after)| {
             of(&ChannelPattern::Exact(Arc::clone(channel)), *after, Access::Replay)
@@ -179,7 +179,7 @@ impl HistoryPlan {
     ) -> Option<ReadRequest> {
         let (_, channel, filter) = self.todo.front()?;
         let (pattern, filter) = (ChannelPattern::Exact(Arc::clone(channel)), Arc::clone(filter));
-        let entry = SelectorEntry { pattern, filter, after: 0, access: Access::Replay };
+        let entry = SelectorEntry { pattern, filter, after: 0, access: Access::Replay, asked_as: None };
         Some(ReadRequest {
             selector: Arc::new(Selector::one(entry, principal.clone())),
             direction: Direction::Backward,

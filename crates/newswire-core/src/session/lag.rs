@@ -10,13 +10,12 @@ use super::job::Job;
 use super::stream::{STEPS, Step};
 use super::writer::Writer;
 use super::{Reads, Session};
-use crate::grants::Action;
 use crate::hub::Hub;
 use crate::notice::Messages;
 use crate::principal::Principal;
 use crate::reader::{Fetched, Loss, Losses, Reader};
 use crate::seeded::seeded_bug;
-use crate::selector::{Access, Selector, SelectorEntry};
+use crate::selector::{Access, Selector, SelectorEntry, is_loss_of};
 use crate::subscriptions::{Change, StreamSubs, put};
 use crate::view::Lost;
 
@@ -146,11 +145,8 @@ impl Session {
             return self.form.nothing();
         };
         let told: Vec<Lost> = lag.reader.losses().beyond(at).collect();
-        let granted = self.principal.grants.of(Action::Subscribe);
-        let had = |subs: &StreamSubs, slot: u8, channel: &str| {
-            subs.iter()
-                .any(|((of, pattern), sub)| *of == slot && sub.live && granted.mean_by(pattern, channel))
-        };
+        let principal = &self.principal;
+        let had = |subs: &StreamSubs, slot: u8, channel: &str| has_live_by(subs, slot, channel, principal);
         let slots: BTreeSet<u8> = changes.iter().map(|change| change.slot).collect();
         let before: Vec<Vec<bool>> = slots
             .iter()
@@ -190,13 +186,17 @@ fn live_selector(subs: &StreamSubs, principal: &Principal) -> Arc<Selector> {
         filter,
         after: 0,
         access: Access::Live,
+        asked_as: None,
     });
     Arc::new(Selector::new(entries.collect(), principal.clone()))
 }
 
-pub(super) fn losses_of_set(lost: &[Loss], slot: u8, subs: &StreamSubs) -> Vec<Loss> {
-    let wants = |loss: &&Loss| {
-        subs.iter().any(|((of, pattern), sub)| *of == slot && sub.live && pattern.matches(&loss.channel))
-    };
+pub(super) fn losses_of_set(lost: &[Loss], slot: u8, subs: &StreamSubs, principal: &Principal) -> Vec<Loss> {
+    let wants = |loss: &&Loss| has_live_by(subs, slot, &loss.channel, principal);
     lost.iter().filter(wants).cloned().collect()
+}
+
+/// Whether the set has live what a loss was told of by this name.
+fn has_live_by(subs: &StreamSubs, slot: u8, name: &str, principal: &Principal) -> bool {
+    subs.iter().any(|((of, pattern), sub)| *of == slot && sub.live && is_loss_of(principal, pattern, name))
 }

@@ -205,6 +205,7 @@ impl Session {
     /// Gives a page to whom it was read for, if that still wants it.
     pub(super) fn take_page(&mut self, asked: &Asked, page: Page) {
         let (sets, told, epoch, form) = (&self.sets, &self.dispatched.told, self.epoch, self.form);
+        let principal = &self.principal;
         match asked.by {
             Reads::Main => {
                 let Some(lag) = &mut self.lag else { return };
@@ -217,7 +218,13 @@ impl Session {
                     let slots: BTreeSet<u8> = subs.keys().map(|(slot, _)| *slot).collect();
                     for slot in slots {
                         let sub = sets.by_slot(slot).and_then(|set| set.name.as_deref());
-                        tell_losses(&mut messages, &losses_of_set(&lost, slot, subs), told, sub, epoch);
+                        tell_losses(
+                            &mut messages,
+                            &losses_of_set(&lost, slot, subs, principal),
+                            told,
+                            sub,
+                            epoch,
+                        );
                     }
                     messages
                 });

@@ -388,7 +388,9 @@ impl Client {
         let era = world.era();
         let rule = Arc::clone(&self.rule);
         let wanted = |channel: &str| {
-            rule.may(channel) && channels.iter().any(|pattern| pattern_matches(pattern, channel))
+            let asked = channels.iter().any(|pattern| pattern_matches(pattern, channel));
+            // Who sees some rows only is told of every trim as if it were of what it asked for.
+            if rule.knows_trims() { rule.may(channel) && asked } else { !channels.is_empty() }
         };
         let mut text = json!({"action": "subscribe", "channels": channels});
         if rejected {

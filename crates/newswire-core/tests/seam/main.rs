@@ -288,6 +288,8 @@ fn every_seeded_bug_is_noticed() {
         SeededBug::RowRuleForgotten,
         SeededBug::GrantsForgotten,
         SeededBug::RingUnmasked,
+        SeededBug::RowTrimsUntold,
+        SeededBug::RowsHeldBack,
     ];
     for bug in bugs {
         switch(Some(bug));

@@ -473,7 +473,11 @@ impl<'w> Chapter<'w> {
 
     /// A gap of this set that was told behind a place of the stream covers the event.
     fn excused(&self, sub: Option<&str>, event: &Event, behind: usize) -> bool {
-        let late = |gap: &GapTold| gap.place > behind || gap.reason == "retention";
+        // A gap of retention is no excuse for withholding what is still there.
+        let late = |gap: &GapTold| match &*gap.reason {
+            "retention" => self.era.is_trimmed(event),
+            _ => gap.place > behind,
+        };
         self.gaps.iter().any(|gap| gap.sub == sub && late(gap) && gap.covers(event))
     }
 
@@ -504,13 +508,12 @@ impl<'w> Chapter<'w> {
         self.orders(&received)?;
         self.overtaken(&received)?;
         for gap in self.gaps.iter().filter(|gap| gap.reason != "epoch") {
-            self.gap_is_true(gap, &received).map_err(|why| format!("{gap:?}: {why}"))?;
+            self.gap_is_true(gap, &received, client).map_err(|why| format!("{gap:?}: {why}"))?;
         }
         for (place, offset) in &self.checkpoints {
             self.is_safe(*place, *offset, &received)
                 .map_err(|why| format!("checkpoint {offset} at {place}: {why}"))?;
         }
-        let _ = client;
         Ok(())
     }
 
@@ -634,8 +637,11 @@ impl<'w> Chapter<'w> {
     }
 
     /// Something is missing in every gap, and nothing that is not.
-    fn gap_is_true(&self, gap: &GapTold, received: &BTreeMap<u64, Vec<usize>>) -> Verdict {
+    fn gap_is_true(&self, gap: &GapTold, received: &BTreeMap<u64, Vec<usize>>, client: &Client) -> Verdict {
         ensure!(gap.from <= gap.to, "it is empty");
+        if gap.reason == "retention" && !client.rule.knows_trims() {
+            return self.gap_names_what_was_asked(gap, client);
+        }
         let within = |event: &&Event| gap.covers(event);
         let events: Vec<&Event> = self.era.events.iter().filter(within).collect();
         for channel in &gap.channels {
@@ -681,6 +687,17 @@ impl<'w> Chapter<'w> {
             let missing = matching.filter(|event| !received.contains_key(&event.offset) && !dropped(event));
             let unlucky = missing.count();
             ensure!(unlucky == 0 || self.until.is_none(), "retained events are missing");
+        }
+        Ok(())
+    }
+
+    /// Something was trimmed, whatever it was, and no channel is named that the client did not name itself.
+    fn gap_names_what_was_asked(&self, gap: &GapTold, client: &Client) -> Verdict {
+        let of = |event: &&Event| (gap.from..=gap.to).contains(&event.offset) && self.era.is_trimmed(event);
+        ensure!(self.era.events.iter().any(|event| of(&event)), "nothing was trimmed");
+        for name in &gap.channels {
+            let asked = client.commands.iter().any(|command| command.concerns(gap.sub, name));
+            ensure!(asked, "nobody asked for {name}");
         }
         Ok(())
     }

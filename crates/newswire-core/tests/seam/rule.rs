@@ -46,6 +46,11 @@ impl Rule {
         }
     }
 
+    /// Whether it may know which channels had events that were trimmed.
+    pub fn knows_trims(&self) -> bool {
+        self.filter == Filter::default()
+    }
+
     pub fn principal(&self) -> Principal {
         let text = json!({"action": "subscribe", "channels": [], "filters": self.filter.json()}).to_string();
         let spec = match newswire_protocol::parse_command(&text, &newswire_protocol::Limits::default()) {

@@ -319,6 +319,15 @@ impl World {
     }
 }
 
+impl World {
+    /// As the logs do it: what the selector makes of the channels' newest trimmed offsets.
+    fn lost_of(&self, selector: &Selector, after: u64, counts: impl Fn(u64) -> bool) -> Vec<Lost> {
+        let trimmed = self.era().trimmed.iter().filter(|(_, to)| counts(**to));
+        let trims: Vec<(Arc<str>, u64)> = trimmed.map(|(channel, to)| (Arc::from(*channel), *to)).collect();
+        selector.lost(trims.iter().map(|(channel, to)| (channel, *to)), after)
+    }
+}
+
 impl LogView for World {
     fn epoch(&self) -> Epoch {
         self.era().id
@@ -347,16 +356,12 @@ impl LogView for World {
     }
 
     fn lost(&self, selector: &Selector, after: u64) -> Vec<Lost> {
-        let trimmed = self.era().trimmed.iter();
-        trimmed
-            .filter(|(channel, to)| selector.wants(channel).is_some_and(|bound| **to > bound.max(after)))
-            .map(|(channel, to)| Lost { channel: Arc::from(*channel), to: *to })
-            .collect()
+        self.lost_of(selector, after, |_| true)
     }
 
     fn lost_since(&self, selector: &Selector, since: UnixMicros) -> Vec<Lost> {
         let era = self.era();
         let stored_since = |to: u64| era.find(to).is_some_and(|event| event.stored_at >= since.0);
-        self.lost(selector, 0).into_iter().filter(|lost| stored_since(lost.to)).collect()
+        self.lost_of(selector, 0, stored_since)
     }
 }
