@@ -10,6 +10,7 @@ pub mod bare_door;
 pub mod contest;
 pub mod filtered;
 pub mod goals;
+pub mod handshakes;
 pub mod in_process;
 pub mod log;
 pub mod peers;

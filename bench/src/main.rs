@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use newswire_bench::contest::{self, Field};
 use newswire_bench::report::Report;
-use newswire_bench::{bare_door, filtered, goals, log, peers, publishing, scaling, security};
+use newswire_bench::{bare_door, filtered, goals, handshakes, log, peers, publishing, scaling, security};
 use newswire_load::compare::interleave;
 use newswire_load::machine;
 use newswire_load::scenario::{Settings, Site};
 use newswire_load::{bare, chart};
 
-/// Measured in this process, without a server.
-const IN_PROCESS: [&str; 4] = ["log", "filtered-core", "scaling", "security"];
+/// Measured by this process itself, not by a scenario that others take part in.
+const IN_PROCESS: [&str; 5] = ["log", "filtered-core", "scaling", "security", "handshakes"];
 
 /// What the plot shows.
 const PLOTTED: &[(&str, &str)] = &[
@@ -32,7 +32,7 @@ const PLOTTED: &[(&str, &str)] = &[
 #[derive(Parser)]
 struct Args {
     /// What to measure: paced, flood, latency, filtered, durable, connect, memory, reconnect, stall, replay, log,
-    /// filtered-core, scaling, security;
+    /// filtered-core, scaling, security, handshakes;
     /// everything if nothing is named
     what: Vec<String>,
     /// Interleaved rounds of each scenario; ratios are taken round by round, and their median counts
@@ -127,6 +127,7 @@ fn measure_systems(args: &Args, names: &[String], report: &mut Report) -> anyhow
 fn measure_in_process(what: &str, args: &Args, report: &mut Report) -> anyhow::Result<()> {
     match what {
         "filtered-core" => filtered::measure(report, args.pairs.max(15), args.event_bytes)?,
+        "handshakes" => handshakes::measure(report, args.pairs.max(15))?,
         "security" => security::measure(report, args.pairs.max(15), args.event_bytes)?,
         "scaling" => {
             scaling::measure(report, args.pairs.max(15), args.event_bytes);

@@ -1,9 +1,13 @@
 //! One server, spoken to over HTTP and WebSocket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
+use tokio_rustls::rustls::ClientConfig;
 use url::Url;
+
+use crate::tls::{Tls, TlsError};
 
 /// The HTTP API is below this path.
 const API: [&str; 2] = ["api", "v1"];
@@ -14,6 +18,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Client {
     base: Url,
+    /// Where the address asks for TLS.
+    tls: Option<Arc<ClientConfig>>,
     http: reqwest::Client,
     /// Sent with every request and upgrade. Marked as sensitive, so that it is in no debug output.
     authorization: Option<HeaderValue>,
@@ -30,8 +36,8 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Another scheme than `http`.
-    #[error("{given:?}: this client speaks http:// (and ws:// beneath it) only")]
+    /// Another scheme than `http` and `https`, or `ws` and `wss`.
+    #[error("{given:?}: this client speaks http:// and https:// (and ws:// and wss:// beneath them) only")]
     BadScheme {
         /// As given.
         given: String,
@@ -39,6 +45,9 @@ pub enum ClientError {
     /// The token cannot stand in a header.
     #[error("the token has characters that a token cannot have")]
     BadToken,
+    /// There is no TLS to be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The HTTP client could not be built.
     #[error("cannot set up HTTP: {0}")]
     Http(#[from] reqwest::Error),
@@ -46,16 +55,28 @@ pub enum ClientError {
 
 impl Client {
     /// A client of the server at `base_url`, such as `http://127.0.0.1:8080`; a path is kept as a prefix. A bare
-    /// `host:port` is taken as `http://`. Nothing is connected yet. Proxies of the environment are not used.
+    /// `host:port` is taken as `http://`, and `ws` and `wss` mean `http` and `https`. Over `https`, those are believed whom
+    /// the system believes. Nothing is connected yet. Proxies of the environment are not used.
     pub fn new(base_url: &str) -> Result<Self, ClientError> {
+        Self::with_tls(base_url, &Tls::default())
+    }
+
+    /// [`Client::new`], with other authorities, or a certificate of its own. Over `http` they make no difference.
+    pub fn with_tls(base_url: &str, tls: &Tls) -> Result<Self, ClientError> {
         let given = base_url.trim();
         let text = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
-        let base = Url::parse(&text)
+        let mut base = Url::parse(&text)
             .map_err(|error| ClientError::BadUrl { given: given.to_owned(), reason: error.to_string() })?;
-        if base.scheme() != "http" || base.cannot_be_a_base() {
-            return Err(ClientError::BadScheme { given: given.to_owned() });
-        }
-        Ok(Self { base, http: builder().build()?, authorization: None })
+        let scheme = match base.scheme() {
+            "http" | "ws" => "http",
+            "https" | "wss" => "https",
+            _ => return Err(ClientError::BadScheme { given: given.to_owned() }),
+        };
+        // Among these four the URL standard allows every change.
+        let _always_allowed = base.set_scheme(scheme);
+        let tls = if scheme == "https" { Some(Arc::new(tls.config()?)) } else { None };
+        let http = builder(tls.as_deref()).build()?;
+        Ok(Self { base, tls, http, authorization: None })
     }
 
     /// The same, showing this token or API key with everything it asks. It is read nowhere but from here, and in no error.
@@ -65,7 +86,7 @@ impl Client {
         let mut value = value.ok_or(ClientError::BadToken)?;
         value.set_sensitive(true);
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.clone())]);
-        let http = builder().default_headers(headers).build()?;
+        let http = builder(self.tls.as_deref()).default_headers(headers).build()?;
         Ok(Self { http, authorization: Some(value), ..self })
     }
 
@@ -96,19 +117,27 @@ impl Client {
     /// The URL of the WebSocket.
     pub(crate) fn websocket_endpoint(&self) -> Url {
         let mut url = self.endpoint("ws");
-        // http to ws is one of the changes of scheme that the URL standard allows.
-        let _always_allowed = url.set_scheme("ws");
+        let _always_allowed = url.set_scheme(if self.tls.is_some() { "wss" } else { "ws" });
         url
+    }
+
+    /// By what a WebSocket shakes hands; `None` where the server is spoken to without TLS.
+    pub(crate) fn websocket_tls(&self) -> Option<Arc<ClientConfig>> {
+        self.tls.clone()
     }
 }
 
-fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
+fn builder(tls: Option<&ClientConfig>) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder();
+    let builder = match tls {
+        Some(config) => builder.tls_backend_preconfigured(config.clone()).https_only(true),
+        // The system's authorities are not looked for, and need not be there.
+        None => builder.tls_certs_only([]),
+    };
+    builder
         .user_agent(concat!("newswire/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(REQUEST_TIMEOUT)
-        // It speaks http alone: the system's authorities are not looked for, and need not be there.
-        .tls_certs_only([])
         // The WebSocket goes straight to the server; the two must not end up at different places.
         .no_proxy()
 }
@@ -126,7 +155,8 @@ mod tests {
         assert_eq!(of("http://host/feed?x=1#y"), "http://host/feed/api/v1/events");
         let socket = Client::new("http://[::1]:9").unwrap().websocket_endpoint();
         assert_eq!(socket.as_str(), "ws://[::1]:9/api/v1/ws");
-        assert!(matches!(Client::new("https://host"), Err(ClientError::BadScheme { .. })));
+        assert_eq!(of("ws://host:1"), "http://host:1/api/v1/events");
+        assert!(matches!(Client::new("ftp://host"), Err(ClientError::BadScheme { .. })));
         assert!(matches!(Client::new("http://"), Err(ClientError::BadUrl { .. })));
     }
 }

@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use crate::item::SubscribeError;
 use crate::problem::{Problem, innermost};
 use crate::publish::retry_after;
+use crate::tls;
 
 /// No server may keep a client away for longer by a close reason or a `Retry-After`.
 const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(600);
@@ -18,6 +19,8 @@ const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(600);
 pub(crate) enum Ending {
     /// Try again; after `wait` where the server said so, else after a drawn backoff.
     Reconnect { reason: String, wait: Option<Duration> },
+    /// The two sides do not trust, or do not understand, each other's TLS.
+    Distrust { reason: String },
     /// Trying again would end the same way.
     Over(SubscribeError),
     /// Nobody listens to this subscription any more.
@@ -55,6 +58,9 @@ impl Ending {
 
     /// Connecting, reading or writing failed.
     pub(crate) fn of_error(error: &Error) -> Self {
+        if let Some(reason) = tls::in_words(error) {
+            return Self::Distrust { reason };
+        }
         match error {
             Error::Http(response) => Self::of_refused_upgrade(
                 response.status(),

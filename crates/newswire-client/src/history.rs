@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::client::Client;
 use crate::problem::{Problem, of_request};
+use crate::tls;
 
 /// An event as it arrived: read, and in the server's own words.
 #[derive(Clone, Debug)]
@@ -107,6 +108,9 @@ pub enum RequestError {
     /// No connection, or it broke.
     #[error("{0}")]
     Unreachable(String),
+    /// Over TLS, the two sides do not trust each other.
+    #[error("{0}")]
+    Distrust(String),
     /// The server refused.
     #[error("{0}")]
     Refused(Problem),
@@ -165,7 +169,10 @@ impl Client {
         if !parameters.is_empty() {
             url.query_pairs_mut().extend_pairs(parameters);
         }
-        let unreachable = |error: reqwest::Error| RequestError::Unreachable(of_request(&error));
+        let unreachable = |error: reqwest::Error| match tls::in_words(&error) {
+            Some(reason) => RequestError::Distrust(reason),
+            None => RequestError::Unreachable(of_request(&error)),
+        };
         let response = self.http().get(url.clone()).send().await.map_err(unreachable)?;
         let status = response.status();
         Ok((url, status, response.bytes().await.map_err(unreachable)?))

@@ -102,6 +102,12 @@ pub enum SubscribeError {
         /// In words.
         reason: String,
     },
+    /// Over TLS, the first connection showed that the two sides do not trust each other.
+    #[error("{reason}")]
+    Distrust {
+        /// In words.
+        reason: String,
+    },
     /// One of the two sides breaks the protocol; trying again would repeat it.
     #[error("the connection was given up: {reason}")]
     Protocol {

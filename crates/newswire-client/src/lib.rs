@@ -28,7 +28,9 @@ mod item;
 mod problem;
 mod publish;
 mod resume;
+mod stream;
 mod subscription;
+mod tls;
 
 pub use backoff::Backoff;
 pub use client::{Client, ClientError};
@@ -39,3 +41,4 @@ pub use problem::Problem;
 pub use publish::{Outcome, PublishError};
 pub use resume::{Position, Start};
 pub use subscription::{Patience, Subscription};
+pub use tls::{Tls, TlsError};

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::problem::Problem;
+use crate::tls;
 
 /// What became of one event of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,12 @@ pub enum PublishError {
         reason: String,
         /// The server asked to wait this long.
         retry_after: Option<Duration>,
+    },
+    /// Over TLS, the two sides do not trust each other. The batch was not stored.
+    #[error("{reason}")]
+    Distrust {
+        /// In words.
+        reason: String,
     },
     /// The request was larger than the server takes; a smaller batch may pass.
     #[error("the batch is larger than the server takes")]
@@ -154,6 +161,9 @@ fn ndjson<T: AsRef<str>>(events: &[T]) -> String {
 }
 
 fn unreachable_server(error: &reqwest::Error) -> PublishError {
+    if let Some(reason) = tls::in_words(error) {
+        return PublishError::Distrust { reason };
+    }
     PublishError::Retryable { reason: crate::problem::of_request(error), retry_after: None }
 }
 

@@ -1,20 +1,21 @@
 //! A subscription as a stream: connects, reads, reconnects and resumes by itself.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::FusedStream;
 use futures_util::{SinkExt, Stream, StreamExt};
 use reqwest::header::{self, HeaderValue};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::Url;
 
 use crate::backoff::Backoff;
@@ -24,6 +25,7 @@ use crate::ending::Ending;
 use crate::interest::Interest;
 use crate::item::{Item, SubscribeError};
 use crate::resume::Position;
+use crate::stream::{self, Stream as Bytes};
 
 /// The queue between the socket and the consumer. Overflow: reading stops until the consumer takes an item; the server
 /// then sees a slow subscriber and acts by its backlog policy. Nothing is dropped here.
@@ -79,7 +81,7 @@ pub struct Subscription {
 }
 
 type Delivery = (Result<Item, SubscribeError>, Option<Position>);
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<Bytes>;
 
 impl Client {
     /// Subscribes to one or several sets over one connection. Must be called within a tokio runtime.
@@ -96,6 +98,7 @@ impl Client {
         let (sender, queue) = mpsc::channel(QUEUE_ITEMS);
         let connector = Connector {
             url: self.websocket_endpoint(),
+            tls: self.websocket_tls(),
             authorization: self.authorization().cloned(),
             conversation: Conversation::new(interests.into_iter().collect()),
             consumer: Consumer { queue: sender },
@@ -168,6 +171,7 @@ impl Consumer {
 /// The task behind a subscription: one connection after the other.
 struct Connector {
     url: Url,
+    tls: Option<Arc<ClientConfig>>,
     authorization: Option<HeaderValue>,
     conversation: Conversation,
     consumer: Consumer,
@@ -193,6 +197,14 @@ impl Connector {
                     let _gone = self.consumer.give(Err(error), self.conversation.position()).await;
                     return;
                 }
+                // Nobody was there yet who could be trusted: as it is given, this will not change.
+                Ending::Distrust { reason } if self.connections == 0 => {
+                    let error = SubscribeError::Distrust { reason };
+                    let _gone = self.consumer.give(Err(error), self.conversation.position()).await;
+                    return;
+                }
+                // Certificates expire, and are renewed.
+                Ending::Distrust { reason } => (reason, None),
                 Ending::Reconnect { reason, wait } => (reason, wait),
             };
             let drawn = self.backoff.next(&mut random);
@@ -250,7 +262,11 @@ impl Connector {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }
-        match timeout(self.patience.connect, connect_async_with_config(request, Some(config), true)).await {
+        let connect = async {
+            let stream = stream::open(&self.url, self.tls.as_ref()).await?;
+            client_async_with_config(request, stream, Some(config)).await
+        };
+        match timeout(self.patience.connect, connect).await {
             Ok(Ok((socket, _response))) => Ok(socket),
             Ok(Err(error)) => Err(Ending::of_error(&error)),
             Err(_elapsed) => Err(Ending::reconnect("no answer to the attempt to connect")),

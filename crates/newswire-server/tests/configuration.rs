@@ -121,6 +121,9 @@ fn variables_that_are_no_keys_are_left_alone() {
     let environment = [
         ("NEWSWIRE_CONFIG", "/etc/newswire.toml"),
         ("NEWSWIRE_URL", "http://localhost:1"),
+        ("NEWSWIRE_CA", "ca.pem"),
+        ("NEWSWIRE_CERT", "me.pem"),
+        ("NEWSWIRE_CERT_KEY", "me.key"),
         ("NEWSWIRE_TEST_ROUNDS", "10"),
         ("NEWSWIRE_SERVICE_HOST", "10.0.0.1"),
         ("NEWSWIRE_SERVICE_PORT_HTTP", "80"),

@@ -5,12 +5,14 @@
 
 #![allow(clippy::unwrap_used, reason = "every line here runs only inside tests")]
 
+pub mod authority;
 pub mod binary;
 pub mod browser;
 pub mod clients;
 pub mod collector;
 pub mod data;
 pub mod documents;
+pub mod half_open;
 pub mod http;
 pub mod naive;
 pub mod process;
@@ -20,6 +22,7 @@ pub mod socket;
 pub mod sse;
 pub mod tools;
 
+pub use authority::Authority;
 pub use browser::Browser;
 pub use http::{Answer, Http};
 pub use raw::{Ending, Frame, Raw};

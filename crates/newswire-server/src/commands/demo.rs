@@ -15,7 +15,7 @@ use super::publish::pace::Pace;
 use super::reach::{backoff, until_reached};
 use super::tail::render::Look;
 use super::tail::{End, View, for_people};
-use crate::commands::reach::TokenArgs;
+use crate::commands::reach::ReachArgs;
 
 mod company;
 mod event;
@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long, env = "NEWSWIRE_URL", default_value = DEFAULT_URL)]
     url: String,
     #[command(flatten)]
-    token: TokenArgs,
+    reach: ReachArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         print(&args).context("cannot write to standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let client = args.token.client(&args.url)?;
+    let client = args.reach.client(&args.url)?;
     let mut stage = Stage { client: client.clone(), args, told: 0, last_offset: None };
     stage.introduce();
     let watching =

@@ -10,7 +10,7 @@ use newswire_protocol::event::Event;
 use tokio::sync::mpsc;
 
 use super::tail::{key_value, since_spec};
-use crate::commands::reach::TokenArgs;
+use crate::commands::reach::ReachArgs;
 use crate::terminal::counted;
 
 mod file;
@@ -69,7 +69,7 @@ pub struct Args {
     #[arg(long, env = "NEWSWIRE_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
     #[command(flatten)]
-    token: TokenArgs,
+    reach: ReachArgs,
 }
 
 /// What is written.

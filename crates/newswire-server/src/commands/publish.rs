@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use super::{EXIT_INTERRUPTED, EXIT_PARTLY};
-use crate::commands::reach::TokenArgs;
+use crate::commands::reach::ReachArgs;
 use crate::terminal::{DIM, counted, grouped, interrupted, paint};
 
 mod journal;
@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long, env = "NEWSWIRE_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
     #[command(flatten)]
-    token: TokenArgs,
+    reach: ReachArgs,
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -80,7 +80,7 @@ fn span(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// When the input cannot be read, or the server refuses it as a whole.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let client = args.token.client(&args.url)?;
+    let client = args.reach.client(&args.url)?;
     let input = Input::named(&args.file);
     let ids = Ids::of(&input, args.again).await.with_context(|| input.cannot_read())?;
     if input == Input::Stdin && std::io::stdin().is_terminal() {

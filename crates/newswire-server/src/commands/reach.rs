@@ -4,25 +4,34 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use newswire_client::{Backoff, Client, RequestError};
+use newswire_client::{Backoff, Client, RequestError, Tls};
 
 /// The variable that holds a token or a key.
 const TOKEN_VARIABLE: &str = "NEWSWIRE_TOKEN";
 
-/// What a command shows a server that asks who it is. A token is no argument: everybody on a machine can read the arguments
-/// of everybody's commands, and shells keep them.
+/// How a command gets to a server: which one, whom it believes there, and what it shows one that asks who it is. A token is no
+/// argument: everybody on a machine can read the arguments of everybody's commands, and shells keep them.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct TokenArgs {
+pub(crate) struct ReachArgs {
     /// File with a token or API key, for a server that asks for one; else the variable NEWSWIRE_TOKEN. It cannot be given as an
     /// argument: everybody on this machine can read those, and shells keep them
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Over https://, believe the authorities in this file (PEM) and no others [default: those of the system]
+    #[arg(long, value_name = "FILE", env = "NEWSWIRE_CA")]
+    ca: Option<PathBuf>,
+    /// Over https://, the certificate (PEM) for a server that asks for one
+    #[arg(long, value_name = "FILE", env = "NEWSWIRE_CERT", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", env = "NEWSWIRE_CERT_KEY", requires = "cert")]
+    key: Option<PathBuf>,
 }
 
-impl TokenArgs {
+impl ReachArgs {
     /// A client of the server, that shows what there is to show.
     pub(crate) fn client(&self, url: &str) -> anyhow::Result<Client> {
-        let client = Client::new(url)?;
+        let client = Client::with_tls(url, &self.tls()?)?;
         let token = match &self.token_file {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -35,6 +44,17 @@ impl TokenArgs {
             Some(token) => Ok(client.with_token(&token)?),
             None => Ok(client),
         }
+    }
+
+    fn tls(&self) -> anyhow::Result<Tls> {
+        let mut tls = Tls::default();
+        if let Some(authorities) = &self.ca {
+            tls = tls.with_authorities(authorities).context("--ca")?;
+        }
+        if let (Some(certificate), Some(key)) = (&self.cert, &self.key) {
+            tls = tls.with_certificate(certificate, key).context("--cert and --key")?;
+        }
+        Ok(tls)
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use newswire_client::{Gap, GapCause, Interest, Item, Patience, Received, Start, Subscription};
 use newswire_protocol::{Epoch, SinceSpec};
 
-use crate::commands::reach::TokenArgs;
+use crate::commands::reach::ReachArgs;
 use crate::terminal::{DIM, Outage, YELLOW, columns, counted, grouped, interrupted, paint, spoken};
 
 mod projects;
@@ -73,7 +73,7 @@ pub struct Args {
     #[arg(long, env = "NEWSWIRE_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
     #[command(flatten)]
-    token: TokenArgs,
+    reach: ReachArgs,
 }
 
 /// When to use colours.
@@ -121,7 +121,7 @@ pub(crate) fn since_spec(text: &str) -> Result<(String, SinceSpec), String> {
 /// # Errors
 /// When the server refuses the subscription, or standard output fails.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let client = args.token.client(&args.url)?;
+    let client = args.reach.client(&args.url)?;
     let feed = client.subscribe_with([args.interest()], for_people());
     args.color.apply();
     let look = Look { columns: columns(), relative: args.relative, projects: args.follow_projects };

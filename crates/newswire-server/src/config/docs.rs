@@ -32,7 +32,8 @@ SIGHUP makes the server read the file again, below the flags and the environment
 take their new value, the others keep theirs until a restart; the log names both. Where anything is wrong with the new
 configuration, all of the old one stays.
 
-Three environment variables belong to commands and are no keys: `NEWSWIRE_CONFIG`, `NEWSWIRE_URL` and `NEWSWIRE_TOKEN`.
+Some environment variables belong to commands and are no keys: `NEWSWIRE_CONFIG`, `NEWSWIRE_URL`, `NEWSWIRE_TOKEN`,
+`NEWSWIRE_CA`, `NEWSWIRE_CERT` and `NEWSWIRE_CERT_KEY`.
 `NEWSWIRE_TEST_*` and what Kubernetes sets for a service named `newswire` (`NEWSWIRE_SERVICE_HOST`, `NEWSWIRE_PORT_…`) are
 left alone.
 

@@ -116,7 +116,7 @@ fn line_at(text: &str, byte: usize) -> usize {
 const PREFIX: &str = "NEWSWIRE_";
 
 /// Variables with the prefix that are no keys: flags of the commands, and `NEWSWIRE_TEST_*` for test suites.
-const FLAG_VARIABLES: [&str; 3] = ["CONFIG", "URL", "TOKEN"];
+const FLAG_VARIABLES: [&str; 6] = ["CONFIG", "URL", "TOKEN", "CA", "CERT", "CERT_KEY"];
 
 /// The keys among environment variables. An empty variable counts as absent, as compose files write them.
 pub(crate) fn environment(

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use newswire::{ConnectionCut, Kept};
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -153,7 +154,7 @@ impl Door {
                 return;
             }
             let cut = ConnectionCut::default();
-            let visit = Visit { peer, kept, cut: cut.clone(), router, bounds };
+            let visit = Visit { peer, kept, cut: cut.clone(), router, bounds, metrics: metrics.clone() };
             let serving = async {
                 match tls {
                     None => visit.serve_http_1(stream, stop).await,
@@ -162,9 +163,10 @@ impl Door {
                             visit.serve_http_2(stream, stop).await
                         }
                         Ok(Ok(stream)) => visit.serve_http_1(stream, stop).await,
-                        Ok(Err(error)) => {
+                        Ok(Err((error, stream))) => {
                             metrics.handshakes_failed.inc();
                             tracing::debug!(%peer, %error, "the TLS handshake failed");
+                            let _ = timeout(REFUSAL_TIMEOUT, part(stream)).await;
                             Ok(())
                         }
                         Err(_) => {
@@ -196,6 +198,7 @@ struct Visit {
     cut: ConnectionCut,
     router: Router,
     bounds: Bounds,
+    metrics: DoorMetrics,
 }
 
 impl Visit {
@@ -204,11 +207,12 @@ impl Visit {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { peer, kept, cut, router, bounds } = self;
+        let Self { peer, kept, cut, router, bounds, metrics } = self;
+        let given_up = metrics.bodies_timed_out;
         let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(cut.clone());
             request.extensions_mut().insert(kept.clone());
-            answer(router.clone(), request, peer, bounds)
+            answer(router.clone(), request, peer, bounds.body_timeout, given_up.clone())
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -229,14 +233,26 @@ impl Visit {
     }
 
     /// Many requests beside each other; one of them cannot end the connection of the others. Pings find out whether the peer
-    /// is there.
+    /// is there, but only behind its first words, for which hyper waits as long as it likes: so it gets the time of the headers
+    /// for its first request.
     async fn serve_http_2<S>(self, stream: S, stop: CancellationToken) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { peer, router, bounds, kept, .. } = self;
-        let service =
-            hyper::service::service_fn(move |request| answer(router.clone(), request, peer, bounds));
+        let Self { peer, router, bounds, kept, metrics, .. } = self;
+        let (given_up, timed_out) = (metrics.bodies_timed_out, metrics.timed_out);
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = Arc::clone(&asked);
+        let service = hyper::service::service_fn(move |request| {
+            asks.store(true, Ordering::Relaxed);
+            answer(router.clone(), request, peer, bounds.body_timeout, given_up.clone())
+        });
+        let silent = async {
+            tokio::time::sleep(bounds.header_timeout).await;
+            if asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
         let header_bytes = u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -248,6 +264,11 @@ impl Visit {
         tokio::pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,
+            () = silent => {
+                timed_out.inc();
+                tracing::debug!(%peer, "no request came over HTTP/2");
+                Ok(())
+            }
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -262,9 +283,10 @@ async fn answer(
     router: Router,
     request: http::Request<Incoming>,
     peer: SocketAddr,
-    bounds: Bounds,
+    body_timeout: Duration,
+    given_up: Counter,
 ) -> Result<axum::response::Response, Infallible> {
-    let mut request = request.map(|body| Body::new(PatientBody::new(body, bounds.body_timeout)));
+    let mut request = request.map(|body| Body::new(PatientBody::new(body, body_timeout, given_up)));
     request.extensions_mut().insert(ConnectInfo(peer));
     Ok(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
 }
@@ -308,14 +330,19 @@ impl Refused {
     }
 }
 
+/// Ends a connection on which the last word was written. Closing with unread bytes makes the system reset it, and the peer would
+/// never see that word.
+async fn part(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut scrap = [0; 1024];
+    while stream.read(&mut scrap).await? > 0 {}
+    Ok(())
+}
+
 async fn refuse(mut stream: TcpStream, refused: Refused, _place: OwnedSemaphorePermit) {
     let tell = async {
         stream.write_all(refused.response().as_bytes()).await?;
-        stream.shutdown().await?;
-        // Closing with unread bytes makes the system reset the connection, and the peer would never see the answer.
-        let mut scrap = [0; 1024];
-        while stream.read(&mut scrap).await? > 0 {}
-        io::Result::Ok(())
+        part(stream).await
     };
     // The peer's trouble in being refused is its own.
     let _ = tokio::time::timeout(REFUSAL_TIMEOUT, tell).await;

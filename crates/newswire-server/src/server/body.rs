@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use hyper::body::{Frame, Incoming, SizeHint};
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Fails a body whose sender pauses too long: it would hold its connection, and what was received so far, for ever.
 pub(super) struct PatientBody {
     inner: Incoming,
     patience: Duration,
+    /// Counts those that were given up.
+    given_up: Counter,
     /// Made at the first wait: most bodies are there at once.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -22,8 +25,8 @@ pub(super) struct PatientBody {
 pub(super) struct BodyStalled(Duration);
 
 impl PatientBody {
-    pub(super) fn new(inner: Incoming, patience: Duration) -> Self {
-        Self { inner, patience, deadline: None }
+    pub(super) fn new(inner: Incoming, patience: Duration, given_up: Counter) -> Self {
+        Self { inner, patience, given_up, deadline: None }
     }
 }
 
@@ -44,6 +47,7 @@ impl HttpBody for PatientBody {
         }
         let deadline = this.deadline.get_or_insert_with(|| Box::pin(sleep(this.patience)));
         ready!(deadline.as_mut().poll(context));
+        this.given_up.inc();
         Poll::Ready(Some(Err(BodyStalled(this.patience).into())))
     }
 

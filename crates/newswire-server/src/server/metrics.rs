@@ -19,6 +19,7 @@ pub struct DoorMetrics {
     pub(crate) accept_errors: Counter,
     pub(crate) limited: Counter,
     pub(crate) timed_out: Counter,
+    pub(crate) bodies_timed_out: Counter,
     pub(crate) handshakes_failed: Counter,
     open: Gauge,
 }
@@ -48,6 +49,11 @@ impl DoorMetrics {
             "connections_timed_out",
             "Connections ended because a TLS handshake, or the headers of a request, did not come in time",
             metrics.timed_out.clone(),
+        );
+        registry.register(
+            "bodies_timed_out",
+            "Requests given up because the rest of their body did not come in time",
+            metrics.bodies_timed_out.clone(),
         );
         registry.register(
             "tls_handshakes_failed",

@@ -104,10 +104,14 @@ impl Tls {
     /// Shakes hands. Not cancel-safe: dropped, the connection is lost.
     ///
     /// # Errors
-    /// Those of the socket; [`io::ErrorKind::InvalidData`] where the peer offers nothing that is acceptable.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    /// Those of the socket; [`io::ErrorKind::InvalidData`] where the peer offers nothing that is acceptable. The peer was then
+    /// told why, and can read it on the stream that comes with the error.
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, (io::Error, TcpStream)> {
         let config = Arc::clone(&self.0.current.read());
-        TlsAcceptor::from(config).accept(stream).await
+        TlsAcceptor::from(config).accept(stream).into_fallible().await
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn read(args: &Args, pages: mpsc::Sender<Vec<Row>>) -> anyhow::
 }
 
 async fn from_server(args: &Args, pages: mpsc::Sender<Vec<Row>>) -> anyhow::Result<()> {
-    let client = args.token.client(&args.url)?;
+    let client = args.reach.client(&args.url)?;
     let mut left = args.limit.unwrap_or(u64::MAX);
     let (mut after, mut epoch, mut is_first) = (Some(args.after), None, true);
     let mut since = args.since.as_ref().map(|(text, _)| text.as_str());
