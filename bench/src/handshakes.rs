@@ -72,7 +72,12 @@ pub fn measure(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
     add_pairs(report, &what("publish to event"), sides, "ms", &published);
     add_pairs(report, &what("connect and subscribe"), sides, "ms", &connected);
     report.add("handshakes: memory a half-open one, the first time", bytes[0], "bytes", "");
-    report.add("handshakes: memory a half-open one, any time", median(bytes), "bytes", "of memory that is not there already");
+    report.add(
+        "handshakes: memory a half-open one, any time",
+        median(bytes),
+        "bytes",
+        "of memory that is not there already",
+    );
     Ok(())
 }
 
@@ -102,7 +107,8 @@ async fn client(addr: SocketAddr) -> anyhow::Result<Figures> {
     for sample in 0..WARM_UP + SAMPLES {
         tokio::time::sleep(PAUSE).await;
         let begun = Instant::now();
-        let event = json!({"action": "publish", "channel": "tasks", "event_type": "t", "payload": {"n": sample}});
+        let event =
+            json!({"action": "publish", "channel": "tasks", "event_type": "t", "payload": {"n": sample}});
         socket.send(&event).await;
         let (mut answered, mut came) = (false, false);
         while !(answered && came) {

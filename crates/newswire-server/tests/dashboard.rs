@@ -174,6 +174,7 @@ async fn dashboard_and_alerts_ask_for_what_is_served() {
         "newswire_connections_opened_total",
         "newswire_dropped_events",
         "newswire_http_accept_errors_total",
+        "newswire_http_bodies_timed_out_total",
         "newswire_http_connections_accepted_total",
         "newswire_http_connections_timed_out_total",
         "newswire_http_tls_handshakes_failed_total",

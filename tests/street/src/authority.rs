@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     date_time_ymd,
@@ -25,7 +27,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        std::fs::write(home.join(format!("{name}.pem")), issuer.pem()).unwrap();
+        std::fs::write(home.join(format!("{name}.pem")), pem("CERTIFICATE", issuer.der())).unwrap();
         Self { issuer, home: home.to_owned(), name: name.to_owned() }
     }
 
@@ -82,9 +84,16 @@ impl Authority {
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        replace(&self.home.join(format!("{file}.pem")), &certificate.pem());
-        replace(&self.home.join(format!("{file}.key")), &key.serialize_pem());
+        replace(&self.home.join(format!("{file}.pem")), &pem("CERTIFICATE", certificate.der()));
+        replace(&self.home.join(format!("{file}.key")), &pem("PRIVATE KEY", &key.serialize_der()));
     }
+}
+
+/// As RFC 7468 writes it. The crate that makes certificates would bring a second version of one that writes this.
+fn pem(label: &str, bytes: &[u8]) -> String {
+    let text = STANDARD.encode(bytes);
+    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 fn replace(path: &Path, text: &str) {
