@@ -5,20 +5,28 @@ use std::sync::Arc;
 
 use newswire_log::testing::FaultDisk;
 use newswire_log::testing::log_suite::{self, Setup};
+use newswire_log::testing::placed_suite::{self, PlacedLog};
 use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, MemoryLog, MemoryOptions, OsDisk};
+
+fn memory(setup: &Setup) -> MemoryLog {
+    let Setup { clock, dedup, retention } = setup;
+    let options = MemoryOptions {
+        clock: clock.clone(),
+        dedup: *dedup,
+        retention: retention.clone(),
+        ..MemoryOptions::default()
+    };
+    MemoryLog::new(options).unwrap()
+}
 
 #[test]
 fn memory_log() {
-    log_suite::run(&|setup: &Setup| {
-        let Setup { clock, dedup, retention } = setup;
-        let options = MemoryOptions {
-            clock: clock.clone(),
-            dedup: *dedup,
-            retention: retention.clone(),
-            ..MemoryOptions::default()
-        };
-        Box::new(MemoryLog::new(options).unwrap()) as Box<dyn EventLog>
-    });
+    log_suite::run(&|setup| Box::new(memory(setup)) as Box<dyn EventLog>);
+}
+
+#[test]
+fn memory_log_at_given_offsets() {
+    placed_suite::run(&|setup| Box::new(memory(setup)) as Box<dyn PlacedLog>);
 }
 
 fn embedded_options(setup: &Setup) -> EmbeddedOptions {
@@ -42,11 +50,17 @@ fn embedded_log_on_the_operating_system() {
     });
 }
 
+fn small_segments(setup: &Setup) -> EmbeddedLog {
+    let options = EmbeddedOptions { segment_bytes: 1500, ..embedded_options(setup) };
+    EmbeddedLog::open(Path::new("/log"), options, Arc::new(FaultDisk::new())).unwrap()
+}
+
 #[test]
 fn embedded_log_of_many_small_segments() {
-    log_suite::run(&|setup: &Setup| {
-        let options = EmbeddedOptions { segment_bytes: 1500, ..embedded_options(setup) };
-        let log = EmbeddedLog::open(Path::new("/log"), options, Arc::new(FaultDisk::new())).unwrap();
-        Box::new(log) as Box<dyn EventLog>
-    });
+    log_suite::run(&|setup| Box::new(small_segments(setup)) as Box<dyn EventLog>);
+}
+
+#[test]
+fn embedded_log_at_given_offsets() {
+    placed_suite::run(&|setup| Box::new(small_segments(setup)) as Box<dyn PlacedLog>);
 }

@@ -541,28 +541,16 @@ fn the_active_segment_goes_too_once_it_is_trimmed() {
 }
 
 #[test]
-fn given_offsets_may_have_holes_but_never_go_back() {
+fn given_offsets_stay_across_a_restart() {
     let disk = FaultDisk::new();
     let log = open(&disk, &EmbeddedOptions { segment_bytes: 1000, ..plain() }).unwrap();
-    let events = |numbers: &[u64]| numbers.iter().map(|n| numbered("tasks", *n)).collect();
-    let stored = wait(log.append_at(vec![5, 9], events(&[0, 1]))).unwrap();
-    assert_eq!(stored, [Appended::Stored { offset: 5 }, Appended::Stored { offset: 9 }]);
-    let refused = wait(log.append_at(vec![9], events(&[2])));
-    assert_eq!(refused, Err(AppendError::OffsetTaken { offset: 9, expected: 10 }));
-    for n in 0..10 {
-        wait(log.append_at(vec![100 + n * 7], events(&[n]))).unwrap();
+    let offsets: Vec<u64> = (0..10).map(|n| 5 + n * 7).collect();
+    for offset in &offsets {
+        wait(log.append_at(vec![*offset], numbered("tasks", *offset))).unwrap();
     }
-    let expected: Vec<u64> = [5, 9].into_iter().chain((0..10).map(|n| 100 + n * 7)).collect();
-    assert_eq!((all(&log), log.head(), log.tail()), (expected.clone(), 5, 164));
-    let mut middle = request(&selector(&["tasks"], &[]), Direction::Forward);
-    (middle.from, middle.until) = (50, 121);
-    let page = log.read(&middle).unwrap();
-    assert_eq!(
-        (newswire_log::testing::events::offsets(&page), page.reached),
-        (vec![100, 107, 114, 121], 121)
-    );
     drop(log);
-    assert_eq!(all(&open(&disk, &plain()).unwrap()), expected);
+    let log = open(&disk, &plain()).unwrap();
+    assert_eq!((all(&log), log.head(), log.tail()), (offsets, 5, 69));
 }
 
 #[test]

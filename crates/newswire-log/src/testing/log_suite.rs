@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use newswire_core::Direction;
 use newswire_protocol::UnixMicros;
+use parking_lot::Mutex;
 
 use super::events::{append, event, numbered, offsets, read_all, request, selector, store, wait};
 use crate::clock::ManualClock;
 use crate::dedup::DedupOptions;
-use crate::event_log::{AppendError, Appended, EventLog, LogHealth, Trim};
+use crate::event_log::{AppendError, Appended, EventLog, LogHealth, NewEvents, OnStored, Trim};
+use crate::follow::FOLLOW_QUEUE;
 use crate::retention::{RetentionOptions, RetentionPolicy};
 
 /// How a log under test is set up.
@@ -23,7 +25,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut retention = RetentionOptions::unbounded();
         retention.interval = Duration::from_secs(3600);
         let clock = Arc::new(ManualClock::at(UnixMicros(1_700_000_000_000_000)));
@@ -39,16 +41,22 @@ pub type Make<'a> = &'a dyn Fn(&Setup) -> Box<dyn EventLog>;
 /// # Panics
 /// Where a promise is broken.
 pub fn run(make: Make<'_>) {
-    let checks: [fn(Make<'_>); 11] = [
+    let checks: [fn(Make<'_>); 17] = [
         begins_empty_at_one,
+        keeps_one_epoch,
         appends_in_order_and_atomically,
+        shows_what_is_answered,
         recognises_repeats,
+        recognises_repeats_of_what_is_trimmed,
+        tells_who_asked_once_it_is_stored,
         reads_both_ways_within_budgets,
         reads_by_filter_and_pattern,
         reads_by_time,
         hands_every_commit_to_followers,
+        wakes_who_waits_at_the_tail,
         trims_channels_and_tells,
         keeps_by_age_and_number,
+        takes_another_retention,
         shares_commits_between_publishers,
         closes,
     ];
@@ -71,6 +79,18 @@ fn begins_empty_at_one(make: Make<'_>) {
     assert_eq!(log.health(), LogHealth::Ok);
 }
 
+/// Offsets are comparable as long as the epoch is the same, so it stays while the log is open, and no two logs share one.
+fn keeps_one_epoch(make: Make<'_>) {
+    let (log, other) = (make(&Setup::new()), make(&Setup::new()));
+    let epoch = log.epoch();
+    assert_ne!(epoch, other.epoch());
+    store(log.as_ref(), vec![numbered("tasks", 0), numbered("tasks", 1)]);
+    assert_eq!(log.trim(&Trim { channel: None, up_to: 1 }).unwrap(), 1);
+    let page = log.read(&request(&selector(&["*"], &[]), Direction::Forward)).unwrap();
+    log.close();
+    assert_eq!((log.epoch(), page.epoch, log.stats().epoch), (epoch, epoch, epoch));
+}
+
 fn appends_in_order_and_atomically(make: Make<'_>) {
     let log = make(&Setup::new());
     let three = (0..3).map(|n| numbered("tasks", n)).collect();
@@ -90,6 +110,24 @@ fn appends_in_order_and_atomically(make: Make<'_>) {
     // Dropped before the first poll, it never happens.
     drop(log.append(numbered("tasks", 9)));
     assert_eq!(store(log.as_ref(), vec![numbered("tasks", 4)]), [4]);
+}
+
+/// Who was answered finds the event wherever it may be looked for, without waiting once more.
+fn shows_what_is_answered(make: Make<'_>) {
+    let setup = Setup::new();
+    let log = make(&setup);
+    let all = selector(&["*"], &[]);
+    for n in 1..=20 {
+        let mut follower = log.follow();
+        assert_eq!(store(log.as_ref(), vec![numbered(&format!("c{n:02}"), n)]), [n]);
+        assert_eq!(follower.try_recv().map(|batch| (batch.first(), batch.len())), Some((n, 1)));
+        assert_eq!((log.tail(), log.channels().len() as u64), (n + 1, n));
+        let mut newest = request(&all, Direction::Backward);
+        newest.max_events = 1;
+        assert_eq!(offsets(&log.read(&newest).unwrap()), [n]);
+        let stats = log.stats();
+        assert_eq!((stats.events, stats.last_commit_at), (n, Some(setup.clock_now())));
+    }
 }
 
 fn recognises_repeats(make: Make<'_>) {
@@ -120,6 +158,42 @@ fn recognises_repeats(make: Make<'_>) {
     store(log.as_ref(), vec![named(1), named(2), named(3)]);
     assert_eq!(append(log.as_ref(), vec![named(2)]).unwrap(), [Appended::Duplicate { offset: 2 }]);
     assert_eq!(append(log.as_ref(), vec![named(1)]).unwrap(), [Appended::Stored { offset: 4 }]);
+}
+
+/// A publisher that repeats what it was not answered for is told the truth, whether or not the event is still there.
+fn recognises_repeats_of_what_is_trimmed(make: Make<'_>) {
+    let log = make(&Setup::new());
+    let named = r#"{"channel":"tasks","event_type":"a","event_id":"x"}"#;
+    let other = r#"{"channel":"tasks","event_type":"b","event_id":"x"}"#;
+    store(log.as_ref(), vec![event(named), numbered("tasks", 1)]);
+    assert_eq!(log.trim(&Trim { channel: None, up_to: u64::MAX }).unwrap(), 2);
+    let repeated = append(log.as_ref(), vec![event(named), event(other)]).unwrap();
+    assert_eq!(repeated, [Appended::Duplicate { offset: 1 }, Appended::Conflict { offset: 1 }]);
+    assert_eq!((log.tail(), log.stats().events), (3, 0));
+}
+
+#[derive(Debug, Default)]
+struct Told(Mutex<Vec<u64>>);
+
+impl OnStored for Told {
+    fn stored(&self, first: u64) {
+        self.0.lock().push(first);
+    }
+}
+
+fn tells_who_asked_once_it_is_stored(make: Make<'_>) {
+    let log = make(&Setup::new());
+    let told = Arc::new(Told::default());
+    let named = event(r#"{"channel":"tasks","event_type":"a","event_id":"x"}"#);
+    let ask = |events: Vec<NewEvents>| {
+        let mut events: NewEvents = events.into_iter().collect();
+        events.on_stored(told.clone());
+        wait(log.append(events)).unwrap();
+    };
+    ask(vec![numbered("tasks", 1), named.clone()]);
+    ask(vec![named.clone()]);
+    ask(vec![named, numbered("tasks", 2), numbered("tasks", 3)]);
+    assert_eq!(*told.0.lock(), [1, 3], "by the first event stored; not where only a repeat came");
 }
 
 fn reads_both_ways_within_budgets(make: Make<'_>) {
@@ -187,6 +261,16 @@ fn reads_by_filter_and_pattern(make: Make<'_>) {
     assert_eq!(read(&["*"], &[("agent", &[])]), [0; 0]);
     assert_eq!(read(&["*"], &[("agent", &["nobody"])]), [0; 0]);
     assert_eq!(read(&["nothing"], &[]), [0; 0]);
+    // The last ones of a filter, page by page, and bounded below.
+    let selector = selector(&["*"], &[("agent", &["ann"])]);
+    let mut last = request(&selector, Direction::Backward);
+    last.max_events = 2;
+    let page = log.read(&last).unwrap();
+    assert_eq!((offsets(&page), page.end), (vec![4, 3], false));
+    last.from = page.reached;
+    assert_eq!(offsets(&log.read(&last).unwrap()), [1]);
+    (last.from, last.until) = (u64::MAX, 2);
+    assert_eq!(read_all(log.as_ref(), last), [4, 3]);
 }
 
 fn reads_by_time(make: Make<'_>) {
@@ -238,6 +322,34 @@ fn hands_every_commit_to_followers(make: Make<'_>) {
     assert_eq!(drain(&mut second), [5]);
     log.close();
     assert!(wait(second.recv()).is_none());
+}
+
+/// A follower sleeps until something is committed, misses nothing while the writer has to wait for it, and hears of the end.
+fn wakes_who_waits_at_the_tail(make: Make<'_>) {
+    let log = make(&Setup::new());
+    let mut follower = log.follow();
+    let count = 3 * FOLLOW_QUEUE as u64;
+    let publish = async {
+        for n in 0..count {
+            log.append(numbered("tasks", n)).await.unwrap();
+        }
+    };
+    let follow = async {
+        let mut all = Vec::new();
+        while all.len() < count as usize {
+            let batch = follower.recv().await.expect("the log is open");
+            all.extend(batch.iter().map(|event| event.offset));
+        }
+        all
+    };
+    // The follower is polled first and finds nothing.
+    let (all, ()) = wait(futures_util::future::join(follow, publish));
+    assert_eq!(all, (1..=count).collect::<Vec<_>>());
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(|| wait(follower.recv()).is_none());
+        log.close();
+        assert!(ended.join().unwrap());
+    });
 }
 
 fn trims_channels_and_tells(make: Make<'_>) {
@@ -301,6 +413,17 @@ fn keeps_by_age_and_number(make: Make<'_>) {
     log.retain().unwrap();
     // Only the newest thirty offsets are left of anything.
     assert_eq!(read("audit").first(), Some(&23));
+}
+
+fn takes_another_retention(make: Make<'_>) {
+    let setup = Setup::new();
+    let log = make(&setup);
+    store(log.as_ref(), (0..10).map(|n| numbered("tasks", n)).collect());
+    assert_eq!(log.retain().unwrap(), 0);
+    let mut retention = setup.retention.clone();
+    retention.all.max_events = Some(4);
+    assert!(log.set_retention(retention), "a log without retention is not tried here");
+    assert_eq!((log.retain().unwrap(), log.head(), log.tail()), (6, 7, 11));
 }
 
 impl Setup {

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use newswire_protocol::UnixMicros;
 
 use super::events::wait;
-use crate::clock::ManualClock;
-use crate::meta::{Change, Expect, MAX_KEY_BYTES, Meta, MetaError, WATCH_QUEUE, WatchEnded};
+use crate::clock::{Clock, ManualClock};
+use crate::meta::{
+    Change, Expect, MAX_KEY_BYTES, MAX_VALUE_BYTES, Meta, MetaError, WATCH_QUEUE, Watch, WatchEnded,
+};
 
 /// Makes a fresh, empty store.
 pub type Make<'a> = &'a dyn Fn(&Arc<ManualClock>) -> Box<dyn Meta>;
@@ -18,7 +20,18 @@ pub type Make<'a> = &'a dyn Fn(&Arc<ManualClock>) -> Box<dyn Meta>;
 /// # Panics
 /// Where a promise is broken.
 pub fn run(make: Make<'_>) {
-    for check in [compares_and_sets, expires, leases, watches, ends_slow_watchers, lists] {
+    for check in [
+        compares_and_sets,
+        gives_to_one_of_many,
+        expires,
+        what_expired_is_absent,
+        leases,
+        watches,
+        wakes_every_watcher,
+        ends_slow_watchers,
+        lists,
+        keeps_odd_keys_apart,
+    ] {
         let clock = Arc::new(ManualClock::at(UnixMicros(1_700_000_000_000_000)));
         let meta = make(&clock);
         check(meta.as_ref(), &clock);
@@ -54,6 +67,34 @@ fn compares_and_sets(meta: &dyn Meta, _: &ManualClock) {
     assert_eq!(won, 1);
 }
 
+/// What tickets rest on: of many who take one at once, one gets it.
+fn gives_to_one_of_many(meta: &dyn Meta, _: &ManualClock) {
+    let version = wait(meta.put("ticket", text("1"), Expect::Absent, None)).unwrap();
+    let takes = (0..20).map(|_| meta.delete("ticket", Expect::Version(version)));
+    let takes = wait(futures_util::future::join_all(takes));
+    assert_eq!(takes.iter().filter(|taken| **taken == Ok(true)).count(), 1, "{takes:?}");
+    let refused = Err(MetaError::Conflict { current: None });
+    assert_eq!(takes.iter().filter(|taken| **taken == refused).count(), 19, "{takes:?}");
+    // Many who change what they read, each again until it is theirs: no change is lost.
+    wait(meta.put("count", text(""), Expect::Absent, None)).unwrap();
+    let add = async || {
+        loop {
+            let entry = meta.get("count").await.unwrap().expect("it is never deleted");
+            let more = Bytes::from([&entry.value[..], b"x"].concat());
+            match meta.put("count", more, Expect::Version(entry.version), None).await {
+                Ok(_) => return,
+                Err(MetaError::Conflict { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    wait(futures_util::future::join_all((0..20).map(|_| add())));
+    assert_eq!(wait(meta.get("count")).unwrap().unwrap().value.len(), 20);
+    let large = Bytes::from(vec![0; MAX_VALUE_BYTES + 1]);
+    assert_eq!(wait(meta.put("large", large.clone(), Expect::Any, None)), Err(MetaError::TooLarge));
+    assert!(wait(meta.put("large", large.slice(1..), Expect::Any, None)).is_ok());
+}
+
 fn expires(meta: &dyn Meta, clock: &ManualClock) {
     let ttl = Duration::from_secs(30);
     wait(meta.put("ticket", text("1"), Expect::Absent, Some(ttl))).unwrap();
@@ -69,6 +110,20 @@ fn expires(meta: &dyn Meta, clock: &ManualClock) {
     assert!(wait(meta.get("ticket")).unwrap().is_some(), "the new value has no end");
     wait(meta.put("gone", text(""), Expect::Any, Some(Duration::ZERO))).unwrap();
     assert_eq!(wait(meta.get("gone")), Ok(None));
+}
+
+fn what_expired_is_absent(meta: &dyn Meta, clock: &ManualClock) {
+    let ttl = Duration::from_secs(5);
+    let first = wait(meta.put("a", text("1"), Expect::Absent, Some(ttl))).unwrap();
+    clock.advance(ttl);
+    let absent = MetaError::Conflict { current: None };
+    assert_eq!(wait(meta.put("a", text("2"), Expect::Version(first), None)), Err(absent.clone()));
+    assert_eq!(wait(meta.delete("a", Expect::Version(first))), Err(absent));
+    let second = wait(meta.put("a", text("2"), Expect::Absent, Some(ttl))).unwrap();
+    assert!(second > first);
+    clock.advance(ttl - Duration::from_micros(1));
+    let entry = wait(meta.get("a")).unwrap().expect("it counts from the second time");
+    assert_eq!((entry.version, entry.expires_at.unwrap() > clock.now()), (second, true));
 }
 
 fn leases(meta: &dyn Meta, clock: &ManualClock) {
@@ -87,6 +142,8 @@ fn leases(meta: &dyn Meta, clock: &ManualClock) {
     assert_eq!(wait(meta.renew("bridge", "a", ttl)), Ok(None), "too late");
     let second = wait(meta.acquire("bridge", "b", ttl)).unwrap().unwrap();
     assert!(second.token > first.token);
+    let again = wait(meta.acquire("bridge", "b", ttl)).unwrap().unwrap();
+    assert_eq!(again.token, second.token, "taking one's own again renews it");
     assert_eq!(wait(meta.release("bridge", "b")), Ok(true));
     assert!(wait(meta.acquire("bridge", "a", ttl)).unwrap().is_some());
     // Leases and keys do not meet.
@@ -108,6 +165,30 @@ fn watches(meta: &dyn Meta, _: &ManualClock) {
     let Change::Deleted { key, version } = wait(watch.next()).unwrap() else { panic!("not the deletion") };
     assert!(&*key == "a/1" && version > put);
     assert!(matches!(wait(watch.next()), Ok(Change::Put { key, .. }) if &*key == "a/2"));
+}
+
+fn wakes_every_watcher(meta: &dyn Meta, _: &ManualClock) {
+    let mut watches = [meta.watch("revoked/"), meta.watch("revoked/"), meta.watch("")];
+    let next = async |watch: &mut Watch| {
+        let Change::Put { key, entry } = watch.next().await.unwrap() else { panic!("not a put") };
+        // It can be read by whoever saw it.
+        assert!(meta.get(&key).await.unwrap().is_some_and(|read| read.version >= entry.version));
+        (key.to_string(), entry.version)
+    };
+    let watching = futures_util::future::join_all(watches.iter_mut().map(async |watch| {
+        let first = next(watch).await;
+        (first, next(watch).await)
+    }));
+    let putting = async {
+        let first = meta.put("revoked/b", text("1"), Expect::Any, None).await.unwrap();
+        (first, meta.put("revoked/a", text("1"), Expect::Any, None).await.unwrap())
+    };
+    // The watchers are polled first and find nothing.
+    let (seen, (first, second)) = wait(futures_util::future::join(watching, putting));
+    assert!(first < second, "versions ascend over all keys");
+    for seen in seen {
+        assert_eq!(seen, (("revoked/b".to_owned(), first), ("revoked/a".to_owned(), second)));
+    }
 }
 
 fn ends_slow_watchers(meta: &dyn Meta, _: &ManualClock) {
@@ -132,4 +213,46 @@ fn lists(meta: &dyn Meta, _: &ManualClock) {
     };
     assert_eq!(list("a/"), ["a/1", "a/2"]);
     assert_eq!(list(""), ["a", "a/1", "a/2", "a0", "b"]);
+}
+
+/// Keys are any text: what they are kept in may not read anything into them.
+fn keeps_odd_keys_apart(meta: &dyn Meta, _: &ManualClock) {
+    let longest = "k".repeat(MAX_KEY_BYTES);
+    let keys = [
+        "",
+        " ",
+        "*",
+        ">",
+        ".",
+        "a.b",
+        "a.*",
+        "a.>",
+        "a b",
+        "a\tb",
+        "a\0b",
+        "A",
+        "a",
+        "ä",
+        "a/",
+        "/a",
+        "a//b",
+        "%61",
+        "=61",
+        "\u{1f600}",
+        &longest,
+    ];
+    for (n, key) in keys.iter().enumerate() {
+        wait(meta.put(key, Bytes::from(n.to_string()), Expect::Absent, None)).unwrap();
+    }
+    for (n, key) in keys.iter().enumerate() {
+        assert_eq!(wait(meta.get(key)).unwrap().unwrap().value, n.to_string(), "{key:?}");
+    }
+    let mut sorted = keys.to_vec();
+    sorted.sort_unstable();
+    let listed = wait(meta.list("")).unwrap();
+    assert_eq!(listed.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), sorted);
+    let dotted = wait(meta.list("a.")).unwrap();
+    assert_eq!(dotted.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), ["a.*", "a.>", "a.b"]);
+    assert_eq!(wait(meta.delete("*", Expect::Any)), Ok(true));
+    assert_eq!(wait(meta.list("")).unwrap().len(), keys.len() - 1);
 }

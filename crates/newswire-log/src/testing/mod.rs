@@ -7,6 +7,7 @@ pub mod events;
 mod fault_disk;
 pub mod log_suite;
 pub mod meta_suite;
+pub mod placed_suite;
 
 pub use counting_disk::CountingDisk;
 pub use fault_disk::{CrashMode, FaultDisk};
