@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use newswire::core::{Batch, LogView, Lost, Page, ReadRequest, Selector};
 use newswire::log::{
     AppendError, Appended, ChannelStats, CommitReceiver, EventLog, LogHealth, LogStats, NewEvents, ReadError,
-    Trim, TrimError,
+    RetentionOptions, Trim, TrimError,
 };
 use newswire::{Epoch, UnixMicros};
 use parking_lot::Mutex;
@@ -87,6 +87,10 @@ impl<L: EventLog> EventLog for MirroredLog<L> {
 
     fn retain(&self) -> Result<u64, TrimError> {
         self.inner.retain()
+    }
+
+    fn set_retention(&self, retention: RetentionOptions) -> bool {
+        self.inner.set_retention(retention)
     }
 
     fn stats(&self) -> LogStats {

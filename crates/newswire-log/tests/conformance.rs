@@ -1,5 +1,7 @@
 //! Every implementation keeps the same promises.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without has failed it")]
+
 use std::path::Path;
 use std::sync::Arc;
 
