@@ -101,6 +101,11 @@ impl Batch {
         self.entries[index].offset
     }
 
+    /// When the event at this index was stored, without looking at the rest.
+    pub fn stored_at(&self, index: usize) -> UnixMicros {
+        self.entries[index].stored_at
+    }
+
     /// The index of the first event beyond `offset`; [`Batch::len`] if there is none.
     pub fn index_after(&self, offset: u64) -> usize {
         self.entries.partition_point(|entry| entry.offset <= offset)

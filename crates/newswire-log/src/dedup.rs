@@ -52,6 +52,16 @@ pub(crate) struct StoredId {
     pub(crate) stored_at: UnixMicros,
 }
 
+impl StoredId {
+    fn compare(&self, dedup: &Dedup) -> Seen {
+        if self.dedup.fingerprint == dedup.fingerprint {
+            Seen::Same(self.offset)
+        } else {
+            Seen::Other(self.offset)
+        }
+    }
+}
+
 /// What the window knows of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -83,17 +93,21 @@ impl DedupWindow {
         now.saturating_sub(self.options.window)
     }
 
-    pub(crate) fn look_up(&self, dedup: &Dedup, now: UnixMicros) -> Seen {
+    /// `coming` newer ids are about to enter.
+    pub(crate) fn look_up(&self, dedup: &Dedup, now: UnixMicros, coming: usize) -> Seen {
         let Some(number) = self.by_key.get(&dedup.key) else { return Seen::New };
-        let Some(entry) = self.entries.get((number - self.first) as usize) else { return Seen::New };
-        if entry.stored_at <= self.oldest(now) {
-            return Seen::New;
-        }
-        if entry.dedup.fingerprint == dedup.fingerprint {
-            Seen::Same(entry.offset)
+        let index = (number - self.first) as usize;
+        let Some(entry) = self.entries.get(index) else { return Seen::New };
+        if self.counts(entry, now, self.entries.len() - index + coming) {
+            entry.compare(dedup)
         } else {
-            Seen::Other(entry.offset)
+            Seen::New
         }
+    }
+
+    /// Whether an id, with which so many are no older, is still recognised.
+    fn counts(&self, id: &StoredId, now: UnixMicros, younger: usize) -> bool {
+        id.stored_at > self.oldest(now) && younger <= self.options.max_ids
     }
 
     /// Adds a stored id; ids come by ascending append time. Drops what is too old or too many.
@@ -130,25 +144,33 @@ impl DedupWindow {
 /// only when the batch is durable.
 pub(crate) struct BatchIds<'a> {
     window: &'a DedupWindow,
-    now: UnixMicros,
     new: Vec<StoredId>,
     by_key: FxHashMap<[u8; 16], usize>,
 }
 
 impl<'a> BatchIds<'a> {
-    pub(crate) fn new(window: &'a DedupWindow, now: UnixMicros) -> Self {
-        Self { window, now, new: Vec::new(), by_key: FxHashMap::default() }
+    pub(crate) fn new(window: &'a DedupWindow) -> Self {
+        Self { window, new: Vec::new(), by_key: FxHashMap::default() }
     }
 
-    pub(crate) fn look_up(&self, dedup: &Dedup) -> Seen {
-        let Some(index) = self.by_key.get(&dedup.key) else { return self.window.look_up(dedup, self.now) };
+    /// Whether an event that is stored at `now`, as all of its batch are, repeats one before it.
+    pub(crate) fn look_up(&self, dedup: &Dedup, now: UnixMicros) -> Seen {
+        let Some(index) = self.by_key.get(&dedup.key) else { return self.window.look_up(dedup, now, 0) };
+        self.new[*index].compare(dedup)
+    }
+
+    /// Whether an event that was stored at `at` repeats one before it. Where batches begin and end makes no difference.
+    pub(crate) fn look_up_given(&self, dedup: &Dedup, at: UnixMicros) -> Seen {
+        let Some(index) = self.by_key.get(&dedup.key) else {
+            return self.window.look_up(dedup, at, self.new.len());
+        };
         let id = &self.new[*index];
-        if id.dedup.fingerprint == dedup.fingerprint { Seen::Same(id.offset) } else { Seen::Other(id.offset) }
+        if self.window.counts(id, at, self.new.len() - index) { id.compare(dedup) } else { Seen::New }
     }
 
-    pub(crate) fn insert(&mut self, dedup: Dedup, offset: u64) {
-        self.by_key.insert(dedup.key, self.new.len());
-        self.new.push(StoredId { dedup, offset, stored_at: self.now });
+    pub(crate) fn insert(&mut self, id: StoredId) {
+        self.by_key.insert(id.dedup.key, self.new.len());
+        self.new.push(id);
     }
 
     pub(crate) fn into_new(self) -> Vec<StoredId> {
@@ -174,13 +196,13 @@ mod tests {
         let mut window = DedupWindow::new(options);
         window.insert(id(1, 1, 1000));
         window.insert(id(2, 2, 1010));
-        assert_eq!(window.look_up(&id(1, 0, 0).dedup, UnixMicros(1099)), Seen::Same(1));
-        assert_eq!(window.look_up(&id(1, 0, 0).dedup, UnixMicros(1100)), Seen::New);
+        assert_eq!(window.look_up(&id(1, 0, 0).dedup, UnixMicros(1099), 0), Seen::Same(1));
+        assert_eq!(window.look_up(&id(1, 0, 0).dedup, UnixMicros(1100), 0), Seen::New);
         window.insert(id(3, 3, 1020));
-        assert_eq!(window.look_up(&id(1, 0, 0).dedup, UnixMicros(1020)), Seen::New);
-        assert_eq!(window.look_up(&id(2, 0, 0).dedup, UnixMicros(1020)), Seen::Same(2));
+        assert_eq!(window.look_up(&id(1, 0, 0).dedup, UnixMicros(1020), 0), Seen::New);
+        assert_eq!(window.look_up(&id(2, 0, 0).dedup, UnixMicros(1020), 0), Seen::Same(2));
         let other = Dedup { key: [3; 16], fingerprint: [9; 16] };
-        assert_eq!(window.look_up(&other, UnixMicros(1020)), Seen::Other(3));
+        assert_eq!(window.look_up(&other, UnixMicros(1020), 0), Seen::Other(3));
         assert_eq!(window.len(), 2);
     }
 
@@ -190,6 +212,6 @@ mod tests {
         window.insert(id(1, 1, 1000));
         window.insert(id(1, 2, 1200));
         window.expire(UnixMicros(1200));
-        assert_eq!(window.look_up(&id(1, 0, 0).dedup, UnixMicros(1250)), Seen::Same(2));
+        assert_eq!(window.look_up(&id(1, 0, 0).dedup, UnixMicros(1250), 0), Seen::Same(2));
     }
 }

@@ -135,6 +135,15 @@ impl FromIterator<Self> for NewEvents {
     }
 }
 
+/// Where and when somebody else stored an event, for a log that is a copy of theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its offset.
+    pub offset: u64,
+    /// When they stored it. A time before that of the event before it counts as that one.
+    pub stored_at: UnixMicros,
+}
+
 /// What became of one event of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
@@ -179,7 +188,7 @@ pub enum AppendError {
         /// The largest size.
         limit: usize,
     },
-    /// An append with given offsets that do not ascend, or that lie before the log's end.
+    /// An append at given places whose offsets do not ascend, or that lie before the log's end.
     #[error("offset {offset} is before {expected}, the least that may follow")]
     OffsetTaken {
         /// The first offending offset.

@@ -34,7 +34,7 @@ pub use embedded::snapshot::Snapshot;
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError, SyncMode};
 pub use event_log::{
     AppendError, Appended, ChannelStats, Commit, EventLog, LogHealth, LogStats, NewEvent, NewEvents,
-    Observer, OnStored, ReadError, Trim, TrimError,
+    Observer, OnStored, Place, ReadError, Trim, TrimError,
 };
 pub use follow::{CommitReceiver, FOLLOW_QUEUE};
 pub use memory::{MemoryLog, MemoryOptions};

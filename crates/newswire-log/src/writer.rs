@@ -19,7 +19,9 @@ use crate::buffers::BufferPool;
 use crate::clock::Clock;
 use crate::dedup::{BatchIds, DedupOptions, DedupWindow, Seen, StoredId};
 use crate::embedded::batch_buffer::{BatchBuffer, StoredRecord};
-use crate::event_log::{AppendError, Appended, Commit, LogHealth, LogStats, NewEvent, NewEvents, Observer};
+use crate::event_log::{
+    AppendError, Appended, Commit, LogHealth, LogStats, NewEvent, NewEvents, Observer, Place,
+};
 use crate::follow::Followers;
 
 /// Appends that may wait for the writer; further callers wait for a place.
@@ -47,6 +49,7 @@ impl Default for BatchOptions {
 /// A batch ready to be stored.
 pub(crate) struct Prepared {
     pub(crate) buffer: BatchBuffer,
+    /// When its last event is stored.
     pub(crate) now: UnixMicros,
 }
 
@@ -55,6 +58,7 @@ pub(crate) struct Stored {
     pub(crate) batch: Arc<Batch>,
     /// One for each event.
     pub(crate) records: Vec<StoredRecord>,
+    /// When its last event is stored.
     pub(crate) now: UnixMicros,
 }
 
@@ -158,8 +162,8 @@ struct Done {
 
 struct Append {
     events: NewEvents,
-    /// Given by a remote sequencer; ascending.
-    offsets: Option<Vec<u64>>,
+    /// Given by whoever keeps the log that this one is a copy of; offsets ascend.
+    places: Option<Vec<Place>>,
     answer: Asked<Done>,
     room: OwnedSemaphorePermit,
 }
@@ -216,7 +220,7 @@ impl WriterHandle {
     pub(crate) fn append(
         &self,
         events: NewEvents,
-        offsets: Option<Vec<u64>>,
+        places: Option<Vec<Place>>,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         let (queue, room, limit) = (self.queue.clone(), self.room.clone(), self.options.max_append_bytes);
         Box::pin(async move {
@@ -230,7 +234,7 @@ impl WriterHandle {
             // by futures polled later; appends are ordered by their first poll.
             let queued = tokio::task::unconstrained(async {
                 let room = room.acquire_many_owned(kib).await.map_err(|_| AppendError::Closed)?;
-                let append = Append { events, offsets, answer, room };
+                let append = Append { events, places, answer, room };
                 queue.send(append).await.map_err(|_| AppendError::Closed)
             });
             queued.await?;
@@ -352,7 +356,7 @@ impl<E: Engine> Writer<E> {
         let now = self.shared.clock.now().max(self.last_time);
         let assembled = {
             let window = self.shared.dedup.lock();
-            assemble(group, &window, self.shared.tail(), now, self.buffers.take())
+            assemble(group, &window, self.shared.tail(), (now, self.last_time), self.buffers.take())
         };
         let Assembled { prepared, ids, answers } = assembled;
         if !prepared.buffer.is_empty() {
@@ -495,21 +499,22 @@ struct Assembled {
     answers: Vec<Answer>,
 }
 
-/// Gives offsets, recognises repeats, and encodes the events, each once, into one buffer.
+/// Gives places, recognises repeats, and encodes the events, each once, into one buffer. `now` is the time of events that
+/// were given none, `last_time` that of the last one stored.
 fn assemble(
     group: Vec<Append>,
     window: &DedupWindow,
     tail: u64,
-    now: UnixMicros,
+    (now, last_time): (UnixMicros, UnixMicros),
     buffer: Vec<u8>,
 ) -> Assembled {
     let count = group.iter().map(|append| append.events.len()).sum();
-    let mut batch =
-        Assembly { events: Vec::with_capacity(count), ids: BatchIds::new(window, now), tail, next: tail };
+    let (events, ids) = (Vec::with_capacity(count), BatchIds::new(window));
+    let mut batch = Assembly { events, ids, tail, next: tail, now, last_time };
     let results: Vec<_> =
-        group.iter().map(|append| batch.add_append(&append.events, append.offsets.as_deref())).collect();
-    let Assembly { events, ids, .. } = batch;
-    let buffer = BatchBuffer::build(buffer, now, &events);
+        group.iter().map(|append| batch.add_append(&append.events, append.places.as_deref())).collect();
+    let Assembly { events, ids, last_time: now, .. } = batch;
+    let buffer = BatchBuffer::build(buffer, &events);
     let ids = ids.into_new();
     let mut answers = Vec::with_capacity(group.len());
     for (append, (result, rests_on_batch)) in group.into_iter().zip(results) {
@@ -520,11 +525,14 @@ fn assemble(
 }
 
 struct Assembly<'a> {
-    /// Those that are stored, with their offsets.
-    events: Vec<(u64, NewEvent<'a>)>,
+    /// Those that are stored, with their places.
+    events: Vec<(Place, NewEvent<'a>)>,
     ids: BatchIds<'a>,
     tail: u64,
     next: u64,
+    now: UnixMicros,
+    /// When the last event was stored.
+    last_time: UnixMicros,
 }
 
 impl<'a> Assembly<'a> {
@@ -532,15 +540,15 @@ impl<'a> Assembly<'a> {
     fn add_append(
         &mut self,
         events: &'a NewEvents,
-        offsets: Option<&[u64]>,
+        places: Option<&[Place]>,
     ) -> (Result<Vec<Appended>, AppendError>, bool) {
-        if let Err(error) = self.check_offsets(events.len(), offsets) {
+        if let Err(error) = self.check_offsets(events.len(), places) {
             return (Err(error), false);
         }
         let mut results = Vec::with_capacity(events.len());
         let mut rests_on_batch = false;
         for (index, event) in events.iter().enumerate() {
-            let appended = self.add_event(event, offsets.map(|given| given[index]));
+            let appended = self.add_event(event, places.map(|given| given[index]));
             let (Appended::Stored { offset }
             | Appended::Duplicate { offset }
             | Appended::Conflict { offset }) = appended;
@@ -550,13 +558,13 @@ impl<'a> Assembly<'a> {
         (Ok(results), rests_on_batch)
     }
 
-    fn check_offsets(&self, events: usize, offsets: Option<&[u64]>) -> Result<(), AppendError> {
-        let Some(offsets) = offsets else {
+    fn check_offsets(&self, events: usize, places: Option<&[Place]>) -> Result<(), AppendError> {
+        let Some(places) = places else {
             let last = self.next.saturating_add(events as u64);
             return if last <= MAX_OFFSET + 1 { Ok(()) } else { Err(AppendError::OutOfOffsets) };
         };
         let mut expected = self.next;
-        for &offset in offsets {
+        for &Place { offset, .. } in places {
             if offset < expected {
                 return Err(AppendError::OffsetTaken { offset, expected });
             }
@@ -568,17 +576,23 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    fn add_event(&mut self, event: NewEvent<'a>, given: Option<u64>) -> Appended {
-        let offset = given.unwrap_or(self.next);
+    fn add_event(&mut self, event: NewEvent<'a>, given: Option<Place>) -> Appended {
+        let Place { offset, stored_at } = given.unwrap_or(Place { offset: self.next, stored_at: self.now });
+        let stored_at = stored_at.max(self.last_time);
         if let Some(dedup) = event.dedup {
-            match self.ids.look_up(dedup) {
+            let seen = match given {
+                Some(_) => self.ids.look_up_given(dedup, stored_at),
+                None => self.ids.look_up(dedup, stored_at),
+            };
+            match seen {
                 Seen::Same(offset) => return Appended::Duplicate { offset },
                 Seen::Other(offset) => return Appended::Conflict { offset },
-                Seen::New => self.ids.insert(*dedup, offset),
+                Seen::New => self.ids.insert(StoredId { dedup: *dedup, offset, stored_at }),
             }
         }
-        self.events.push((offset, event));
+        self.events.push((Place { offset, stored_at }, event));
         self.next = offset + 1;
+        self.last_time = stored_at;
         Appended::Stored { offset }
     }
 }

@@ -541,16 +541,20 @@ fn the_active_segment_goes_too_once_it_is_trimmed() {
 }
 
 #[test]
-fn given_offsets_stay_across_a_restart() {
+fn given_places_stay_across_a_restart() {
     let disk = FaultDisk::new();
     let log = open(&disk, &EmbeddedOptions { segment_bytes: 1000, ..plain() }).unwrap();
     let offsets: Vec<u64> = (0..10).map(|n| 5 + n * 7).collect();
     for offset in &offsets {
-        wait(log.append_at(vec![*offset], numbered("tasks", *offset))).unwrap();
+        let place = Place { offset: *offset, stored_at: UnixMicros(*offset) };
+        wait(log.append_at(vec![place], numbered("tasks", *offset))).unwrap();
     }
     drop(log);
     let log = open(&disk, &plain()).unwrap();
     assert_eq!((all(&log), log.head(), log.tail()), (offsets, 5, 69));
+    let mut since = request(&selector(&["tasks"], &[]), Direction::Forward);
+    since.since = Some(UnixMicros(40));
+    assert_eq!(newswire_log::testing::events::read_all(&log, since), [40, 47, 54, 61, 68]);
 }
 
 #[test]

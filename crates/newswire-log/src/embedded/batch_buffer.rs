@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use newswire_core::{Batch, PlacedBatch, encode_frame};
-use newswire_protocol::UnixMicros;
 
 use super::batch::{self, BATCH_HEADER_BYTES, BatchFacts};
 use super::format::Salt;
 use super::record;
 use crate::buffers::BufferPool;
-use crate::event_log::NewEvent;
+use crate::event_log::{NewEvent, Place};
 
 /// The header of a frame and the digits of an offset, at most.
 const ROOM_AROUND_JSON: usize = 30;
@@ -36,8 +35,8 @@ pub(crate) struct StoredRecord {
 }
 
 impl BatchBuffer {
-    /// Encodes events under these ascending offsets into `bytes`, whose content goes.
-    pub(crate) fn build(mut bytes: Vec<u8>, now: UnixMicros, events: &[(u64, NewEvent<'_>)]) -> Self {
+    /// Encodes events at these ascending places into `bytes`, whose content goes.
+    pub(crate) fn build(mut bytes: Vec<u8>, events: &[(Place, NewEvent<'_>)]) -> Self {
         let heads_len: usize = events.iter().map(|(_, event)| record::head_len(event)).sum();
         let frames_at = BATCH_HEADER_BYTES + heads_len;
         let json_len: usize = events.iter().map(|(_, event)| event.before.len() + event.behind.len()).sum();
@@ -47,22 +46,22 @@ impl BatchBuffer {
         let mut records = Vec::with_capacity(events.len());
         let mut placed = PlacedBatch::with_capacity(events.len());
         let mut head_at = BATCH_HEADER_BYTES;
-        for (offset, event) in events {
+        for (Place { offset, stored_at }, event) in events {
             let frame_at = bytes.len();
             encode_frame(&mut bytes, *offset, event.before, event.behind);
             let head_end = head_at + record::head_len(event);
             let (heads, frames) = bytes.split_at_mut(frames_at);
             let frame = &frames[frame_at - frames_at..];
             let place = frame_at - head_at..frame_at - head_at + frame.len();
-            record::write_head(&mut heads[head_at..head_end], *offset, now, event, place);
+            record::write_head(&mut heads[head_at..head_end], *offset, *stored_at, event, place);
             let meta = head_end - event.meta.len() - BATCH_HEADER_BYTES..head_end - BATCH_HEADER_BYTES;
-            let pushed = placed.push(*offset, now, meta, frame);
+            let pushed = placed.push(*offset, *stored_at, meta, frame);
             pushed.expect("the frame was encoded a moment ago");
             let (bytes, has_id) = (head_end - head_at + frame.len(), event.dedup.is_some());
             records.push(StoredRecord { head_at, bytes, has_id });
             head_at = head_end;
         }
-        let first_offset = events.first().map_or(0, |(offset, _)| *offset);
+        let first_offset = events.first().map_or(0, |(place, _)| place.offset);
         Self { bytes, frames_at, records, placed, first_offset }
     }
 

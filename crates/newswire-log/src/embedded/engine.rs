@@ -310,13 +310,13 @@ impl Engine for FileEngine {
     }
 
     fn stage(&mut self, stored: &Stored) {
-        let Stored { batch, records, now } = stored;
+        let Stored { batch, records, .. } = stored;
         let mut channels = ChannelRuns::default();
         let indexed = records.iter().enumerate().map(|(index, record)| {
             let (offset, meta, bytes) = (batch.offset(index), batch.meta(index), record.bytes);
             channels.add(index, meta.channel(), offset, bytes as u64);
             let position = self.position + record.head_at as u64;
-            let (stored_at, has_id) = (*now, record.has_id);
+            let (stored_at, has_id) = (batch.stored_at(index), record.has_id);
             Indexed { offset, stored_at, batch: self.position, position, bytes, has_id, meta }
         });
         self.active.stage(indexed);

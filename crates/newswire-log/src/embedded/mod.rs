@@ -47,7 +47,8 @@ pub use self::manifest::EpochStart;
 pub use self::options::{EmbeddedOptions, OpenError, SyncMode};
 use self::store::Store;
 use crate::event_log::{
-    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvents, ReadError, Trim, TrimError,
+    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvents, Place, ReadError, Trim,
+    TrimError,
 };
 use crate::follow::CommitReceiver;
 use crate::retention::RetentionOptions;
@@ -102,18 +103,23 @@ impl EmbeddedLog {
         Ok(Self { store, shared, writer, lock: Mutex::new(Some(lock)) })
     }
 
-    /// Appends events whose offsets somebody else gave, ascending and at or beyond the tail; holes are allowed.
-    /// Otherwise as [`EventLog::append`].
+    /// Appends events that somebody else has stored, at the places they gave: offsets ascending and at or beyond the tail,
+    /// with holes where there are any. Otherwise as [`EventLog::append`].
+    ///
+    /// Which events are repeats depends on the events and their places alone, not on how they are grouped into appends nor
+    /// on the time at which they are copied: every copy of a log leaves the same holes. For that to hold across trims and
+    /// restarts too, its clock must not run ahead of the places: [`EmbeddedOptions::clock`] may be one that stands at the
+    /// time of the last.
     ///
     /// # Panics
-    /// If there are not as many offsets as events.
+    /// If there are not as many places as events.
     pub fn append_at(
         &self,
-        offsets: Vec<u64>,
+        places: Vec<Place>,
         events: NewEvents,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
-        assert_eq!(offsets.len(), events.len(), "an offset for each event");
-        self.writer.append(events, Some(offsets))
+        assert_eq!(places.len(), events.len(), "a place for each event");
+        self.writer.append(events, Some(places))
     }
 
     /// The directory.

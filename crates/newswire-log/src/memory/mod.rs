@@ -12,8 +12,8 @@ use parking_lot::RwLock;
 use crate::clock::{Clock, SystemClock};
 use crate::dedup::DedupOptions;
 use crate::event_log::{
-    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvents, Observer, ReadError, Trim,
-    TrimError,
+    AppendError, Appended, ChannelStats, EventLog, LogHealth, LogStats, NewEvents, Observer, Place,
+    ReadError, Trim, TrimError,
 };
 use crate::floors::{Floor, Floors};
 use crate::follow::CommitReceiver;
@@ -98,18 +98,17 @@ impl MemoryLog {
         Ok(Self { store, shared, writer })
     }
 
-    /// Appends events whose offsets somebody else gave, ascending and at or beyond the tail; holes are allowed.
-    /// Otherwise as [`EventLog::append`].
+    /// Appends events that somebody else has stored, at the places they gave, as [`crate::EmbeddedLog::append_at`] does.
     ///
     /// # Panics
-    /// If there are not as many offsets as events.
+    /// If there are not as many places as events.
     pub fn append_at(
         &self,
-        offsets: Vec<u64>,
+        places: Vec<Place>,
         events: NewEvents,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
-        assert_eq!(offsets.len(), events.len(), "an offset for each event");
-        self.writer.append(events, Some(offsets))
+        assert_eq!(places.len(), events.len(), "a place for each event");
+        self.writer.append(events, Some(places))
     }
 }
 

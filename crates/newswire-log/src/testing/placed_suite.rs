@@ -1,33 +1,48 @@
-//! What every log must do that takes the offsets somebody else gave: a copy of a log that is kept elsewhere. An
+//! What every log must do that takes the offsets and times somebody else gave: a copy of a log that is kept elsewhere. An
 //! implementation's tests call [`run`], beside the suite for all logs.
 
+use std::time::Duration;
+
 use newswire_core::Direction;
+use newswire_protocol::UnixMicros;
 use newswire_protocol::limits::MAX_OFFSET;
 
 use super::events::{event, numbered, offsets, read_all, request, selector, store, wait};
 use super::log_suite::Setup;
+use crate::dedup::DedupOptions;
 use crate::embedded::EmbeddedLog;
-use crate::event_log::{AppendError, Appended, EventLog, NewEvents, Trim};
+use crate::event_log::{AppendError, Appended, EventLog, NewEvents, Place, Trim};
 use crate::memory::MemoryLog;
 
-/// A log that takes given offsets.
+/// When the events of the suite were stored, long before they are copied.
+const LONG_AGO: UnixMicros = UnixMicros(1_600_000_000_000_000);
+
+/// A log that takes given places.
 pub trait PlacedLog: EventLog {
-    /// Appends events at these offsets and waits.
+    /// Appends events at these places and waits.
     ///
     /// # Errors
     /// Those of [`EventLog::append`], and [`AppendError::OffsetTaken`].
-    fn place(&self, offsets: &[u64], events: Vec<NewEvents>) -> Result<Vec<Appended>, AppendError>;
+    fn place_at(&self, places: Vec<Place>, events: Vec<NewEvents>) -> Result<Vec<Appended>, AppendError>;
+}
+
+impl dyn PlacedLog {
+    /// [`PlacedLog::place_at`] one time.
+    fn place(&self, offsets: &[u64], events: Vec<NewEvents>) -> Result<Vec<Appended>, AppendError> {
+        let place = |offset: &u64| Place { offset: *offset, stored_at: LONG_AGO };
+        self.place_at(offsets.iter().map(place).collect(), events)
+    }
 }
 
 impl PlacedLog for MemoryLog {
-    fn place(&self, offsets: &[u64], events: Vec<NewEvents>) -> Result<Vec<Appended>, AppendError> {
-        wait(self.append_at(offsets.to_vec(), events.into_iter().collect()))
+    fn place_at(&self, places: Vec<Place>, events: Vec<NewEvents>) -> Result<Vec<Appended>, AppendError> {
+        wait(self.append_at(places, events.into_iter().collect()))
     }
 }
 
 impl PlacedLog for EmbeddedLog {
-    fn place(&self, offsets: &[u64], events: Vec<NewEvents>) -> Result<Vec<Appended>, AppendError> {
-        wait(self.append_at(offsets.to_vec(), events.into_iter().collect()))
+    fn place_at(&self, places: Vec<Place>, events: Vec<NewEvents>) -> Result<Vec<Appended>, AppendError> {
+        wait(self.append_at(places, events.into_iter().collect()))
     }
 }
 
@@ -45,9 +60,11 @@ pub fn run(make: Make<'_>) {
         leaves_a_hole_where_a_repeat_was,
         trims_between_holes,
         hands_given_offsets_to_followers,
+        keeps_given_times,
     ] {
         check(make(&Setup::new()).as_ref());
     }
+    decides_alike_however_events_are_grouped(make);
 }
 
 fn numbers(count: u64) -> Vec<NewEvents> {
@@ -138,5 +155,70 @@ fn hands_given_offsets_to_followers(log: &dyn PlacedLog) {
     for event in batch.iter() {
         let json = std::str::from_utf8(event.json).unwrap();
         assert!(json.contains(&format!(r#""offset":{}"#, event.offset)), "{json}");
+    }
+}
+
+fn after(micros: u64) -> UnixMicros {
+    LONG_AGO.saturating_add(Duration::from_micros(micros))
+}
+
+/// Offsets and times of all events.
+fn places(log: &dyn PlacedLog) -> Vec<(u64, UnixMicros)> {
+    let page = log.read(&request(&selector(&["*"], &[]), Direction::Forward)).unwrap();
+    let of = |run: &newswire_core::Run| {
+        run.iter().map(|event| (event.offset, event.stored_at)).collect::<Vec<_>>()
+    };
+    page.runs.iter().flat_map(of).collect()
+}
+
+fn keeps_given_times(log: &dyn PlacedLog) {
+    let given = [(5, 10), (6, 10), (7, 500), (9, 30), (10, 501)];
+    let place = |(offset, at)| Place { offset, stored_at: after(at) };
+    let mut follower = log.follow();
+    log.place_at(given.map(place).to_vec(), numbers(5)).unwrap();
+    // Never back, or reading by time would miss some.
+    let kept = [(5, 10), (6, 10), (7, 500), (9, 500), (10, 501)].map(|(offset, at)| (offset, after(at)));
+    assert_eq!(places(log), kept);
+    let batch = follower.try_recv().expect("it was handed over before the answer");
+    assert_eq!(batch.iter().map(|event| (event.offset, event.stored_at)).collect::<Vec<_>>(), kept);
+    let mut since = request(&selector(&["*"], &[]), Direction::Forward);
+    for (at, expected) in [(11, vec![7, 9, 10]), (501, vec![10]), (502, vec![])] {
+        since.since = Some(after(at));
+        assert_eq!(read_all(log, since.clone()), expected, "{at}");
+    }
+    log.place_at(vec![place((20, 1))], numbers(1)).unwrap();
+    assert_eq!(places(log).last(), Some(&(20, after(501))), "nor from one append to the next");
+}
+
+/// One copy follows event by event, another catches up with all of them at once: both must have the same holes.
+fn decides_alike_however_events_are_grouped(make: Make<'_>) {
+    let by_age = DedupOptions { window: Duration::from_micros(40), max_ids: 1000 };
+    let by_number = DedupOptions { window: Duration::from_secs(1), max_ids: 4 };
+    let off = DedupOptions { window: Duration::ZERO, max_ids: 1000 };
+    for dedup in [by_age, by_number, off] {
+        let copy = |group: usize| {
+            let log = make(&Setup { dedup, ..Setup::new() });
+            let numbers: Vec<u64> = (0..200).collect();
+            let mut answers = Vec::new();
+            for group in numbers.chunks(group) {
+                let place = |n: &u64| Place { offset: n + 1, stored_at: after(n * 3 - n % 4) };
+                // Some ids come again soon, some late, some with another content.
+                let named = |n: &u64| {
+                    let (id, kind) = (n * n % 17, n % 23 / 20);
+                    event(&format!(r#"{{"channel":"tasks","event_type":"t{kind}","event_id":"id-{id}"}}"#))
+                };
+                let placed =
+                    log.place_at(group.iter().map(place).collect(), group.iter().map(named).collect());
+                answers.extend(placed.unwrap());
+            }
+            (answers, places(log.as_ref()))
+        };
+        let one_by_one = copy(1);
+        for group in [2, 7, 50, 200] {
+            assert!(copy(group) == one_by_one, "{dedup:?} in groups of {group}");
+        }
+        let stored = one_by_one.1.len();
+        let (least, most) = if dedup == off { (200, 200) } else { (18, 199) };
+        assert!((least..=most).contains(&stored), "{dedup:?} stored {stored}: both ways must occur");
     }
 }
