@@ -12,7 +12,7 @@ use newswire_log::testing::events::{
 use newswire_log::testing::{CrashMode, FaultDisk};
 use newswire_log::{
     AppendError, Appended, EmbeddedLog, EmbeddedOptions, EventLog, LogHealth, ManualClock, OpenError, OsDisk,
-    ReadError, RetentionOptions, RetentionPolicy, SyncMode, Trim, check,
+    Place, ReadError, RetentionOptions, RetentionPolicy, SyncMode, Trim, check,
 };
 use newswire_protocol::UnixMicros;
 
