@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use crate::channel::ChannelPattern;
+use crate::principal::Role;
 
 /// What is done on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,7 +30,8 @@ impl fmt::Display for Action {
 /// Channels for each [`Action`]. Cheap to clone.
 ///
 /// A channel `user:<id>` is that user's alone, whatever is granted: nobody else may do anything on it, and no pattern of
-/// anybody stands for it.
+/// anybody stands for it. A channel `admin:…` is for administrators to read, those whom all channels or this one are granted;
+/// nobody publishes to it but the application itself, and no pattern of anybody stands for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grants(Arc<Granted>);
 
@@ -43,15 +45,23 @@ struct Granted {
 /// What somebody's own channel begins with; their id follows.
 pub const OWN: &str = "user:";
 
+/// What the channels begin with that only administrators see.
+pub const ADMINS: &str = "admin:";
+
+/// Whether a channel, or all that a beginning means, has to be named by those who may.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with(OWN) || name.starts_with(ADMINS)
+}
+
 /// The channels that are meant where somebody names a pattern. Equal for all who were granted the same, so that their
 /// subscriptions share an evaluation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Channels {
     /// Every one.
     All,
-    /// Every one that is not somebody's own.
+    /// Every one that is neither somebody's own nor for administrators.
     Unowned,
-    /// Of those that are not somebody's own, what any of these means. Sorted.
+    /// Of those, what any of these means. Sorted.
     Listed(Arc<[ChannelPattern]>),
 }
 
@@ -110,13 +120,16 @@ impl Grants {
         self
     }
 
-    /// Whether who is named `id` may do this on the channel.
-    pub fn allows(&self, action: Action, channel: &str, id: &str) -> bool {
+    /// Whether who is named `id` and has this role may do this on the channel.
+    pub fn allows(&self, action: Action, channel: &str, id: &str, role: Role) -> bool {
         let channels = self.of(action);
-        match channel.strip_prefix(OWN) {
-            Some(owner) if *channels != Channels::All => owner == id,
-            _ => channels.have(channel),
+        if *channels == Channels::All {
+            return true;
         }
+        if channel.starts_with(ADMINS) {
+            return role == Role::Admin && action != Action::Publish && channels.name(channel);
+        }
+        channel.strip_prefix(OWN).map_or_else(|| channels.have(channel), |owner| owner == id)
     }
 
     /// Whether reading is restricted to no channels but those of others.
@@ -163,10 +176,15 @@ impl Channels {
     pub(crate) fn have(&self, channel: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Unowned => !channel.starts_with(OWN),
-            Self::Listed(patterns) => {
-                !channel.starts_with(OWN) && patterns.iter().any(|pattern| pattern.matches(channel))
-            }
+            Self::Unowned | Self::Listed(_) => !is_reserved(channel) && self.name(channel),
+        }
+    }
+
+    /// Whether the channel is among what was granted, be it reserved or not.
+    fn name(&self, channel: &str) -> bool {
+        match self {
+            Self::All | Self::Unowned => true,
+            Self::Listed(patterns) => patterns.iter().any(|pattern| pattern.matches(channel)),
         }
     }
 
@@ -177,13 +195,13 @@ impl Channels {
 
     /// Whether the pattern stands for any channel, now or later.
     pub(crate) fn meet(&self, pattern: &ChannelPattern) -> bool {
-        let owned = match pattern {
-            ChannelPattern::Exact(text) | ChannelPattern::Prefix(text) => text.starts_with(OWN),
+        let reserved = match pattern {
+            ChannelPattern::Exact(text) | ChannelPattern::Prefix(text) => is_reserved(text),
         };
         match self {
             Self::All => true,
-            Self::Unowned => !owned,
-            Self::Listed(patterns) => !owned && patterns.iter().any(|granted| granted.overlaps(pattern)),
+            Self::Unowned => !reserved,
+            Self::Listed(patterns) => !reserved && patterns.iter().any(|granted| granted.overlaps(pattern)),
         }
     }
 
@@ -225,14 +243,31 @@ mod tests {
             .with(Action::Subscribe, ["tasks", "agents*"])
             .and_then(|grants| grants.with(Action::Publish, ["*"]))
             .unwrap();
-        assert!(grants.allows(Action::Subscribe, "tasks", "bob"));
-        assert!(grants.allows(Action::Subscribe, "agents.eu", "bob"));
-        assert!(!grants.allows(Action::Subscribe, "tasks2", "bob"));
-        assert!(!grants.allows(Action::History, "tasks", "bob"));
-        assert!(grants.allows(Action::Publish, "anything", "bob"));
-        assert!(!grants.allows(Action::Publish, "user:eve", "bob"));
-        assert!(grants.allows(Action::History, "user:bob", "bob"));
+        assert!(grants.allows(Action::Subscribe, "tasks", "bob", Role::Observer));
+        assert!(grants.allows(Action::Subscribe, "agents.eu", "bob", Role::Observer));
+        assert!(!grants.allows(Action::Subscribe, "tasks2", "bob", Role::Observer));
+        assert!(!grants.allows(Action::History, "tasks", "bob", Role::Observer));
+        assert!(grants.allows(Action::Publish, "anything", "bob", Role::Observer));
+        assert!(!grants.allows(Action::Publish, "user:eve", "bob", Role::Observer));
+        assert!(grants.allows(Action::History, "user:bob", "bob", Role::Observer));
         assert_eq!(Grants::all().with(Action::Publish, ["a b"]), Err(BadPattern("a b".to_owned())));
+    }
+
+    #[test]
+    fn what_is_for_administrators_is_read_by_them_by_name_and_written_by_nobody() {
+        let may = |grants: &Grants, action, role| grants.allows(action, "admin:audit", "ada", role);
+        let listed = |patterns: &[&str]| Grants::all().with(Action::Subscribe, patterns).unwrap();
+        assert!(may(&Grants::all(), Action::Subscribe, Role::Admin));
+        assert!(may(&Grants::all(), Action::History, Role::Admin));
+        assert!(!may(&Grants::all(), Action::Publish, Role::Admin));
+        assert!(!may(&listed(&["*", "admin:*", "admin:audit"]), Action::Subscribe, Role::Operator));
+        assert!(may(&listed(&["admin:*"]), Action::Subscribe, Role::Admin));
+        assert!(!may(&listed(&["tasks"]), Action::Subscribe, Role::Admin));
+        let parse = |text| ChannelPattern::parse(text).unwrap();
+        for channels in [&Channels::Unowned, &channels(&["admin:*", "a*"])] {
+            assert!(!channels.have("admin:audit") && !channels.meet(&parse("admin:*")));
+        }
+        assert!(may(&Grants::open(), Action::Publish, Role::Publisher), "the application itself");
     }
 
     #[test]

@@ -157,7 +157,7 @@ pub use config::{Backlog, BacklogPolicy, HubConfig, Now, SessionConfig};
 pub use event::{Batch, BatchBuilder, EventView, Picks, PlacedBatch, Run, encode_frame};
 pub use figures::{ConnectionInfo, HubStats, SubscriptionInfo};
 pub use filter::{Clause, Filter, Key};
-pub use grants::{Action, BadPattern, Grants, OWN};
+pub use grants::{ADMINS, Action, BadPattern, Grants, OWN};
 pub use heartbeat::{Beat, Heartbeat, HeartbeatConfig};
 pub use hub::{ConnId, Hub, MAX_VARIANTS, Wakes};
 pub use meta::{DamagedMeta, EventHead, MetaView};

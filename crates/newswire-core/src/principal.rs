@@ -92,7 +92,7 @@ impl Principal {
 
     /// Whether it may do this on a channel.
     pub fn may(&self, action: Action, channel: &str) -> bool {
-        self.grants.allows(action, channel, &self.id)
+        self.grants.allows(action, channel, &self.id, self.role)
     }
 
     /// [`Principal::may`] as a refusal.

@@ -1,6 +1,7 @@
 //! What the process says about itself, on standard error.
 
 mod audit;
+mod events;
 
 use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
@@ -11,9 +12,10 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
-use crate::config::{LogFormat, LoggingConfig};
+use crate::config::{AuditConfig, LogFormat, LoggingConfig};
 use crate::server::count_panic;
 pub use audit::AuditWriter;
+pub use events::{AuditEvents, Audited};
 
 /// The target of the audit's events.
 const AUDIT: &str = "newswire::audit";
@@ -44,28 +46,35 @@ pub struct Logging {
     pub level: Level,
     /// Of the audit, where it is wanted: dropped, it writes what waits.
     pub audit: Option<AuditWriter>,
+    /// What the audit says, where it is to be published.
+    pub events: Option<AuditEvents>,
 }
 
-/// Sends `tracing` events to standard error and panics to `tracing`; `audit` says whether events of the audit are among them.
+/// Sends `tracing` events to standard error and panics to `tracing`; `audit` says where those of the audit go.
 /// Once a process; a second call changes nothing.
 ///
 /// # Errors
 /// When the level is no filter, which the configuration has checked before, or the audit's thread cannot be started.
-pub fn init(config: &LoggingConfig, audit: bool) -> anyhow::Result<Logging> {
+pub fn init(config: &LoggingConfig, audit: &AuditConfig) -> anyhow::Result<Logging> {
     let (filter, level) = reload::Layer::new(filter(&config.level)?);
     let mut layers = vec![written(config.format, io::stderr).with_filter(filter).boxed()];
-    let mut writer = None;
-    if audit {
+    let only = || Targets::new().with_target(AUDIT, tracing::Level::INFO);
+    let (mut writer, mut events) = (None, None);
+    if audit.log {
         let tell = |lines| tracing::warn!(target: AUDIT, act = "lines lost", lines);
         let (lines, audit) = audit::start(io::stderr(), tell)?;
-        let only = Targets::new().with_target(AUDIT, tracing::Level::INFO);
-        layers.push(written(config.format, lines).with_filter(only).boxed());
+        layers.push(written(config.format, lines).with_filter(only()).boxed());
         writer = Some(audit);
+    }
+    if audit.channel.is_some() {
+        let (take_down, taken) = events::queue();
+        layers.push(take_down.with_filter(only()).boxed());
+        events = Some(taken);
     }
     // An error means that a subscriber is there already, as in tests that start several servers.
     let _ = tracing_subscriber::registry().with(layers).try_init();
     std::panic::set_hook(Box::new(report_panic));
-    Ok(Logging { level: Level(level), audit: writer })
+    Ok(Logging { level: Level(level), audit: writer, events })
 }
 
 /// Events as the configuration wants to see them.
@@ -117,7 +126,11 @@ mod tests {
                 .unwrap()
         };
         let before = counted();
-        init(&LoggingConfig { level: "off".into(), format: LogFormat::Human }, false).unwrap();
+        init(
+            &LoggingConfig { level: "off".into(), format: LogFormat::Human },
+            &AuditConfig { log: false, channel: None },
+        )
+        .unwrap();
         std::thread::spawn(|| panic!("a bug")).join().unwrap_err();
         assert_eq!(counted(), before + 1);
         // The other tests of this binary want to be seen panicking.

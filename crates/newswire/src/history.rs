@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use newswire_core::{
-    Access, ChannelPattern, Direction, Filter, OWN, Page, Principal, ReadRequest, Run, Selector,
-    SelectorEntry,
+    ADMINS, Access, ChannelPattern, Direction, Filter, OWN, Page, Principal, ReadRequest, Role, Run,
+    Selector, SelectorEntry,
 };
 use newswire_log::ReadError;
 use newswire_protocol::limits::MAX_OFFSET;
@@ -164,7 +164,11 @@ impl Feed {
         // No pattern stands for what is somebody's own, so that has to be named.
         let own =
             ChannelPattern::parse(&format!("{OWN}{}", principal.id)).filter(|_| !principal.is_anonymous());
-        let patterns = [ChannelPattern::Prefix("".into())].into_iter().chain(own);
+        // The same holds for what is for administrators; the log knows its names.
+        let reserved = principal.role == Role::Admin;
+        let named = if reserved { self.inner.log.channels() } else { Vec::new() };
+        let admins = named.into_iter().filter(|name| name.starts_with(ADMINS)).map(ChannelPattern::Exact);
+        let patterns = [ChannelPattern::Prefix("".into())].into_iter().chain(own).chain(admins);
         let entries = patterns.map(|pattern| SelectorEntry::new(pattern, Filter::all())).collect();
         let request = ReadRequest {
             selector: Arc::new(Selector::new(entries, principal.clone())),

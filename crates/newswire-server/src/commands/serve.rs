@@ -120,12 +120,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         anstream::print!("{}", settings.effective());
         return Ok(ExitCode::SUCCESS);
     }
-    let logging = logging::init(&config.logging, config.audit.log)?;
+    let logging = logging::init(&config.logging, &config.audit)?;
     let stop = CancellationToken::new();
     signals::watch(stop.clone()).context("cannot watch for signals")?;
     let listener = listen(&config).await?;
     let hangups = signals::hangups().context("cannot watch for signals")?;
-    let server = Server::start(listener, &config, new_epoch).await?;
+    let mut server = Server::start(listener, &config, new_epoch).await?;
+    if let (Some(channel), Some(events)) = (config.audit.channel.clone(), logging.events) {
+        server.publish_audit(channel, events);
+    }
     // Ends with the process: nobody waits for it.
     tokio::spawn(reload::on_signal(hangups, args.config, settings, server.reloader(), logging.level.clone()));
     let address = server.address()?;

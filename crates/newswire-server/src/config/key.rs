@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use newswire_core::ADMINS;
 use newswire_protocol::names::is_channel_name;
 use newswire_protocol::time::{format_duration, format_size, parse_duration, parse_size};
 use toml::Value;
@@ -67,6 +68,8 @@ pub enum Kind {
     Words,
     /// A list of channel names.
     Channels,
+    /// The name of a channel for administrators.
+    AdminChannel,
     /// A list of web origins.
     Origins,
     /// A list of host names without port.
@@ -173,6 +176,7 @@ impl Kind {
             Self::Path | Self::Text => raw.text().filter(|text| !text.is_empty()).map(Value::from),
             Self::LogFilter => raw.text().filter(|text| is_log_filter(text)).map(Value::from),
             Self::Channels => read_list(raw, is_channel_name),
+            Self::AdminChannel => raw.text().filter(|text| is_admin_channel(text)).map(Value::from),
             Self::Origins => read_list(raw, is_origin),
             Self::Hosts => read_list(raw, is_host_name),
             Self::Networks => read_list(raw, |text| crate::server::proxy::network(text).is_some()),
@@ -214,6 +218,7 @@ impl Kind {
             Self::Channels => {
                 "a list of channel names of 1 to 128 characters of A-Z a-z 0-9 _ . : # @ -".into()
             }
+            Self::AdminChannel => "the name of a channel that begins with admin:, such as admin:audit".into(),
             Self::Origins => {
                 "a list of origins such as https://app.example or http://localhost:5173, without path \
                  or wildcard"
@@ -351,6 +356,11 @@ fn is_log_filter(text: &str) -> bool {
             Some((module, level)) => !module.trim().is_empty() && is_level(level.trim()),
             None => is_level(part),
         })
+}
+
+/// Only administrators see what is so named.
+fn is_admin_channel(text: &str) -> bool {
+    is_channel_name(text) && text.len() > ADMINS.len() && text.starts_with(ADMINS)
 }
 
 #[cfg(test)]

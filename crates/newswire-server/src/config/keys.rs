@@ -687,6 +687,16 @@ pub const KEYS: &[Key] = &[
                audit says how many.",
     },
     Key {
+        path: "audit.channel",
+        kind: Kind::OrNone(&Kind::AdminChannel),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "A channel on which the audit is published as well, such as `admin:audit`. Its name begins with `admin:`, so \
+               that administrators alone see it, by its name and by no pattern; it needs credentials, without which \
+               nobody is told from anybody. Nobody waits for it: at most 256 events a second are published, 1,024 wait, \
+               and beyond that they are lost, counted (`newswire_audit_events_dropped_total`) and told.",
+    },
+    Key {
         path: "telemetry.endpoint",
         kind: Kind::OrNone(&Kind::Url),
         default: Some("none"),

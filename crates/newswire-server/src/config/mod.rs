@@ -392,11 +392,13 @@ pub enum LogFormat {
 }
 
 /// Who came, did what, and was refused what.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the table of keys describes each field, once")]
 pub struct AuditConfig {
     pub log: bool,
+    #[serde(default)]
+    pub channel: Option<String>,
 }
 
 /// Spans for OpenTelemetry.

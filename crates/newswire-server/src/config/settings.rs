@@ -176,6 +176,11 @@ impl Settings {
             let needed = "`tls.cert` and `tls.key` go together, and `tls.client_ca` needs both".to_owned();
             problems.push(Problem::Conflict(needed));
         }
+        if config.audit.channel.is_some() && !crate::auth::asks(&config.auth) {
+            let needed = "`audit.channel` needs credentials (docs/security.md): on a server that asks nobody who they \
+                          are, everybody would read it";
+            problems.push(Problem::Conflict(needed.to_owned()));
+        }
         if config.backlog.max_bytes < config.limits.event_bytes {
             problems.push(Problem::Conflict(format!(
                 "`backlog.max_bytes` ({}) is less than `limits.event_bytes` ({}): a subscriber must be able to wait \
@@ -192,7 +197,8 @@ impl Settings {
             )));
         }
         for channel in config.retention.channels.keys() {
-            if !config.arbitrary_channels_allowed && !config.channels.contains(channel) {
+            let is_audit = config.audit.channel.as_ref() == Some(channel);
+            if !is_audit && !config.arbitrary_channels_allowed && !config.channels.contains(channel) {
                 problems.push(Problem::Conflict(format!(
                     "`retention.channels.{channel}`: there is no channel `{channel}`; add it to `channels`, or \
                      remove its retention"

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod addresses;
+mod audit;
 mod body;
 mod encoding;
 pub mod guard;
@@ -28,6 +29,7 @@ use newswire_core::BacklogPolicy;
 use newswire_protocol::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{self, BadCredentials, Gate};
 use crate::commands::{EXIT_USAGE, Failure};
 use crate::config::{Compression, Config, Policy};
+use crate::logging::AuditEvents;
 use crate::telemetry::{SpanMetrics, Telemetry};
 use accept::{Bounds, Door};
 use addresses::Addresses;
@@ -70,7 +73,16 @@ pub struct Server {
     rates: Rates<Caller>,
     listener: TcpListener,
     telemetry: Option<Telemetry>,
+    metrics: Metrics,
+    audit: Option<Audit>,
     stop_within: Duration,
+}
+
+/// The audit as a channel, and the task that publishes it.
+#[derive(Debug)]
+struct Audit {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Server {
@@ -102,7 +114,7 @@ impl Server {
         };
         let log = storage::open(config, new_epoch, metrics.observer()).await?;
         let gate = open_gate(config).await?;
-        let mut feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log);
+        let mut feed = Feed::builder().settings(settings(config)).metrics(metrics.clone()).log(log);
         if let Some(gate) = &gate {
             feed = feed.authenticate(Arc::clone(gate) as Arc<dyn Authenticate>);
         }
@@ -140,8 +152,21 @@ impl Server {
             rates,
             listener,
             telemetry,
+            metrics,
+            audit: None,
             stop_within: config.shutdown.timeout,
         })
+    }
+
+    /// Publishes what the audit says on this channel, until the server stops. Must be called within a tokio runtime.
+    pub fn publish_audit(&mut self, channel: String, events: AuditEvents) {
+        self.metrics.with_registry(|registry| {
+            let help = "Events of the audit that are not published: more happened than audit.channel takes";
+            registry.register("newswire_audit_events_dropped", help, events.lost.clone());
+        });
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(audit::publish(self.feed.clone(), channel, events, stop.clone()));
+        self.audit = Some(Audit { stop, task });
     }
 
     /// A way to give it another configuration while it runs.
@@ -191,6 +216,11 @@ impl Server {
         self.feed.end_streams();
         // Requests first, as they may publish and the log still takes it; half the time, as sessions need some too.
         let answered = timeout(self.stop_within / 2, requests.wait()).await.is_ok();
+        if let Some(Audit { stop, task }) = self.audit {
+            stop.cancel();
+            // What waits is little, and the log may be slower than anybody waits.
+            let _ = timeout(self.stop_within.saturating_sub(begin.elapsed()) / 2, task).await;
+        }
         let rest = self.stop_within.saturating_sub(begin.elapsed());
         let drained = self.feed.shutdown(rest).await;
         if let Some(telemetry) = self.telemetry {
@@ -294,7 +324,7 @@ fn millis(since: Instant) -> u64 {
 /// The feed's part of the configuration.
 fn settings(config: &Config) -> newswire::Settings {
     newswire::Settings {
-        channels: config.channels.clone(),
+        channels: config.channels.iter().chain(&config.audit.channel).cloned().collect(),
         arbitrary_channels_allowed: config.arbitrary_channels_allowed,
         max_channels: config.limits.channels,
         limits: Limits { event_bytes: config.limits.event_bytes, command_bytes: config.limits.command_bytes },
