@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use crate::markdown::Document;
 use crate::{assert_none, tree};
 
-/// Pages with a table of attacks, and the heading of that table's first column.
+/// The page with the tables of attacks and of limits, and the headings of these.
 const PAGE: &str = "docs/security.md";
 const HEADING: &str = "| attack | test |";
+const LIMITS: &str = "| limit | key | counted by | answer | test |";
 
 /// Names of tests in a source: functions with an attribute that ends in `test`.
 fn tests_in(source: &str) -> Vec<String> {
@@ -24,9 +25,9 @@ fn tests_in(source: &str) -> Vec<String> {
     names
 }
 
-/// Rows of the table whose last cell names no test, or one that is not there.
-fn untried(document: &Document, tests: &BTreeSet<String>) -> Vec<String> {
-    let table = document.prose.iter().skip_while(|(_, line)| line != HEADING).skip(2);
+/// Rows of the table below this heading whose last cell names no test, or one that is not there.
+fn untried(document: &Document, heading: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let table = document.prose.iter().skip_while(|(_, line)| line != heading).skip(2);
     let mut findings = Vec::new();
     for (number, row) in table.take_while(|(_, line)| line.starts_with('|')) {
         let cell = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
@@ -46,13 +47,16 @@ fn every_attack_in_the_table_is_tried_by_a_test() {
     let tests: BTreeSet<String> = sources.flat_map(|source| tests_in(&source)).collect();
     let page = Document::parse(PAGE, &tree::read(PAGE));
     assert!(page.prose.iter().filter(|(_, line)| line.starts_with("| ")).count() > 15, "the table is there");
-    assert_none(&untried(&page, &tests));
+    for heading in [HEADING, LIMITS] {
+        assert!(page.prose.iter().any(|(_, line)| line == heading), "{heading}");
+        assert_none(&untried(&page, heading, &tests));
+    }
     let planted = format!(
         "{HEADING}\n| --- | --- |\n| a | `one` |\n| b | `two`, `one` |\n| c | none |\n\n| d | `x` |\n"
     );
     let known = tests_in("#[tokio::test]\nasync fn one() {}\nfn two() {}\n").into_iter().collect();
     assert_eq!(
-        untried(&Document::parse("x.md", &planted), &known),
+        untried(&Document::parse("x.md", &planted), HEADING, &known),
         ["x.md:4: there is no test two", "x.md:5: no test is named"]
     );
 }
