@@ -8,6 +8,8 @@ use std::mem;
 use std::time::{Duration, SystemTime};
 
 use newswire::{Feed, NewEvent};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::logging::{AuditEvents, Audited};
@@ -16,12 +18,28 @@ use crate::logging::{AuditEvents, Audited};
 const BATCH: usize = 64;
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Counts what was lost and told.
+pub(super) fn register(registry: &mut Registry) -> Counter {
+    let dropped = Counter::default();
+    registry.register(
+        "newswire_audit_events_dropped",
+        "Events of the audit that were not published: more happened than audit.channel takes",
+        dropped.clone(),
+    );
+    dropped
+}
+
 /// Publishes until `stop`, then what waits by then.
-pub(super) async fn publish(feed: Feed, channel: String, mut events: AuditEvents, stop: CancellationToken) {
+pub(super) async fn publish(
+    feed: Feed,
+    channel: String,
+    mut events: AuditEvents,
+    dropped: Counter,
+    stop: CancellationToken,
+) {
     let mut taken = Vec::new();
-    let mut told = 0;
     while let Some(1..) = stop.run_until_cancelled(events.waiting.recv_many(&mut taken, BATCH)).await {
-        tell_losses(&events, &mut told, &mut taken);
+        tell_losses(&events, &dropped, &mut taken);
         store(&feed, &channel, &events, mem::take(&mut taken)).await;
         if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
             break;
@@ -30,15 +48,15 @@ pub(super) async fn publish(feed: Feed, channel: String, mut events: AuditEvents
     while let Ok(event) = events.waiting.try_recv() {
         taken.push(event);
     }
-    tell_losses(&events, &mut told, &mut taken);
+    tell_losses(&events, &dropped, &mut taken);
     store(&feed, &channel, &events, taken).await;
 }
 
 /// How much was lost since it was told last, as one event more.
-fn tell_losses(events: &AuditEvents, told: &mut u64, taken: &mut Vec<Audited>) {
-    let lost = events.lost.get();
-    let more = lost - mem::replace(told, lost);
+fn tell_losses(events: &AuditEvents, dropped: &Counter, taken: &mut Vec<Audited>) {
+    let more = events.lost.get() - dropped.get();
     if more > 0 {
+        dropped.inc_by(more);
         tracing::warn!(events = more, "events of the audit are lost: more happens than audit.channel takes");
         let fields = [("events".to_owned(), more.into())].into_iter().collect();
         taken.push(Audited { act: "events lost".to_owned(), fields, at: SystemTime::now() });

@@ -27,6 +27,7 @@ use axum::Router;
 use newswire::{Authenticate, Caller, Feed, Metrics, Principal, Rate, Rates, Revocation, Role};
 use newswire_core::BacklogPolicy;
 use newswire_protocol::Limits;
+use prometheus_client::metrics::counter::Counter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -73,7 +74,8 @@ pub struct Server {
     rates: Rates<Caller>,
     listener: TcpListener,
     telemetry: Option<Telemetry>,
-    metrics: Metrics,
+    /// Counts what of the audit is not published.
+    audit_dropped: Counter,
     audit: Option<Audit>,
     stop_within: Duration,
 }
@@ -98,6 +100,7 @@ impl Server {
             DoorMetrics::register(registry)
         });
         let limited = door_metrics.limited.clone();
+        let audit_dropped = metrics.with_registry(audit::register);
         let telemetry = Telemetry::start(&config.telemetry, metrics.with_registry(SpanMetrics::register))?;
         let door = Door {
             max_connections: Arc::new(AtomicUsize::new(config.limits.connections)),
@@ -114,7 +117,7 @@ impl Server {
         };
         let log = storage::open(config, new_epoch, metrics.observer()).await?;
         let gate = open_gate(config).await?;
-        let mut feed = Feed::builder().settings(settings(config)).metrics(metrics.clone()).log(log);
+        let mut feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log);
         if let Some(gate) = &gate {
             feed = feed.authenticate(Arc::clone(gate) as Arc<dyn Authenticate>);
         }
@@ -152,7 +155,7 @@ impl Server {
             rates,
             listener,
             telemetry,
-            metrics,
+            audit_dropped,
             audit: None,
             stop_within: config.shutdown.timeout,
         })
@@ -160,12 +163,14 @@ impl Server {
 
     /// Publishes what the audit says on this channel, until the server stops. Must be called within a tokio runtime.
     pub fn publish_audit(&mut self, channel: String, events: AuditEvents) {
-        self.metrics.with_registry(|registry| {
-            let help = "Events of the audit that are not published: more happened than audit.channel takes";
-            registry.register("newswire_audit_events_dropped", help, events.lost.clone());
-        });
         let stop = CancellationToken::new();
-        let task = tokio::spawn(audit::publish(self.feed.clone(), channel, events, stop.clone()));
+        let task = tokio::spawn(audit::publish(
+            self.feed.clone(),
+            channel,
+            events,
+            self.audit_dropped.clone(),
+            stop.clone(),
+        ));
         self.audit = Some(Audit { stop, task });
     }
 
