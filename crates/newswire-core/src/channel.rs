@@ -43,6 +43,29 @@ impl ChannelPattern {
             (Self::Prefix(a), Self::Prefix(b)) => a.starts_with(&**b) || b.starts_with(&**a),
         }
     }
+
+    /// The pattern of the channels that are meant by both; `None` where there are none.
+    pub(crate) fn meet(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            _ if !self.overlaps(other) => None,
+            (Self::Exact(_), _) => Some(self.clone()),
+            (_, Self::Exact(_)) => Some(other.clone()),
+            // Of two beginnings that meet, the longer one is what both mean.
+            (Self::Prefix(a), Self::Prefix(b)) => {
+                Some(if a.len() >= b.len() { self.clone() } else { other.clone() })
+            }
+        }
+    }
+
+    /// Whether every channel that `other` means is meant.
+    #[allow(dead_code)]
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b)) => a == b,
+            (Self::Exact(_), Self::Prefix(_)) => false,
+            (Self::Prefix(a), Self::Exact(b) | Self::Prefix(b)) => b.starts_with(&**a),
+        }
+    }
 }
 
 impl fmt::Display for ChannelPattern {
@@ -119,6 +142,19 @@ mod tests {
                 && overlaps("*", "a*")
         );
         assert!(!overlaps("tasks", "agents") && !overlaps("a*", "tasks") && !overlaps("ta*", "te*"));
+    }
+
+    #[test]
+    fn what_two_patterns_mean_both() {
+        let parse = |text| ChannelPattern::parse(text).unwrap();
+        let both = |a, b| parse(a).meet(&parse(b)).map(|pattern| pattern.to_string());
+        assert_eq!(both("t*", "tasks").as_deref(), Some("tasks"));
+        assert_eq!(both("tasks", "*").as_deref(), Some("tasks"));
+        assert_eq!(both("ta*", "t*").as_deref(), Some("ta*"));
+        assert_eq!((both("a*", "t*"), both("t", "tasks")), (None, None));
+        let covers = |a, b| parse(a).covers(&parse(b));
+        assert!(covers("t*", "tasks") && covers("t*", "ta*") && covers("t*", "t*") && covers("t", "t"));
+        assert!(!covers("ta*", "t*") && !covers("tasks", "tasks*") && !covers("t*", "a"));
     }
 
     #[test]

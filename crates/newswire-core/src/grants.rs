@@ -210,17 +210,8 @@ impl Channels {
         match (self, other) {
             (Self::Listed(some), Self::Listed(others)) if some == others => self.clone(),
             (Self::Listed(some), Self::Listed(others)) => {
-                let common = |one: &ChannelPattern, other: &ChannelPattern| match (one, other) {
-                    _ if !one.overlaps(other) => None,
-                    (ChannelPattern::Exact(_), _) => Some(one.clone()),
-                    (_, ChannelPattern::Exact(_)) => Some(other.clone()),
-                    // Of two beginnings that meet, the longer one is what both mean.
-                    (ChannelPattern::Prefix(a), ChannelPattern::Prefix(b)) => {
-                        Some(if a.len() >= b.len() { one.clone() } else { other.clone() })
-                    }
-                };
                 let pairs =
-                    some.iter().flat_map(|one| others.iter().filter_map(move |other| common(one, other)));
+                    some.iter().flat_map(|one| others.iter().filter_map(move |other| one.meet(other)));
                 Self::listed(pairs.collect())
             }
             // In their order, each kind means fewer than the one before.

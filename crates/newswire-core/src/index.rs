@@ -1,12 +1,14 @@
 //! Which subscriptions an event matches, at a cost that follows the matches.
 //!
 //! Equal predicates (pattern, filter, and how one sees) of any number of subscriptions form one group, evaluated once an
-//! event. A group hangs at its pattern, under the values of its most selective clause: an event looks up the values
-//! it has, and meets only groups that want one of them. Tables whose keys clients choose are trees, which no choice
-//! of keys makes slow.
+//! event. A group hangs at its pattern, or at what a list of granted channels leaves of it, under the values of its most
+//! selective clause, be it of the filter or of the row rule: an event looks up the values it has, and meets only groups
+//! that want one of them. Tables whose keys clients choose are trees, which no choice of keys makes slow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use newswire_protocol::Scalar;
 
 use crate::channel::ChannelPattern;
 use crate::event::{Batch, EventView, Run};
@@ -33,12 +35,38 @@ pub(crate) struct Predicate {
     pub(crate) variant: VariantId,
 }
 
+/// Places of one group in the tree of patterns. Whoever was granted a longer list hangs at what they asked for, and is
+/// compared with every event there.
+const MAX_PLACES: usize = 256;
+
+/// Where the clause stands by whose values an event finds a group. Every other one is compared then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leads {
+    Filter,
+    Rule,
+}
+
 impl Predicate {
-    /// The clause by whose values an event finds the group. Every other one is compared then.
-    fn leading(&self) -> Option<&Clause> {
-        let of_rule = || self.rule.filter().and_then(|rule| rule.clauses().first());
-        // Clauses come in the order of selectivity.
-        self.filter.clauses().first().or_else(of_rule)
+    /// The most selective clause of the filter or of the row rule: they come in that order.
+    fn leading(&self, leads: Leads) -> Option<&Clause> {
+        match leads {
+            Leads::Filter => self.filter.clauses().first(),
+            Leads::Rule => self.rule.filter().and_then(|rule| rule.clauses().first()),
+        }
+    }
+
+    /// The names and beginnings of the channels that are meant: of a pattern, what was granted.
+    fn places(&self) -> Vec<ChannelPattern> {
+        match (&self.pattern, &self.channels) {
+            (ChannelPattern::Prefix(_), Channels::Listed(granted)) if granted.len() <= MAX_PLACES => {
+                let mut places: Vec<_> =
+                    granted.iter().filter_map(|granted| granted.meet(&self.pattern)).collect();
+                places.sort_unstable();
+                places.dedup();
+                places
+            }
+            _ => vec![self.pattern.clone()],
+        }
     }
 }
 
@@ -53,6 +81,8 @@ pub(crate) struct Group {
     seen: u64,
     /// Where its matches stand, if it has any in the present batch: [`Index::matches`] tells.
     matches: u32,
+    /// Chosen when it was made: where it hangs.
+    leads: Leads,
 }
 
 /// A subscription, with what dispatch has to know of it: whom it concerns is found without looking at it.
@@ -230,29 +260,62 @@ impl Index {
     }
 
     fn add_group(&mut self, predicate: Predicate) -> GroupId {
+        let leads = self.leads(&predicate);
         // Most groups of filtered subscribers have one member and keep one.
-        let group =
-            Group { predicate: predicate.clone(), members: Vec::with_capacity(1), seen: 0, matches: 0 };
-        let id = self.groups.insert(group);
-        let node = match &predicate.pattern {
-            ChannelPattern::Exact(name) => self.exact.entry(Arc::clone(name)).or_default(),
-            ChannelPattern::Prefix(prefix) => self.prefixes.entry(prefix),
+        let group = Group {
+            predicate: predicate.clone(),
+            members: Vec::with_capacity(1),
+            seen: 0,
+            matches: 0,
+            leads,
         };
-        node.add(predicate.leading(), id);
+        let id = self.groups.insert(group);
+        for place in predicate.places() {
+            let node = match &place {
+                ChannelPattern::Exact(name) => self.exact.entry(Arc::clone(name)).or_default(),
+                ChannelPattern::Prefix(prefix) => self.prefixes.entry(prefix),
+            };
+            node.add(predicate.leading(leads), id);
+        }
         self.by_predicate.insert(predicate, id);
         id
     }
 
+    /// Of filter and row rule, that by which the group stands among fewer others: where all ask for the same type, the
+    /// rules tell them apart, and where all have the same rule, the filters do.
+    fn leads(&self, predicate: &Predicate) -> Leads {
+        let (filter, rule) = match [Leads::Filter, Leads::Rule].map(|leads| predicate.leading(leads)) {
+            [_, None] => return Leads::Filter,
+            [None, Some(_)] => return Leads::Rule,
+            [Some(filter), Some(rule)] => (filter, rule),
+        };
+        let places = predicate.places();
+        let others = |clause: &Clause| {
+            let node = |place: &ChannelPattern| match place {
+                ChannelPattern::Exact(name) => self.exact.get(name),
+                ChannelPattern::Prefix(prefix) => self.prefixes.values.get(&**prefix),
+            };
+            places.iter().filter_map(node).map(|node| node.most_at(clause)).max().unwrap_or(0)
+        };
+        // Among as many, the more selective key.
+        let of = |clause: &Clause| (others(clause), clause.key.clone());
+        if of(rule) < of(filter) { Leads::Rule } else { Leads::Filter }
+    }
+
     fn remove_group(&mut self, id: GroupId) {
         let Some(group) = self.groups.remove(id) else { return };
-        let leading = group.predicate.leading();
-        match &group.predicate.pattern {
-            ChannelPattern::Exact(name) => {
-                if self.exact.get_mut(name).is_some_and(|node| node.remove(leading, id)) {
-                    self.exact.remove(name);
+        let leading = group.predicate.leading(group.leads);
+        for place in group.predicate.places() {
+            match &place {
+                ChannelPattern::Exact(name) => {
+                    if self.exact.get_mut(name).is_some_and(|node| node.remove(leading, id)) {
+                        self.exact.remove(name);
+                    }
+                }
+                ChannelPattern::Prefix(prefix) => {
+                    self.prefixes.change(prefix, |node| node.remove(leading, id));
                 }
             }
-            ChannelPattern::Prefix(prefix) => self.prefixes.change(prefix, |node| node.remove(leading, id)),
         }
         self.by_predicate.remove(&group.predicate);
     }
@@ -326,6 +389,31 @@ impl Node {
             ids.is_empty()
         });
         self.count == 0
+    }
+
+    /// The most groups that stand together under one of the values of this clause.
+    fn most_at(&self, clause: &Clause) -> usize {
+        let values = |table: &ValueMap| {
+            let at = |value: &Scalar| table.get(value.as_bytes()).map_or(0, Vec::len);
+            clause.values.iter().map(at).max()
+        };
+        let texts = |table: &TextMap| {
+            let at = |value: &Scalar| value.as_str().and_then(|text| table.get(text)).map_or(0, Vec::len);
+            clause.values.iter().map(at).max()
+        };
+        let most = match &clause.key {
+            Key::Agent => values(&self.agents),
+            Key::Project => values(&self.projects),
+            Key::Payload(name) => self.payload.get(name).and_then(values),
+            Key::Source => texts(&self.sources),
+            Key::CorrelationId => texts(&self.correlation_ids),
+            Key::CausationId => texts(&self.causation_ids),
+            Key::EventType => {
+                let at = |prefix: &Box<str>| self.type_prefixes.values.get(prefix).map_or(0, Vec::len);
+                texts(&self.types).max(clause.prefixes.iter().map(at).max())
+            }
+        };
+        most.unwrap_or(0)
     }
 
     /// Applies the change to every list where a group with this clause stands; a list is removed where it says `true`.

@@ -242,6 +242,11 @@ impl Selector {
         named.map(|(entry, _)| entry.after).min()
     }
 
+    /// Whether the pattern of the entry at this place stands for the channel: it matches, and the channel is granted.
+    pub fn stands_for(&self, entry: usize, channel: &str) -> bool {
+        self.entries[entry].pattern.matches(channel) && self.channels[entry].have(channel)
+    }
+
     /// The entries whose pattern stands for this channel.
     pub fn entries_for(&self, channel: &str) -> impl Iterator<Item = &SelectorEntry> {
         let granted = self.indexes_for(channel).filter(|index| self.channels[*index].have(channel));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use newswire_core::{
-    Backlog, Batch, BatchBuilder, ChannelPattern, ChannelPolicy, EventHead, Filter, Hub, HubConfig, LogView,
-    Output, Principal, Selector, SelectorEntry, Session, SessionConfig,
+    Action, Backlog, Batch, BatchBuilder, ChannelPattern, ChannelPolicy, EventHead, EventView, Filter, Grants,
+    Hub, HubConfig, LogView, Output, Principal, RowRule, Selector, SelectorEntry, Session, SessionConfig,
 };
 use newswire_protocol::{Draft, FilterSpec, Limits, UnixMicros};
 use parking_lot::Mutex;
@@ -80,7 +80,11 @@ impl Server {
     }
 
     fn session(&self) -> Session {
-        Session::open(&self.hub, Arc::clone(&self.config), Principal::anonymous(), 1.0, now())
+        self.session_of(Principal::anonymous())
+    }
+
+    fn session_of(&self, principal: Principal) -> Session {
+        Session::open(&self.hub, Arc::clone(&self.config), principal, 1.0, now())
     }
 
     fn subscriber(&self, ask: &str) -> Session {
@@ -163,6 +167,55 @@ fn any_filter() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Somebody for whom only these events exist, on these channels only.
+fn somebody(rows: &Value, channels: &[&str]) -> Principal {
+    let filter = Filter::compile(&FilterSpec::parse(&rows.to_string()).unwrap());
+    let grants = Grants::none().with(Action::Subscribe, channels).unwrap();
+    Principal::new("somebody").with_grants(grants).with_row_rule(RowRule::only(filter))
+}
+
+fn exists_for(principal: &Principal, event: &EventView<'_>) -> bool {
+    let has_row = principal.row_rule.filter().is_none_or(|rule| rule.matches(event));
+    has_row && principal.may(Action::Subscribe, event.channel)
+}
+
+#[test]
+fn an_event_is_compared_with_the_few_that_may_see_it() {
+    let server = Server::new();
+    let mut sessions = Vec::new();
+    for n in 0..500 {
+        let row = json!({"project": [format!("p{n}"), format!("q{n}")]});
+        let own = format!("team{n}.*");
+        let all_ask = [
+            // Everybody asks for the same types, or for all; what they may see tells them apart.
+            (somebody(&row, &["*"]), r#""channels":["*"],"filters":{"event_type":["task.*"]}"#.to_owned()),
+            (somebody(&row, &["*"]), r#""channels":["*"],"filters":{"status":["open"]}"#.to_owned()),
+            (somebody(&row, &["*"]), r#""channels":["*"]"#.to_owned()),
+            (somebody(&json!({}), &[&own, "nowhere"]), r#""channels":["*"]"#.to_owned()),
+            (somebody(&json!({}), &[&own]), r#""channels":["team*"],"filters":{"status":["open"]}"#.to_owned()),
+            // Everybody has the same row; what they ask for does.
+            (
+                somebody(&json!({"project": ["p7"]}), &["*"]),
+                format!(r#""channels":["*"],"filters":{{"source":["s{n}"]}}"#),
+            ),
+        ];
+        for (principal, ask) in all_ask {
+            let mut session = server.session_of(principal);
+            server.subscribe(&mut session, &ask);
+            sessions.push((n, session));
+        }
+    }
+    let event = json!({"channel": "team7.x", "event_type": "task.created", "source": "s9",
+        "payload": {"project": "p7", "status": "open"}});
+    let before = server.hub.lock().stats().evaluated;
+    drop(server.hub.lock().publish(batch(1, &[event.to_string()])));
+    let compared = server.hub.lock().stats().evaluated - before;
+    let reached: Vec<usize> =
+        sessions.iter_mut().filter_map(|(n, session)| (received(session, &server) == [1]).then_some(*n)).collect();
+    assert_eq!(reached, [7, 7, 7, 7, 7, 9]);
+    assert!(compared <= 20, "compared with {compared} of {} groups", server.hub.lock().stats().groups);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Subscribe { session: usize, pattern: &'static str, filter: Value },
@@ -189,7 +242,14 @@ proptest! {
     #[test]
     fn the_index_finds_what_a_naive_look_finds(steps in prop::collection::vec(any_step(), 1..40)) {
         let server = Server::new();
-        let mut sessions: Vec<Session> = (0..4).map(|_| server.session()).collect();
+        let principals = [
+            Principal::anonymous(),
+            somebody(&json!({"project": [1, "1"], "event_type": ["task.*"]}), &["*"]),
+            somebody(&json!({}), &["a*", "tests", "te*"]),
+            somebody(&json!({"agent": ["ann", "bob"], "m": ["m1", "m2", "m3"]}), &["t*", "a"]),
+        ];
+        let session = |number: usize| server.session_of(principals[number].clone());
+        let mut sessions: Vec<Session> = (0..4).map(session).collect();
         let mut subscribed: Vec<Vec<(&str, Arc<Filter>)>> = vec![Vec::new(); 4];
         let mut next = 1;
         for step in steps {
@@ -208,19 +268,20 @@ proptest! {
                 }
                 Step::Leave(session) => {
                     sessions[session].close(&server.hub);
-                    sessions[session] = server.session();
+                    sessions[session] = server.session_of(principals[session].clone());
                     subscribed[session].clear();
                 }
                 Step::Publish(events) => {
                     let batch = batch(next, &events);
                     next += events.len() as u64;
                     drop(server.hub.lock().publish(Arc::clone(&batch)));
-                    for (session, subs) in sessions.iter_mut().zip(&subscribed) {
+                    for ((session, subs), principal) in sessions.iter_mut().zip(&subscribed).zip(&principals) {
                         let wants = |channel: &str, (pattern, filter): &(&str, Arc<Filter>), event: &_| {
                             ChannelPattern::parse(pattern).unwrap().matches(channel) && filter.matches(event)
                         };
                         let naive: Vec<u64> = batch
                             .iter()
+                            .filter(|event| exists_for(principal, event))
                             .filter(|event| subs.iter().any(|sub| wants(event.channel, sub, event)))
                             .map(|event| event.offset)
                             .collect();

@@ -4,10 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use newswire_core::{Direction, LogView, Selector};
+use newswire_core::{
+    Action, ChannelPattern, Direction, Filter, Grants, LogView, Principal, RowRule, Selector, SelectorEntry,
+};
 use newswire_log::testing::CountingDisk;
 use newswire_log::testing::events::{event, offsets, read_all, request, selector, wait};
 use newswire_log::{EmbeddedLog, EmbeddedOptions, EventLog, NewEvents, OsDisk, RetentionOptions, SyncMode};
+use newswire_protocol::FilterSpec;
 
 const EVENTS: u64 = 1_000_000;
 
@@ -51,6 +54,14 @@ fn expected(kind: usize) -> Vec<u64> {
     (0..EVENTS).filter(|n| kind_of(*n) == kind).map(|n| n + 1).collect()
 }
 
+/// Everything of every channel, by somebody for whom only these events exist, on these channels only.
+fn everything_for(rows: &str, channels: &[&str]) -> Arc<Selector> {
+    let rule = RowRule::only(Filter::compile(&FilterSpec::parse(rows).unwrap()));
+    let grants = Grants::none().with(Action::History, channels).unwrap();
+    let entry = SelectorEntry::new(ChannelPattern::parse("*").unwrap(), Filter::all());
+    Arc::new(Selector::one(entry, Principal::new("rita").with_row_rule(rule).with_grants(grants)))
+}
+
 #[test]
 fn ten_among_a_million_touch_less_than_two_percent() {
     let dir = tempfile::tempdir().unwrap();
@@ -86,7 +97,18 @@ fn ten_among_a_million_touch_less_than_two_percent() {
         assert!(share < 0.02, "{what} read {read} of {size} bytes");
     };
     let all = |selector: &Arc<Selector>, direction| read_all(&log, request(selector, direction));
-    for (what, selector, kind) in [("rare", &rare, 2), ("quiet", &quiet, 3), ("both", &both, 4)] {
+    let row = everything_for(r#"{"agent":"rare"}"#, &["*"]);
+    let rows = everything_for(r#"{"agent":"half","event_type":"half"}"#, &["t*", "x"]);
+    let granted = everything_for("{}", &["quiet", "x*"]);
+    let few = [
+        ("rare", &rare, 2),
+        ("quiet", &quiet, 3),
+        ("both", &both, 4),
+        ("a row", &row, 2),
+        ("rows of two keys", &rows, 4),
+        ("what was granted", &granted, 3),
+    ];
+    for (what, selector, kind) in few {
         let mut offsets = expected(kind);
         assert_eq!(offsets.len(), 10);
         least(what, &mut || assert_eq!(all(selector, Direction::Forward), offsets));

@@ -90,11 +90,12 @@ impl<'a> Planner<'a> {
 
     fn plan(mut self) -> Result<(Plan, u64), ReadError> {
         let mut lists = Vec::new();
-        for entry in self.selector.entries() {
+        let selector = self.selector;
+        for (index, entry) in selector.entries().iter().enumerate() {
             if entry.after >= self.last {
                 continue;
             }
-            match self.narrow(entry)? {
+            match self.narrow(entry, |channel| selector.stands_for(index, channel))? {
                 Narrowed::Nothing => {}
                 Narrowed::To(positions) => lists.push(positions),
                 Narrowed::Not => return Ok((Plan::All, self.read)),
@@ -113,10 +114,14 @@ impl<'a> Planner<'a> {
         count.saturating_mul(SPARSE_SPACING_BYTES) > self.size
     }
 
-    fn narrow(&mut self, entry: &SelectorEntry) -> Result<Narrowed, ReadError> {
-        let Some(options) = self.segment.summary(|summary| options(summary, entry)) else {
-            return Ok(Narrowed::Nothing);
-        };
+    fn narrow(
+        &mut self,
+        entry: &SelectorEntry,
+        stands_for: impl Fn(&str) -> bool,
+    ) -> Result<Narrowed, ReadError> {
+        let rule = self.selector.principal().row_rule.filter().map_or(&[][..], |rule| rule.clauses());
+        let options = self.segment.summary(|summary| options(summary, entry, rule, stands_for));
+        let Some(options) = options else { return Ok(Narrowed::Nothing) };
         let mut costed = Vec::with_capacity(options.len());
         for AnyOf(keys) in options {
             let mut found = Vec::with_capacity(keys.len());
@@ -162,19 +167,25 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The ways to narrow an entry down: every matching event has a key of each. `None` if nothing can match.
-fn options(summary: &Summary, entry: &SelectorEntry) -> Option<Vec<AnyOf>> {
+/// The ways to narrow an entry down: every matching event has a key of each. `None` if nothing can match. What `rule` asks
+/// for is asked beside the entry's filter, and of the channels only those count that the entry stands for.
+fn options(
+    summary: &Summary,
+    entry: &SelectorEntry,
+    rule: &[Clause],
+    stands_for: impl Fn(&str) -> bool,
+) -> Option<Vec<AnyOf>> {
     let mut options = Vec::new();
     match &entry.pattern {
         ChannelPattern::Exact(name) => {
-            summary.channels.get(name)?;
+            summary.channels.get(name).filter(|_| stands_for(name))?;
             options.push(AnyOf(vec![key_hash(TAG_CHANNEL, name.as_bytes())]));
         }
-        ChannelPattern::Prefix(prefix) => {
+        ChannelPattern::Prefix(_) => {
             let hashes: Vec<_> = summary
                 .channels
                 .keys()
-                .filter(|name| name.starts_with(&**prefix))
+                .filter(|name| stands_for(name))
                 .map(|name| key_hash(TAG_CHANNEL, name.as_bytes()))
                 .collect();
             if hashes.is_empty() {
@@ -185,7 +196,7 @@ fn options(summary: &Summary, entry: &SelectorEntry) -> Option<Vec<AnyOf>> {
             }
         }
     }
-    for clause in entry.filter.clauses() {
+    for clause in entry.filter.clauses().iter().chain(rule) {
         if clause.values.is_empty() && clause.prefixes.is_empty() {
             return None;
         }
