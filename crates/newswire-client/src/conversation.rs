@@ -144,6 +144,7 @@ fn gap_cause(reason: String, epoch: Option<Epoch>) -> GapCause {
     match reason.as_str() {
         "backlog" => GapCause::Backlog,
         "retention" => GapCause::Retention,
+        "forbidden" => GapCause::Forbidden,
         "epoch" => GapCause::Epoch(epoch),
         _ => GapCause::Other(reason),
     }

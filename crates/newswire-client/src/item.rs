@@ -77,6 +77,8 @@ pub enum GapCause {
     Retention,
     /// The log began anew: offsets of before mean nothing now.
     Epoch(Option<Epoch>),
+    /// The identity may be sent these channels, but not read their past.
+    Forbidden,
     /// The connection broke during a `history` replay: the rest of it is not asked for again.
     HistoryCut,
     /// A reason of a later version of the protocol.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use newswire_protocol::limits::MAX_NAME_BYTES;
 use newswire_protocol::names::is_channel_name;
 
+use crate::principal::Principal;
+
 /// A channel by name, or all channels whose names begin alike, those of the future too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChannelPattern {
@@ -58,7 +60,6 @@ impl ChannelPattern {
     }
 
     /// Whether every channel that `other` means is meant.
-    #[allow(dead_code)]
     pub(crate) fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Exact(a), Self::Exact(b)) => a == b,
@@ -84,6 +85,8 @@ pub struct ChannelPolicy {
     pub declared: BTreeSet<Arc<str>>,
     /// Any valid name too.
     pub arbitrary_allowed: bool,
+    /// These were not declared, but hold events: for whoever may be told so ([`Principal::may_know`]).
+    pub stored: BTreeSet<Arc<str>>,
 }
 
 impl Default for ChannelPolicy {
@@ -91,7 +94,7 @@ impl Default for ChannelPolicy {
     fn default() -> Self {
         let declared =
             ["tasks", "agents", "budget", "messages", "system"].into_iter().map(Arc::from).collect();
-        Self { declared, arbitrary_allowed: false }
+        Self { declared, arbitrary_allowed: false, stored: BTreeSet::new() }
     }
 }
 
@@ -103,9 +106,11 @@ impl ChannelPolicy {
 
     /// Reads a name or pattern as a subscriber gave it; `None` if it is to be refused as unknown. A pattern is
     /// never unknown: it stands for channels of the future too.
-    pub fn parse(&self, text: &str) -> Option<ChannelPattern> {
+    pub fn parse(&self, text: &str, principal: &Principal) -> Option<ChannelPattern> {
         ChannelPattern::parse(text).filter(|pattern| match pattern {
-            ChannelPattern::Exact(name) => self.allows(name),
+            ChannelPattern::Exact(name) => {
+                self.allows(name) || (self.stored.contains(name) && principal.may_know(name))
+            }
             ChannelPattern::Prefix(_) => true,
         })
     }
@@ -159,10 +164,13 @@ mod tests {
 
     #[test]
     fn policy() {
-        let mut policy = ChannelPolicy::default();
-        assert!(policy.parse("tasks").is_some() && policy.parse("x*").is_some());
-        assert!(policy.parse("other").is_none() && policy.parse("a b").is_none());
+        let (mut policy, anybody) = (ChannelPolicy::default(), Principal::anonymous());
+        let parses = |policy: &ChannelPolicy, text| policy.parse(text, &anybody).is_some();
+        assert!(parses(&policy, "tasks") && parses(&policy, "x*"));
+        assert!(!parses(&policy, "other") && !parses(&policy, "a b"));
+        policy.stored.insert("other".into());
+        assert!(parses(&policy, "other") && !parses(&policy, "others"));
         policy.arbitrary_allowed = true;
-        assert!(policy.parse("other").is_some() && policy.parse("a b").is_none());
+        assert!(parses(&policy, "others") && !parses(&policy, "a b"));
     }
 }

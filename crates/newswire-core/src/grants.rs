@@ -132,6 +132,12 @@ impl Grants {
         channel.strip_prefix(OWN).map_or_else(|| channels.have(channel), |owner| owner == id)
     }
 
+    /// Whether the channel is listed by its name.
+    pub(crate) fn name(&self, action: Action, channel: &str) -> bool {
+        let is_it = |one: &ChannelPattern| matches!(one, ChannelPattern::Exact(name) if **name == *channel);
+        matches!(self.of(action), Channels::Listed(patterns) if patterns.iter().any(is_it))
+    }
+
     /// Whether reading is restricted to no channels but those of others.
     pub(crate) fn is_unlimited(&self) -> bool {
         let is_limited = |action| matches!(self.of(action), Channels::Listed(_));
@@ -205,6 +211,19 @@ impl Channels {
         }
     }
 
+    /// Whether every channel that a pattern stands for among the `granted` is one of these.
+    pub(crate) fn have_all(&self, granted: &Self, pattern: &ChannelPattern) -> bool {
+        let all = |here: &[ChannelPattern], meant: &ChannelPattern| here.iter().any(|one| one.covers(meant));
+        match (self, granted) {
+            (Self::All, _) | (Self::Unowned, Self::Unowned | Self::Listed(_)) => true,
+            (Self::Unowned, Self::All) => false,
+            (Self::Listed(here), Self::Listed(granted)) => {
+                granted.iter().filter_map(|one| one.meet(pattern)).all(|meant| all(here, &meant))
+            }
+            (Self::Listed(here), _) => all(here, pattern),
+        }
+    }
+
     /// The channels of both.
     pub(crate) fn and(&self, other: &Self) -> Self {
         match (self, other) {
@@ -272,6 +291,19 @@ mod tests {
         assert!(!some.meet(&parse("b*")) && !some.meet(&parse("user:*")));
         assert!(!Channels::Unowned.meet(&parse("user:b*")) && Channels::Unowned.have("tasks"));
         assert!(Channels::All.have("user:bob"));
+    }
+
+    #[test]
+    fn whether_a_pattern_stands_for_nothing_else() {
+        let parse = |text| ChannelPattern::parse(text).unwrap();
+        let granted = channels(&["tasks", "agents*"]);
+        let whole = |past: &[&str], pattern| channels(past).have_all(&granted, &parse(pattern));
+        assert!(whole(&["tasks", "a*"], "*") && whole(&["*"], "*") && whole(&["tasks"], "t*"));
+        assert!(whole(&["agents.eu*"], "agents.eu*") && whole(&[], "b*"));
+        assert!(!whole(&["tasks"], "*") && !whole(&["tasks", "agents.*"], "*") && !whole(&[], "ta*"));
+        assert!(!channels(&["tasks"]).have_all(&Channels::Unowned, &parse("t*")));
+        assert!(channels(&["t*"]).have_all(&Channels::Unowned, &parse("ta*")));
+        assert!(Channels::All.have_all(&Channels::All, &parse("*")));
     }
 
     #[test]

@@ -409,8 +409,8 @@ impl Node {
             Key::CorrelationId => texts(&self.correlation_ids),
             Key::CausationId => texts(&self.causation_ids),
             Key::EventType => {
-                let at = |prefix: &Box<str>| self.type_prefixes.values.get(prefix).map_or(0, Vec::len);
-                texts(&self.types).max(clause.prefixes.iter().map(at).max())
+                let at = |prefix: &str| self.type_prefixes.values.get(prefix).map_or(0, Vec::len);
+                texts(&self.types).max(clause.prefixes.iter().map(|prefix| at(prefix)).max())
             }
         };
         most.unwrap_or(0)

@@ -8,7 +8,7 @@ use newswire_protocol::{ErrorCode, Refusal};
 use crate::event::EventView;
 use crate::fields::PayloadFields;
 use crate::filter::{Filter, Key};
-use crate::grants::{Action, Grants};
+use crate::grants::{Action, Grants, OWN};
 use crate::variant::Variant;
 
 /// Who reads and publishes: what it may do, which events exist for it, and how they look to it. Every read carries one:
@@ -88,6 +88,29 @@ impl Principal {
     /// nothing that it may not know.
     pub fn sees_all_rows(&self) -> bool {
         self.row_rule == RowRule::AlwaysTrue && self.grants.is_unlimited()
+    }
+
+    /// Whether it may be told that an undeclared channel is there: not one for whom some events never existed, unless its
+    /// permissions name the channel, or the channel is its own.
+    pub fn may_know(&self, channel: &str) -> bool {
+        let listed = |action| self.grants.name(action, channel);
+        self.row_rule == RowRule::AlwaysTrue
+            || listed(Action::Subscribe)
+            || listed(Action::History)
+            || channel.strip_prefix(OWN) == Some(&*self.id)
+    }
+
+    /// [`Principal::require`] for what concerns everybody's events.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Forbidden`] where its role is less than this one, or where it sees only some events.
+    pub fn require_of_all(&self, role: Role) -> Result<(), Refusal> {
+        self.require(role)?;
+        if self.sees_all_rows() {
+            return Ok(());
+        }
+        let detail = format!("{} may not do this: it concerns events that it may not see", self.id);
+        Err(Refusal::because(ErrorCode::Forbidden, detail))
     }
 
     /// Whether it may do this on a channel.
@@ -222,6 +245,25 @@ mod tests {
         assert!(Principal::anonymous().require(Role::Admin).is_err());
         assert!(Principal::anonymous().with_role(Role::Admin).require(Role::Operator).is_ok());
         assert!(Principal::new("olga").with_role(Role::Operator).require(Role::Admin).is_err());
+    }
+
+    #[test]
+    fn who_sees_some_rows_knows_no_channel_that_it_was_not_named() {
+        let filter = |name: &str| {
+            let clauses = vec![(name.to_owned(), vec![Scalar::string("x")])];
+            Filter::compile(&FilterSpec { clauses: clauses.into_iter().collect() })
+        };
+        let rita = Principal::new("rita").with_row_rule(RowRule::only(filter("project")));
+        assert!(Principal::new("bob").may_know("secret") && !rita.may_know("secret"));
+        assert!(rita.may_know("user:rita") && !rita.may_know("user:bob"));
+        let named = Grants::none().with(Action::History, ["secret", "other*"]).unwrap();
+        let rita = rita.with_grants(named);
+        assert!(rita.may_know("secret") && !rita.may_know("others"));
+        let boss = Principal::new("boss").with_role(Role::Admin);
+        assert!(boss.require_of_all(Role::Admin).is_ok() && boss.require_of_all(Role::Operator).is_ok());
+        for less in [rita.with_role(Role::Admin), boss.with_role(Role::Operator)] {
+            assert_eq!(less.require_of_all(Role::Admin).unwrap_err().code, ErrorCode::Forbidden);
+        }
     }
 
     #[test]

@@ -86,6 +86,17 @@ impl Access {
         }
     }
 
+    /// Whether the past may be read of all that a subscription of this pattern is sent. A name was refused where it may not.
+    pub(crate) fn past_is_whole(principal: &Principal, pattern: &ChannelPattern) -> bool {
+        let granted = |action| principal.grants.of(action);
+        match pattern {
+            ChannelPattern::Exact(_) => true,
+            ChannelPattern::Prefix(_) => {
+                granted(Action::History).have_all(granted(Action::Subscribe), pattern)
+            }
+        }
+    }
+
     /// Which channels a pattern stands for. A name is judged by itself, as one may be somebody's own.
     fn channels(self, pattern: &ChannelPattern, principal: &Principal) -> Channels {
         match pattern {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use newswire_core::{
-    Action, Backlog, Batch, BatchBuilder, ChannelPattern, ChannelPolicy, EventHead, EventView, Filter, Grants,
-    Hub, HubConfig, LogView, Output, Principal, RowRule, Selector, SelectorEntry, Session, SessionConfig,
+    Action, Backlog, Batch, BatchBuilder, ChannelPattern, ChannelPolicy, EventHead, EventView, Filter,
+    Grants, Hub, HubConfig, LogView, Output, Principal, RowRule, Selector, SelectorEntry, Session,
+    SessionConfig,
 };
 use newswire_protocol::{Draft, FilterSpec, Limits, UnixMicros};
 use parking_lot::Mutex;
@@ -169,8 +170,8 @@ fn any_filter() -> impl Strategy<Value = Value> {
 
 /// Somebody for whom only these events exist, on these channels only.
 fn somebody(rows: &Value, channels: &[&str]) -> Principal {
-    let filter = Filter::compile(&FilterSpec::parse(&rows.to_string()).unwrap());
-    let grants = Grants::none().with(Action::Subscribe, channels).unwrap();
+    let filter = Filter::compile(&FilterSpec::parse(&rows.to_string()).expect("a filter"));
+    let grants = Grants::none().with(Action::Subscribe, channels).expect("channels");
     Principal::new("somebody").with_grants(grants).with_row_rule(RowRule::only(filter))
 }
 
@@ -192,7 +193,10 @@ fn an_event_is_compared_with_the_few_that_may_see_it() {
             (somebody(&row, &["*"]), r#""channels":["*"],"filters":{"status":["open"]}"#.to_owned()),
             (somebody(&row, &["*"]), r#""channels":["*"]"#.to_owned()),
             (somebody(&json!({}), &[&own, "nowhere"]), r#""channels":["*"]"#.to_owned()),
-            (somebody(&json!({}), &[&own]), r#""channels":["team*"],"filters":{"status":["open"]}"#.to_owned()),
+            (
+                somebody(&json!({}), &[&own]),
+                r#""channels":["team*"],"filters":{"status":["open"]}"#.to_owned(),
+            ),
             // Everybody has the same row; what they ask for does.
             (
                 somebody(&json!({"project": ["p7"]}), &["*"]),
@@ -210,8 +214,10 @@ fn an_event_is_compared_with_the_few_that_may_see_it() {
     let before = server.hub.lock().stats().evaluated;
     drop(server.hub.lock().publish(batch(1, &[event.to_string()])));
     let compared = server.hub.lock().stats().evaluated - before;
-    let reached: Vec<usize> =
-        sessions.iter_mut().filter_map(|(n, session)| (received(session, &server) == [1]).then_some(*n)).collect();
+    let reached: Vec<usize> = sessions
+        .iter_mut()
+        .filter_map(|(n, session)| (received(session, &server) == [1]).then_some(*n))
+        .collect();
     assert_eq!(reached, [7, 7, 7, 7, 7, 9]);
     assert!(compared <= 20, "compared with {compared} of {} groups", server.hub.lock().stats().groups);
 }

@@ -204,11 +204,13 @@ pub enum GapReason {
     Retention,
     /// The log began a new epoch.
     Epoch,
+    /// The identity may be sent these channels, but not read their past.
+    Forbidden,
 }
 
 impl GapReason {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Backlog, Self::Retention, Self::Epoch];
+    pub const ALL: [Self; 4] = [Self::Backlog, Self::Retention, Self::Epoch, Self::Forbidden];
 
     /// The word on the wire.
     pub const fn text(self) -> &'static str {
@@ -216,6 +218,7 @@ impl GapReason {
             Self::Backlog => "backlog",
             Self::Retention => "retention",
             Self::Epoch => "epoch",
+            Self::Forbidden => "forbidden",
         }
     }
 }

@@ -89,7 +89,7 @@ pub enum ServerMessage {
         from: u64,
         /// Last offset that may be missing.
         to: u64,
-        /// `backlog`, `retention`, `epoch`, or one of a later version.
+        /// `backlog`, `retention`, `epoch`, `forbidden`, or one of a later version.
         reason: String,
         /// The log's epoch.
         epoch: Option<String>,

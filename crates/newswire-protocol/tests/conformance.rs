@@ -431,10 +431,7 @@ fn rebuilt(message: &ServerMessage) -> String {
         }
         ServerMessage::Checkpoint { offset } => reply::checkpoint(&mut out, *offset),
         ServerMessage::Gap { channels, from, to, reason, epoch, echo } => {
-            let reason = [GapReason::Backlog, GapReason::Retention, GapReason::Epoch]
-                .into_iter()
-                .find(|known| known.text() == reason)
-                .unwrap();
+            let reason = GapReason::ALL.into_iter().find(|known| known.text() == reason).unwrap();
             let epoch = epoch.as_ref().map(|epoch| epoch.parse().unwrap());
             let gap = reply::Gap { channels, from: *from, to: *to, reason, epoch };
             reply::gap(&mut out, reply::Echo { id: None, sub: echo.sub.as_deref() }, &gap);

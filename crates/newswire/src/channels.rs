@@ -33,6 +33,7 @@ impl Channels {
         let policy = ChannelPolicy {
             declared: declared.iter().map(|name| Arc::from(name.as_str())).collect(),
             arbitrary_allowed,
+            ..ChannelPolicy::default()
         };
         let channels = Self { policy, found: RwLock::default(), max };
         *channels.found.write() = channels.beyond_declared(stored);
@@ -50,9 +51,8 @@ impl Channels {
 
     /// What sessions go by: the declared channels and those that held events when the feed started.
     pub(crate) fn readable(&self) -> ChannelPolicy {
-        let mut policy = self.policy.clone();
-        policy.declared.extend(self.found.read().iter().cloned());
-        policy
+        let stored = self.found.read().iter().cloned().collect();
+        ChannelPolicy { stored, ..self.policy.clone() }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -114,15 +114,21 @@ impl Channels {
         // First: whoever may not read a channel is not told whether there is one.
         let named = names.iter().filter_map(|name| ChannelPattern::parse(name));
         named.into_iter().try_for_each(|pattern| access.permit(principal, &pattern))?;
-        self.patterns(names, |name| {
+        self.patterns(names, principal, |name| {
             ChannelPattern::parse(name).is_some_and(|pattern| access.permit(principal, &pattern).is_ok())
         })
     }
 
     /// Reads names and patterns; tells only of channels that `may` be told.
-    fn patterns(&self, names: &[String], may: impl Fn(&str) -> bool) -> Result<Vec<ChannelPattern>, Refusal> {
+    fn patterns(
+        &self,
+        names: &[String],
+        principal: &Principal,
+        may: impl Fn(&str) -> bool,
+    ) -> Result<Vec<ChannelPattern>, Refusal> {
+        let stored = |name: &String| self.found_pattern(name).filter(|_| principal.may_know(name));
         let parse = |name: &String| {
-            self.policy.parse(name).or_else(|| self.found_pattern(name)).ok_or_else(|| {
+            self.policy.parse(name, principal).or_else(|| stored(name)).ok_or_else(|| {
                 Refusal::because(
                     ErrorCode::UnknownChannel,
                     format!("{name:?}; declared are {}, and names may end in *", self.declared(&may)),
@@ -145,7 +151,7 @@ impl Channels {
 
 #[cfg(test)]
 mod tests {
-    use newswire_core::Grants;
+    use newswire_core::{Grants, RowRule};
 
     use super::*;
 
@@ -171,9 +177,17 @@ mod tests {
 
     #[test]
     fn what_is_stored_stays_readable() {
-        let closed = channels(false, 10, &["old"]);
-        assert!(closed.patterns(&["old".into(), "a*".into()], |_| true).is_ok());
-        assert_eq!(closed.patterns(&["new".into()], |_| true).unwrap_err().code, ErrorCode::UnknownChannel);
+        let (closed, somebody) = (channels(false, 10, &["old"]), Principal::new("bob"));
+        let read = |name: &str, who| closed.patterns(&[name.into(), "a*".into()], who, |_| true);
+        assert!(read("old", &somebody).is_ok() && closed.readable().parse("old", &somebody).is_some());
+        assert_eq!(read("new", &somebody).unwrap_err().code, ErrorCode::UnknownChannel);
+        // Who sees some rows only is told no more of it than of a channel that never was.
+        let filter = Filter::compile(&FilterSpec::parse(r#"{"project":"p"}"#).unwrap());
+        let rita = Principal::new("rita").with_row_rule(RowRule::only(filter));
+        assert_eq!(read("old", &rita).unwrap_err().code, ErrorCode::UnknownChannel);
+        assert!(read("tasks", &rita).is_ok() && closed.readable().parse("old", &rita).is_none());
+        let named = Grants::none().with(Action::History, ["old"]).unwrap();
+        assert!(read("old", &rita.clone().with_grants(named)).is_ok());
     }
 
     #[test]

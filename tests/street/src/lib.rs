@@ -11,6 +11,7 @@ pub mod browser;
 pub mod clients;
 pub mod collector;
 pub mod data;
+pub mod deflated;
 pub mod documents;
 pub mod half_open;
 pub mod http;

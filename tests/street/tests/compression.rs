@@ -3,87 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use std::net::SocketAddr;
-
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
-use newswire_street_tests::raw::{CLOSE, Ending, Raw, TEXT};
+use newswire_street_tests::deflated::{COMPRESSED, Client, deflate, upgrade};
+use newswire_street_tests::raw::Ending;
 use newswire_street_tests::{Frame, Server};
 use serde_json::{Value, json};
-
-const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
-const COMPRESSED: u8 = 4;
-
-/// A connection, and what its compressed messages may refer to.
-struct Client {
-    raw: Raw,
-    window: Decompress,
-    compressed: usize,
-}
-
-/// The head of the answer to an upgrade that offers `offer`.
-async fn upgrade(addr: SocketAddr, path: &str, offer: &str) -> (String, Raw) {
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Extensions: {offer}\r\n\r\n"
-    );
-    let (head, raw) = Raw::request(addr, &request).await;
-    assert!(head.starts_with("HTTP/1.1 101"), "no upgrade: {head}");
-    (head.to_ascii_lowercase(), raw)
-}
-
-fn deflate(text: &str) -> Vec<u8> {
-    let (mut compress, mut body) =
-        (Compress::new(Compression::default(), false), Vec::with_capacity(1 << 17));
-    compress.compress_vec(text.as_bytes(), &mut body, FlushCompress::Sync).unwrap();
-    body.strip_suffix(&TAIL).unwrap().to_vec()
-}
-
-impl Client {
-    async fn open(addr: SocketAddr, path: &str) -> Self {
-        let (head, raw) = upgrade(addr, path, "permessage-deflate; client_max_window_bits").await;
-        let answer = "sec-websocket-extensions: permessage-deflate; client_no_context_takeover";
-        assert!(head.lines().any(|line| line == answer), "{head}");
-        Self { raw, window: Decompress::new(false), compressed: 0 }
-    }
-
-    async fn send(&mut self, command: &Value) {
-        self.raw.send(&Frame::text(deflate(&command.to_string())).rsv(COMPRESSED)).await;
-    }
-
-    /// The next message.
-    async fn next(&mut self) -> Value {
-        loop {
-            let frame = self.raw.next().await.expect("the connection is open");
-            match (frame.opcode, frame.rsv) {
-                (TEXT, 0) => return serde_json::from_slice(&frame.payload).unwrap(),
-                (TEXT, COMPRESSED) => {
-                    let (body, mut text) =
-                        ([&frame.payload[..], &TAIL].concat(), Vec::with_capacity(1 << 17));
-                    self.window.decompress_vec(&body, &mut text, FlushDecompress::Sync).unwrap();
-                    self.compressed += 1;
-                    return serde_json::from_slice(&text).unwrap();
-                }
-                (CLOSE, _) => panic!("closed with {}", frame.close_code()),
-                _ => {}
-            }
-        }
-    }
-
-    /// Reads on up to this event of channel and agent, and gives the offsets of all.
-    async fn read_to(&mut self, last: u64) -> Vec<u64> {
-        let mut offsets = Vec::new();
-        while offsets.last() != Some(&last) {
-            let message = self.next().await;
-            if message["event_id"].is_string() {
-                let offset = message["offset"].as_u64().unwrap();
-                assert_eq!(message["payload"]["n"], offset);
-                offsets.push(offset);
-            }
-        }
-        offsets
-    }
-}
 
 /// Events `first..=last`, which say their own offset; every third is of `budget`, agents take turns.
 fn events(first: u64, last: u64) -> Vec<Value> {
@@ -188,11 +111,11 @@ async fn what_cannot_be_inflated_or_grows_too_large_is_refused() {
     let mut client = Client::open(server.addr, "/api/v1/ws").await;
     client.send(&json!({"action": "ping", "pad": "x".repeat(100_000)})).await;
     assert_eq!(client.next().await["error"], "Message too large");
-    client.raw.send(&Frame::text(deflate(&"a".repeat(2 << 20))).rsv(COMPRESSED)).await;
-    assert_eq!(client.raw.ending().await, Ending::Close(1009));
+    client.send_frame(&Frame::text(deflate(&"a".repeat(2 << 20))).rsv(COMPRESSED)).await;
+    assert_eq!(client.ending().await, Ending::Close(1009));
     let mut client = Client::open(server.addr, "/api/v1/ws").await;
-    client.raw.send(&Frame::text("no deflate at all").rsv(COMPRESSED)).await;
-    assert_eq!(client.raw.ending().await, Ending::Close(1007));
+    client.send_frame(&Frame::text("no deflate at all").rsv(COMPRESSED)).await;
+    assert_eq!(client.ending().await, Ending::Close(1007));
 }
 
 #[tokio::test(flavor = "multi_thread")]

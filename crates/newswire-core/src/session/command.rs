@@ -74,7 +74,7 @@ impl Session {
         log: &dyn LogView,
     ) -> Result<(), Refusal> {
         let sub = ask.sub.as_deref();
-        if !self.is_shown {
+        if !self.finds_room(hub) {
             let detail = format!("more than {MAX_VARIANTS} different redactions are in use; try again later");
             return Err(Refusal::because(ErrorCode::Unavailable, detail));
         }
@@ -125,6 +125,16 @@ impl Session {
         Ok(())
     }
 
+    /// Whether there is room for its variant of payloads: where there was none when it came, there may be now.
+    fn finds_room(&mut self, hub: &Mutex<Hub>) -> bool {
+        if !self.is_shown {
+            let mut hub = hub.lock();
+            hub.admit(self.id, &self.principal);
+            self.is_shown = hub.shows(self.id);
+        }
+        self.is_shown
+    }
+
     pub(super) fn on_unsubscribe(&mut self, ask: &Unsubscribe, id: Option<&CommandId>, hub: &Mutex<Hub>) {
         let sub = ask.sub.as_deref();
         let mut old = Vec::new();
@@ -168,7 +178,7 @@ impl Session {
             let named = ChannelPattern::parse(name);
             // First: whoever may not read a channel is not told whether there is one.
             let forbidden = named.is_some_and(|pattern| access.permit(&self.principal, &pattern).is_err());
-            let known = self.config.channels.parse(name).filter(|_| !forbidden);
+            let known = self.config.channels.parse(name, &self.principal).filter(|_| !forbidden);
             let Some(pattern) = known else {
                 if !wanted.rejected.iter().any(|(known, _)| known == name) {
                     let reason =
@@ -279,16 +289,19 @@ impl Session {
                     if !names.is_empty() {
                         gaps.gap(&self.dispatched.told, sub, epoch, &gap);
                     }
+                    self.tell_unread(&mut gaps, wanted, before, at, sub, epoch);
                     (Some(false), reader(before), all, None)
                 } else {
                     tell_losses(&mut gaps, &lost, &self.dispatched.told, sub, epoch);
-                    (Some(lost.is_empty()), reader(offset).with_losses(losses), all, None)
+                    let is_whole =
+                        lost.is_empty() & self.tell_unread(&mut gaps, wanted, offset, at, sub, epoch);
+                    (Some(is_whole), reader(offset).with_losses(losses), all, None)
                 }
             }
             Begin::Since { time, losses, lost } => {
                 tell_losses(&mut gaps, &lost, &self.dispatched.told, sub, epoch);
-                let reader = reader(0).since(time).with_losses(losses);
-                (Some(lost.is_empty()), reader, all, None)
+                let is_whole = lost.is_empty() & self.tell_unread(&mut gaps, wanted, 0, at, sub, epoch);
+                (Some(is_whole), reader(0).since(time).with_losses(losses), all, None)
             }
             Begin::History { count } => {
                 // Its selector is made when the beginnings are known.
@@ -296,6 +309,28 @@ impl Session {
             }
         };
         Some(Begun { recovered, gaps, reader, entries, history })
+    }
+
+    /// Says of which patterns not all channels are sent between these offsets, because their past may not be read. `false`
+    /// if there are some: whether anything was on them is not told.
+    fn tell_unread(
+        &self,
+        messages: &mut Messages,
+        wanted: &Wanted,
+        after: u64,
+        at: u64,
+        sub: Option<&str>,
+        epoch: Epoch,
+    ) -> bool {
+        let unread = wanted.filters.keys().filter(|pattern| !Access::past_is_whole(&self.principal, pattern));
+        let names: Vec<String> = unread.map(ToString::to_string).collect();
+        if names.is_empty() || after >= at {
+            return true;
+        }
+        let reason = GapReason::Forbidden;
+        let gap = Gap { channels: &names, from: after + 1, to: at, reason, epoch: Some(epoch) };
+        messages.gap(&self.dispatched.told, sub, epoch, &gap);
+        false
     }
 
     /// Makes the subscriptions of a command what it asks: live from here on, or withheld by the replay that it starts.

@@ -7,7 +7,6 @@ use newswire_protocol::command::CommandId;
 
 use crate::channel::ChannelPattern;
 use crate::filter::Filter;
-use crate::grants::Action;
 use crate::principal::Principal;
 use crate::read::{Direction, Page, ReadRequest};
 use crate::reader::Reader;
@@ -111,9 +110,6 @@ impl JobEntry {
 
 /// What the entries of a replay want: the past of the channels that may be read so, and beyond `live_from` everything.
 pub(crate) fn selector(entries: &[JobEntry], live_from: u64, principal: &Principal) -> Arc<Selector> {
-    let granted = |action| principal.grants.of(action);
-    let past_is_whole =
-        granted(Action::Subscribe).and(granted(Action::History)) == *granted(Action::Subscribe);
     let wanted = entries.iter().flat_map(|entry| {
         let of = |pattern: &ChannelPattern, after, access| {
             let (pattern, filter) = (pattern.clone(), Arc::clone(&entry.filter));
@@ -123,6 +119,7 @@ pub(crate) fn selector(entries: &[JobEntry], live_from: u64, principal: &Princip
             of(&ChannelPattern::Exact(Arc::clone(channel)), *after, Access::Replay)
         });
         let whole = of(&entry.pattern, entry.after, Access::Replay);
+        let past_is_whole = Access::past_is_whole(principal, &entry.pattern);
         let live = (!past_is_whole).then(|| of(&entry.pattern, entry.after.max(live_from), Access::Live));
         std::iter::once(whole).chain(live).chain(channels)
     });

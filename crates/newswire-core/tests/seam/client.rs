@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::in_process::InProcess;
 use crate::rule::{Rule, pattern_matches};
-use crate::world::{AGENTS, Event, TYPES, World};
+use crate::world::{AGENTS, Event, OWN_CHANNEL, TYPES, World};
 
 /// A filter as the model knows it; `None` in all is the empty one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -123,7 +123,7 @@ pub struct CommandSeed {
     pub amount: u8,
 }
 
-pub const PATTERNS: [&str; 8] = ["tasks", "tests", "agents", "a.b", "x", "t*", "te*", "*"];
+pub const PATTERNS: [&str; 8] = ["tasks", "tests", "agents", "a.b", OWN_CHANNEL, "t*", "te*", "*"];
 pub const SUBS: [Option<&str>; 4] = [None, Some("s1"), Some("s2"), None];
 
 /// What a client's end of the connection has received. Others may write to it beside the session.

@@ -12,7 +12,9 @@ use newswire_core::{
 use newswire_protocol::{Draft, Epoch, Limits, UnixMicros};
 use parking_lot::Mutex;
 
-pub const CHANNELS: [&str; 5] = ["tasks", "tests", "agents", "a.b", "x"];
+/// Every client's own, as they all have one name: no pattern stands for it.
+pub const OWN_CHANNEL: &str = "user:somebody";
+pub const CHANNELS: [&str; 5] = ["tasks", "tests", "agents", "a.b", OWN_CHANNEL];
 pub const TYPES: [&str; 3] = ["task.created", "task.updated", "other"];
 pub const AGENTS: [&str; 4] = ["ann", "bob", "cy", "dee"];
 

@@ -173,8 +173,8 @@ pub(super) struct ChannelState {
     last_offset: OffsetOrNull,
     /// How many are retained; `null` where the caller may not see all.
     events: OffsetOrNull,
-    /// Connections that have subscribed it, by name or by pattern.
-    subscribers: Position,
+    /// Connections that have subscribed it, by name or by pattern; `null` where the caller may not see all.
+    subscribers: OffsetOrNull,
 }
 
 /// The state of the feed.
@@ -210,28 +210,30 @@ pub(super) struct Health {
 
 /// The log's part.
 #[derive(JsonSchema)]
+#[schemars(transform = absent_not_null)]
 #[expect(dead_code, reason = "only its shape is used")]
 pub(super) struct LogState {
     #[schemars(extend("enum" = ["ok", "full", "stopped"]))]
     status: String,
     /// What the offsets belong to.
     epoch: Epoch,
-    /// The oldest retained offset.
-    head: Position,
-    /// The last durable offset; 0 while the log is empty.
-    offset: Position,
+    /// The oldest retained offset; absent for callers who may not see all events, unless they are operators.
+    head: Option<Position>,
+    /// The last durable offset; 0 while the log is empty; absent likewise.
+    offset: Option<Position>,
 }
 
 /// The fan-out's part.
 #[derive(JsonSchema)]
+#[schemars(transform = absent_not_null)]
 #[expect(dead_code, reason = "only its shape is used")]
 pub(super) struct FeedState {
     /// Committed events reach the subscribers' queues.
     moving: bool,
-    /// The last offset that was handed to them.
-    dispatched: Position,
-    /// Open WebSocket connections.
-    connections: Position,
+    /// The last offset that was handed to them; absent for callers who may not see all events, unless they are operators.
+    dispatched: Option<Position>,
+    /// Open WebSocket connections; absent likewise.
+    connections: Option<Position>,
 }
 
 /// The bus's part.

@@ -174,6 +174,7 @@ pub(super) struct Gap {
     /// The last offset that may be missing.
     to: Position,
     /// `backlog`: read too slowly under a policy that drops. `retention`: trimmed. `epoch`: the log began a new epoch.
+    /// `forbidden`: their past may not be read.
     reason: GapReasonName,
     /// The new epoch.
     epoch: Option<Epoch>,

@@ -342,6 +342,9 @@ fn gap_in_words(gap: &Gap) -> String {
         GapCause::Epoch(_) => {
             "gap: the log began anew; offsets of before mean nothing now, and what it keeps follows from the start".to_owned()
         }
+        GapCause::Forbidden => {
+            format!("gap: the past of some channels{of} may not be read; events among offsets {between} may be missing")
+        }
         GapCause::HistoryCut => {
             format!("gap: the connection broke within the history; older events{of} among offsets {between} may be missing")
         }

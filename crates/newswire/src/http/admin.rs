@@ -24,7 +24,7 @@ pub(super) async fn trim(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    caller.0.require(Role::Admin)?;
+    caller.0.require_of_all(Role::Admin)?;
     let wanted = read(&headers, body)?;
     let before = match wanted.get("before").map(|before| (whole(before), before)) {
         Some((Some(before @ 1..=MAX_OFFSET), _)) => before,
@@ -49,7 +49,7 @@ pub(super) async fn trim(
 
 /// Applies retention now, which otherwise happens every few seconds.
 pub(super) async fn compact(State(feed): State<Feed>, caller: Caller) -> Result<Response, Problem> {
-    caller.0.require(Role::Admin)?;
+    caller.0.require_of_all(Role::Admin)?;
     audit::administered(&caller.0, "compact");
     remove(feed, EventLog::retain).await
 }

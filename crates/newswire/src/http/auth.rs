@@ -76,7 +76,7 @@ pub(super) async fn revoke(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    caller.0.require(Role::Admin)?;
+    caller.0.require_of_all(Role::Admin)?;
     let authenticator = identify::required(&feed)?;
     let wanted = admin::read(&headers, body)?;
     let (revocation, revoked) = read(&wanted)?;

@@ -36,13 +36,10 @@ fn list(feed: &Feed, caller: &Principal) -> Vec<Value> {
     let interests = feed.inner.shards.iter().map(|shard| shard.hub.lock().interests());
     let interests = Interests::of(interests.flatten().collect());
     let describe = |(name, stats): (String, Option<newswire_log::ChannelStats>)| {
-        let subscribers = interests.subscribers(&name);
         if !sees_all_rows || !caller.may(Action::History, &name) {
-            // What was counted are events that the caller may not see.
-            let (first_offset, last_offset, events) = (Value::Null, Value::Null, Value::Null);
+            // What was counted are events that the caller may not see, and who else waits for them.
             return json!({
-                "channel": name, "first_offset": first_offset, "last_offset": last_offset, "events": events,
-                "subscribers": subscribers,
+                "channel": name, "first_offset": null, "last_offset": null, "events": null, "subscribers": null,
             });
         }
         let stats = stats.filter(|stats| stats.events > 0);
@@ -51,7 +48,7 @@ fn list(feed: &Feed, caller: &Principal) -> Vec<Value> {
             "first_offset": stats.as_ref().map(|stats| stats.first),
             "last_offset": stats.as_ref().map(|stats| stats.last),
             "events": stats.as_ref().map_or(0, |stats| stats.events),
-            "subscribers": subscribers,
+            "subscribers": interests.subscribers(&name),
         })
     };
     stored.into_iter().map(describe).collect()

@@ -30,7 +30,10 @@ pub(super) async fn kick(State(feed): State<Feed>, caller: Caller, id: Segment) 
     let Ok(id @ 0..=MAX_OFFSET) = segment(id)?.parse::<u64>() else {
         return Err(Problem::bad_request("the id of a connection is a whole number"));
     };
-    if !feed.inner.connections.kick(ConnId(id)) {
+    let connection = || feed.inner.shards.iter().find_map(|shard| shard.hub.lock().connection(ConnId(id)));
+    // Who may not be told of a connection is told that there is none.
+    let is_told = sees_all(&caller.0) || connection().is_some_and(|one| one.principal == caller.0.id);
+    if !is_told || !feed.inner.connections.kick(ConnId(id)) {
         return Err(Problem::not_found(format!("there is no connection {id}")));
     }
     audit::administered(&caller.0, "close a connection");
@@ -38,13 +41,18 @@ pub(super) async fn kick(State(feed): State<Feed>, caller: Caller, id: Segment) 
     Ok(json_response(format!("{{\"data\":{{\"id\":{id},\"closed\":true}}}}").into_bytes()))
 }
 
+/// What others were sent, and ask for by their filters, is of events that somebody else may not see, who is told of their own
+/// connections only.
+fn sees_all(caller: &Principal) -> bool {
+    caller.sees_all_rows() && caller.variant == Variant::Full
+}
+
 fn page(feed: &Feed, caller: &Principal, after: u64, limit: usize) -> Vec<u8> {
     let visitors = feed.inner.connections.visitors();
     let mut connections: Vec<ConnectionInfo> =
         feed.inner.shards.iter().flat_map(|shard| shard.hub.lock().connections()).collect();
     connections.retain(|connection| connection.id.0 > after && visitors.contains_key(&connection.id));
-    if !caller.sees_all_rows() || caller.variant != Variant::Full {
-        // What others were sent, and ask for by their filters, is of events that it may not see.
+    if !sees_all(caller) {
         connections.retain(|connection| connection.principal == caller.id);
     }
     connections.sort_unstable_by_key(|connection| connection.id);

@@ -1,5 +1,6 @@
 //! Who sees only some rows sees no others, by any way to read; and what is masked is masked on every way.
 
+use newswire_street_tests::deflated::Client as Deflated;
 use newswire_street_tests::sse::EventStream;
 use newswire_street_tests::{Answer, Server, Socket, data};
 use serde_json::{Value, json};
@@ -151,12 +152,20 @@ async fn nothing_is_counted_or_told_around_a_row_rule() {
     assert_eq!(refused.problem(404), "not_found");
     // Channels are named, and nothing of them is counted.
     for channel in get_as(&server, &rita, "/api/v1/channels").await.data().as_array().unwrap() {
-        for figure in ["first_offset", "last_offset", "events"] {
+        for figure in ["first_offset", "last_offset", "events", "subscribers"] {
             assert!(channel[figure].is_null(), "{channel}");
         }
     }
     assert_eq!(get_as(&server, &rita, "/api/v1/metrics").await.problem(403), "forbidden");
     assert_eq!(get_as(&server, &rita, "/metrics").await.problem(403), "forbidden");
+    let some = get_as(&server, &rita, "/api/v1/health").await.data();
+    let all = get_as(&server, &good("tim", "observer"), "/api/v1/health").await.data();
+    for (part, figure) in
+        [("log", "head"), ("log", "offset"), ("feed", "dispatched"), ("feed", "connections")]
+    {
+        assert!(some[part].get(figure).is_none() && all[part][figure].is_u64(), "{some}");
+    }
+    assert_eq!((&some["status"], &some["log"]["status"]), (&json!("ok"), &json!("ok")));
     // One who may list connections, but sees only some rows, is not told what others are sent and ask for.
     let operator = token_of("olga", &json!({"role": "operator", "rows": {"project": MINE}}));
     let mut other = socket_as(&server, &good("tom", "observer")).await;
@@ -178,6 +187,106 @@ async fn nothing_is_counted_or_told_around_a_row_rule() {
         own.get("duplicate").is_none_or(|duplicate| duplicate == false) && own["offset"].is_u64(),
         "{own}"
     );
+}
+
+#[tokio::test]
+async fn an_administrator_of_some_rows_administers_no_others() {
+    let (_home, server) = server();
+    publish_all(&server).await;
+    let (boss, limits) =
+        (good("boss", "admin"), [json!({"rows": {"project": MINE}}), json!({"history": ["tasks"]})]);
+    let other = socket_as(&server, &good("tom", "observer")).await;
+    let connections = get_as(&server, &boss, "/api/v1/connections").await.data();
+    let id = connections[0]["id"].as_u64().unwrap();
+    let close = async |token: &str, id: u64| {
+        let path = format!("/api/v1/connections/{id}");
+        server.http().send("DELETE", &path, &[("authorization", &bearer(token))], "").await.status
+    };
+    for limit in limits {
+        let some = token_of("sue", &with(limit, &json!({"role": "admin"})));
+        for (path, body) in [
+            ("/api/v1/admin/trim", json!({"before": 10})),
+            ("/api/v1/admin/trim", json!({"before": 10, "channels": ["tasks"]})),
+            ("/api/v1/admin/compact", json!({})),
+            ("/api/v1/admin/revoke", json!({"identity": "boss"})),
+        ] {
+            let answer = post_as(&server, &some, path, &body).await;
+            assert_eq!(answer.problem(403), "forbidden", "{path}");
+        }
+        assert_eq!(close(&some, id).await, 404);
+        let mut own = socket_as(&server, &some).await;
+        let listed = get_as(&server, &some, "/api/v1/connections").await.data();
+        assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+        assert_eq!(close(&some, listed[0]["id"].as_u64().unwrap()).await, 200);
+        own.ending().await;
+    }
+    assert_eq!(get_as(&server, &boss, "/api/v1/connections").await.data()[0]["id"], id);
+    assert_eq!(
+        post_as(&server, &boss, "/api/v1/admin/trim", &json!({"before": 10})).await.data()["removed"],
+        9
+    );
+    assert_eq!(close(&boss, id).await, 200);
+    drop(other);
+}
+
+/// A client of its own for each, that reads compressed frames as a strict one does.
+#[tokio::test]
+async fn what_is_compressed_is_redacted_for_each_as_it_should_be() {
+    let home = tempfile::tempdir().unwrap();
+    let server = options(&home).set("fanout.shards", 1).start();
+    let masked = token_of("mia", &json!({"payload": "redacted", "masked": ["cost"]}));
+    let other = token_of("max", &json!({"payload": "redacted", "masked": ["title"]}));
+    let rows = token_of("rita", &json!({"rows": {"project": MINE}, "masked": ["cost"]}));
+    let blind = token_of("ben", &json!({"payload": "none"}));
+    let tokens = [&masked, &other, &rows, &blind, &good("ann", "observer")];
+    let mut clients = Vec::new();
+    for token in tokens {
+        // Two of each read along in one stream.
+        for _ in 0..2 {
+            let headers = [("authorization", bearer(token))];
+            let path = "/api/v1/ws?channels=tasks";
+            let mut client = Deflated::open_with(server.addr, path, &headers).await;
+            assert_eq!(client.next().await["action"], "subscribed");
+            clients.push(client);
+        }
+    }
+    let title = "a title that stands in every event, so that a window is worth something";
+    let event = |n: u64| {
+        let project = if n.is_multiple_of(2) { MINE } else { "proj-1" };
+        data::event("tasks", "t", json!({"n": n, "cost": 7_000_000 + n, "title": title, "project": project}))
+    };
+    let events: Vec<Value> = (1..=60).map(event).collect();
+    let p = good("p", "publisher");
+    for piece in events.chunks(7) {
+        publish_as(&server, &p, &Value::Array(piece.to_vec())).await;
+    }
+    for (at, client) in clients.iter_mut().enumerate() {
+        for event in &events {
+            let payload = &event["payload"];
+            let expected = match at / 2 {
+                0 => payload.clone().masked("cost"),
+                1 => payload.clone().masked("title"),
+                2 if payload["project"] != MINE => continue,
+                2 => payload.clone().masked("cost"),
+                3 => json!({}),
+                _ => payload.clone(),
+            };
+            assert_eq!(client.next().await["payload"], expected, "client {at}");
+        }
+        assert!(client.compressed >= 20, "only {} came compressed to client {at}", client.compressed);
+    }
+}
+
+/// The same with a field that is not shown.
+trait Mask {
+    fn masked(self, field: &str) -> Value;
+}
+
+impl Mask for Value {
+    fn masked(mut self, field: &str) -> Value {
+        self[field] = Value::Null;
+        self
+    }
 }
 
 #[tokio::test]
@@ -221,10 +330,11 @@ async fn a_channel_that_was_not_granted_is_refused_by_name_and_matched_by_no_pat
     socket.nothing_more().await;
     // The past of a pattern is that of the channels whose past may be read.
     let mut again = socket_as(&server, &sam).await;
-    assert_eq!(
-        replayed(&mut again, &json!({"action": "subscribe", "channels": ["*"], "after": 0})).await,
-        [3]
-    );
+    let answer = again.ask(&json!({"action": "subscribe", "channels": ["*"], "after": 0})).await;
+    assert_eq!(answer["recovered"], false);
+    let gap = again.expect("gap").await;
+    assert_eq!((&gap["reason"], &gap["from"], &gap["to"]), (&json!("forbidden"), &json!(1), &json!(3)));
+    assert_eq!(again.replayed_offsets().await, [3]);
     assert_eq!(all_pages(&server, &sam, "limit=1", "after").await, [3]);
     assert_eq!(get_as(&server, &sam, "/api/v1/events/2").await.status, 404);
     let listed = get_as(&server, &sam, "/api/v1/channels").await.data();
