@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use newswire_core::{Principal, session::Admitted};
@@ -120,6 +121,18 @@ pub enum AuthError {
         /// The bound.
         most: usize,
     },
+    /// So much that came from the same address was no good lately that this was not looked at.
+    #[error("too many failed attempts")]
+    TooManyFailures {
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// So many revocations hold already.
+    #[error("there are {most} revocations already")]
+    TooManyRevocations {
+        /// The bound.
+        most: usize,
+    },
     /// Whoever checks credentials here has nothing of the kind.
     #[error("not supported here")]
     Unsupported,
@@ -137,6 +150,12 @@ impl AuthError {
             Self::TooManyTickets { .. } => {
                 "too many tickets of this identity are pending; use them, or wait until they expire"
             }
+            Self::TooManyFailures { .. } => {
+                "too much that came from this address was no good lately; try again later"
+            }
+            Self::TooManyRevocations { .. } => {
+                "there are as many revocations as there can be; lift some, or replace the key of the tokens"
+            }
             Self::Unsupported => "this server does not do that",
         }
     }
@@ -149,8 +168,15 @@ impl AuthError {
             Self::Revoked => "revoked",
             Self::Unavailable { .. } => "unavailable",
             Self::TooManyTickets { .. } => "too_many_tickets",
+            Self::TooManyFailures { .. } => "limited",
+            Self::TooManyRevocations { .. } => "too_many_revocations",
             Self::Unsupported => "unsupported",
         }
+    }
+
+    /// Whether it says something of what was shown, and not of the server.
+    pub(crate) const fn is_of_the_credential(&self) -> bool {
+        matches!(self, Self::Invalid { .. } | Self::Expired | Self::Revoked)
     }
 }
 
@@ -212,11 +238,18 @@ pub trait Authenticate: Send + Sync + 'static {
     }
 
     /// Takes credentials back, or (`false`) lifts that: once it resolves, [`Authenticate::authenticate`] and
-    /// [`Authenticate::recheck`] answer so. Live connections are ended by [`Feed::revoke`], not by this.
+    /// [`Authenticate::recheck`] answer so. Live connections are ended by [`Feed::revoke`], not by this. From `until` on, if it is
+    /// given, what is revoked has expired anyway, and may be forgotten.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`] where it may not last; [`AuthError::Unsupported`] where this is not overridden.
-    fn set_revoked(&self, _revocation: Revocation, _revoked: bool) -> BoxFuture<'_, Result<(), AuthError>> {
+    /// [`AuthError::Unavailable`] where it may not last; [`AuthError::TooManyRevocations`], [`AuthError::Unsupported`] where this
+    /// is not overridden.
+    fn set_revoked(
+        &self,
+        _revocation: Revocation,
+        _revoked: bool,
+        _until: Option<UnixMicros>,
+    ) -> BoxFuture<'_, Result<(), AuthError>> {
         Box::pin(async { Err(AuthError::Unsupported) })
     }
 

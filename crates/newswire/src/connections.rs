@@ -1,28 +1,36 @@
 //! Who is connected: the limit, and how everybody is asked to leave.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use newswire_core::ConnId;
 use newswire_protocol::UnixMicros;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::Identity;
 use crate::http::stream::Kept;
+use crate::rates::network;
+
+/// Peers without a place that are told so at once; further ones are let go of without a word.
+pub(crate) const TURNED_AWAY_AT_ONCE: usize = 256;
 
 /// The open connections of a feed.
 #[derive(Debug)]
 pub(crate) struct Connections {
     shared: Arc<Shared>,
+    pub(crate) turning_away: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
 struct Shared {
     max: AtomicUsize,
+    max_strangers: AtomicUsize,
+    /// Strangers that were told to make room, ever.
+    displaced: AtomicU64,
     open: AtomicUsize,
     leaving: AtomicBool,
     bells: Mutex<Bells>,
@@ -38,6 +46,25 @@ struct Bells {
     free: Vec<u32>,
     /// Places of guests, for whom nobody waits.
     guests: usize,
+    /// Those who have not said who they are, in the order in which they came. They have places of their own.
+    strangers: Vec<Stranger>,
+    /// Strangers that were told to make room and are still there.
+    displaced: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stranger {
+    index: u32,
+    network: Option<IpAddr>,
+}
+
+/// In whose number a place counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Counted {
+    #[default]
+    Known,
+    Stranger,
+    Displaced,
 }
 
 /// What is known of one place.
@@ -46,6 +73,7 @@ struct Seat {
     waker: Option<Waker>,
     visitor: Option<Box<Visitor>>,
     told: Option<Leave>,
+    counted: Counted,
 }
 
 /// Who has a place.
@@ -89,6 +117,8 @@ impl Peer {
 pub(crate) enum Leave {
     /// It may stay, if its identity still counts. Told once.
     Recheck,
+    /// Others want the place, and nobody has said whose it is.
+    Displaced,
     /// Everybody does.
     Stopping,
     /// This one was told to.
@@ -106,16 +136,18 @@ pub(crate) struct Place {
 }
 
 impl Connections {
-    pub(crate) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize, max_strangers: usize) -> Self {
         let shared = Shared {
             max: AtomicUsize::new(max),
+            max_strangers: AtomicUsize::new(max_strangers),
+            displaced: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
             bells: Mutex::default(),
             emptied: Notify::new(),
             told: AtomicUsize::new(0),
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), turning_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)) }
     }
 
     pub(crate) fn max(&self) -> usize {
@@ -125,6 +157,21 @@ impl Connections {
     /// Those that are there stay, also where they are more.
     pub(crate) fn set_max(&self, max: usize) {
         self.shared.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Likewise.
+    pub(crate) fn set_max_strangers(&self, max: usize) {
+        self.shared.max_strangers.store(max, Ordering::Relaxed);
+    }
+
+    /// Those who have not said who they are.
+    pub(crate) fn strangers(&self) -> usize {
+        self.shared.bells.lock().strangers.len()
+    }
+
+    /// How many of them had to make room, ever.
+    pub(crate) fn displaced(&self) -> u64 {
+        self.shared.displaced.load(Ordering::Relaxed)
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -144,16 +191,37 @@ impl Connections {
     fn take_place(&self, guest: bool) -> Option<Place> {
         let shared = &self.shared;
         let mut bells = shared.bells.lock();
-        if bells.taken() >= self.max() || shared.leaving.load(Ordering::Acquire) {
+        if bells.known() >= self.max() || shared.leaving.load(Ordering::Acquire) {
             return None;
         }
-        let index = bells.free.pop().unwrap_or_else(|| {
-            bells.places.push(Seat::default());
-            u32::try_from(bells.places.len() - 1).expect("connections are bounded far below four billion")
-        });
+        let index = bells.take();
         shared.open.store(bells.taken(), Ordering::Relaxed);
         bells.guests += usize::from(guest);
         Some(Place { index, guest, shared: Arc::clone(shared) })
+    }
+
+    /// Takes a place of one who has yet to say who it is. Where all of those are taken, the one makes room that has waited
+    /// longest at the address that has most of them: so whoever opens many displaces its own. `None` where as many are making
+    /// room as there may be, or everybody is leaving.
+    pub(crate) fn enter_unknown(&self, address: Option<IpAddr>) -> Option<Place> {
+        let shared = &self.shared;
+        let max = shared.max_strangers.load(Ordering::Relaxed);
+        let mut bells = shared.bells.lock();
+        if bells.displaced >= max || shared.leaving.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut waker = None;
+        if bells.strangers.len() >= max {
+            waker = bells.displace(&shared.told);
+            shared.displaced.fetch_add(1, Ordering::Relaxed);
+        }
+        let index = bells.take();
+        bells.places[index as usize].counted = Counted::Stranger;
+        bells.strangers.push(Stranger { index, network: address.map(network) });
+        shared.open.store(bells.taken(), Ordering::Relaxed);
+        drop(bells);
+        waker.into_iter().for_each(Waker::wake);
+        Some(Place { index, guest: false, shared: Arc::clone(shared) })
     }
 
     /// Asks everybody to leave, and lets nobody in any more.
@@ -225,6 +293,46 @@ impl Bells {
         self.places.len() - self.free.len()
     }
 
+    /// Those who said who they are, or were not asked.
+    fn known(&self) -> usize {
+        self.taken() - self.strangers.len() - self.displaced
+    }
+
+    fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.places.push(Seat::default());
+            u32::try_from(self.places.len() - 1).expect("connections are bounded far below four billion")
+        })
+    }
+
+    /// Tells a stranger to make room. Returns whom to wake.
+    fn displace(&mut self, told: &AtomicUsize) -> Option<Waker> {
+        let mut of_network: HashMap<Option<IpAddr>, usize> = HashMap::new();
+        for stranger in &self.strangers {
+            *of_network.entry(stranger.network).or_default() += 1;
+        }
+        let most = of_network.values().copied().max()?;
+        let victim = self.strangers.iter().position(|stranger| of_network[&stranger.network] == most)?;
+        let Stranger { index, .. } = self.strangers.remove(victim);
+        self.displaced += 1;
+        let seat = &mut self.places[index as usize];
+        seat.counted = Counted::Displaced;
+        if seat.told.is_none() {
+            told.fetch_add(1, Ordering::Release);
+        }
+        seat.told = seat.told.max(Some(Leave::Displaced));
+        seat.waker.clone()
+    }
+
+    /// From now on the place counts as that of somebody who is known, or of nobody.
+    fn uncount(&mut self, index: u32) {
+        match std::mem::take(&mut self.places[index as usize].counted) {
+            Counted::Known => {}
+            Counted::Stranger => self.strangers.retain(|stranger| stranger.index != index),
+            Counted::Displaced => self.displaced -= 1,
+        }
+    }
+
     fn only_guests(&self) -> bool {
         self.taken() == self.guests
     }
@@ -244,6 +352,17 @@ impl Place {
     /// The credential of whoever has this place.
     pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
         self.shared.bells.lock().places[self.index as usize].visitor.as_ref()?.identity.clone()
+    }
+
+    /// It has said who it is. False where there is no place for one more of those; then it keeps the one it has.
+    pub(crate) fn admit(&self) -> bool {
+        let mut bells = self.shared.bells.lock();
+        let is_stranger = bells.places[self.index as usize].counted == Counted::Stranger;
+        let has_room = bells.known() < self.shared.max.load(Ordering::Relaxed);
+        if is_stranger && has_room {
+            bells.uncount(self.index);
+        }
+        is_stranger && has_room
     }
 
     /// It has shown another credential.
@@ -276,6 +395,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let seat;
         let mut bells = self.shared.bells.lock();
+        bells.uncount(self.index);
         seat = std::mem::take(&mut bells.places[self.index as usize]);
         if seat.told.is_some() {
             self.shared.told.fetch_sub(1, Ordering::Release);
@@ -299,7 +419,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded_and_used_again() {
-        let connections = Connections::new(2);
+        let connections = Connections::new(2, 0);
         let first = connections.enter().unwrap();
         let second = connections.enter().unwrap();
         assert!(connections.enter().is_none());
@@ -323,7 +443,7 @@ mod tests {
 
     #[test]
     fn one_is_told_to_leave_and_no_other() {
-        let connections = Connections::new(3);
+        let connections = Connections::new(3, 0);
         let places: Vec<Place> = (0..2).map(|_| connections.enter().unwrap()).collect();
         for (place, id) in places.iter().zip(7..) {
             place.introduce(Visitor {
@@ -346,9 +466,37 @@ mod tests {
         );
     }
 
+    #[test]
+    fn strangers_have_places_of_their_own_and_displace_each_other() {
+        let connections = Connections::new(2, 3);
+        let at = |last: u8| connections.enter_unknown(Some(IpAddr::from([10, 0, 0, last])));
+        let (other, first, second) = (at(2).unwrap(), at(1).unwrap(), at(1).unwrap());
+        let known: Vec<Place> = (0..2).map(|_| connections.enter().unwrap()).collect();
+        assert!(connections.enter().is_none());
+        assert_eq!((connections.strangers(), connections.open()), (3, 5));
+        // The longest wait of those who come from where most come from, and not of all.
+        let third = at(1).unwrap();
+        let told: Vec<_> = [&other, &first, &second, &third].map(Place::should_leave).into();
+        assert_eq!(told, [None, Some(Leave::Displaced), None, None]);
+        assert!(!first.admit(), "it was told already");
+        assert!(!other.admit(), "all places of those who are known are taken");
+        drop(known);
+        assert!(other.admit() && !other.admit());
+        assert_eq!((connections.strangers(), connections.displaced()), (2, 1));
+        let fourth = at(3).unwrap();
+        let more: Vec<Place> = (0..2).map(|_| at(1).unwrap()).collect();
+        assert!(at(1).is_none(), "as many are making room as may be there");
+        assert_eq!(fourth.should_leave(), None);
+        drop((first, second, third, more));
+        assert_eq!((connections.strangers(), connections.open()), (1, 2));
+        assert!(at(1).is_some());
+        let rest = [connections.enter(), connections.enter()];
+        assert!(rest[0].is_some() && rest[1].is_none(), "who was admitted counts");
+    }
+
     #[tokio::test]
     async fn guests_take_places_and_nobody_waits_for_them() {
-        let connections = Connections::new(2);
+        let connections = Connections::new(2, 0);
         let (guest, other) = (connections.enter_as_guest().unwrap(), connections.enter().unwrap());
         assert!(connections.enter_as_guest().is_none());
         connections.close_all();

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Authenticate;
 use crate::channels::Channels;
 use crate::connections::Connections;
+use crate::failures::Failures;
 use crate::fanout::Shard;
 use crate::health::{FeedState, Health, LogState, Progress};
 use crate::http::publish::BODY_GRAIN;
@@ -59,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) traces: Traces,
     all_metrics: Metrics,
     pub(crate) connections: Connections,
+    pub(crate) failures: Failures,
     /// Absent where everybody is who they are.
     pub(crate) authenticator: Option<Arc<dyn Authenticate>>,
     /// Room for bodies, in grains of [`BODY_GRAIN`]; never less than one request may have.
@@ -208,7 +210,8 @@ impl FeedBuilder {
         let feed = Feed {
             inner: Arc::new(Inner {
                 reader: LogReader::new(Arc::clone(&log), settings.max_log_readers, metrics.clone()),
-                connections: Connections::new(settings.max_connections),
+                connections: Connections::new(settings.max_connections, settings.max_unauthenticated),
+                failures: Failures::new(settings.auth_failures),
                 authenticator: self.authenticator,
                 body_room: Arc::new(Semaphore::new(
                     BODIES_BYTES.max(settings.request_max_bytes).div_ceil(BODY_GRAIN),
@@ -376,6 +379,8 @@ impl Feed {
             self.inner.metrics.lag_events.observe(connection.lag as f64);
         }
         let sampled = &self.inner.all_metrics.sampled;
+        sampled.strangers.set(self.inner.connections.strangers() as u64);
+        raise(&sampled.strangers_displaced, self.inner.connections.displaced());
         sampled.head.set(health.log.head);
         sampled.tail.set(health.log.offset + 1);
         sampled.dispatched.set(health.feed.dispatched);

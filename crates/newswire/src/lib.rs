@@ -22,6 +22,7 @@ mod channels;
 mod connections;
 mod event;
 mod event_id;
+mod failures;
 mod fanout;
 mod feed;
 mod health;
@@ -42,6 +43,7 @@ mod traces;
 
 pub use auth::{AuthError, Authenticate, Credential, Identity, IssuedTicket, Revocation};
 pub use event::Event;
+pub use failures::FailureLimit;
 pub use feed::{BuildError, Feed, FeedBuilder};
 pub use health::{BusState, FeedState, Health, LogState};
 pub use history::{History, HistoryError, HistoryPage, MAX_HISTORY_EVENTS};

@@ -58,7 +58,7 @@ impl LiveSettings {
 impl Feed {
     /// Takes new values, from now on, for what can change while a feed runs: `limits`, the rates, the heartbeat, stall,
     /// checkpoint and authentication times (both for sessions that begin from now on, and the limits for requests too) and
-    /// `max_connections` (nobody is sent away). Every other field is left as it was when the feed started.
+    /// `max_connections` and `max_unauthenticated` (nobody is sent away). Every other field is left as it was when the feed started.
     pub fn reload(&self, settings: &Settings) {
         let inner = &self.inner;
         let live = &inner.live;
@@ -68,7 +68,9 @@ impl Feed {
         *live.auth_timeout.write() = settings.auth_timeout;
         live.commands.set(settings.commands);
         live.publishes.set(settings.publishes);
+        inner.failures.set(settings.auth_failures);
         inner.connections.set_max(settings.max_connections);
+        inner.connections.set_max_strangers(settings.max_unauthenticated);
     }
 }
 

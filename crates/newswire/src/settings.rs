@@ -1,12 +1,12 @@
 //! What a feed can be told, with its defaults.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use newswire_core::BacklogPolicy;
 use newswire_protocol::limits::Limits;
 
-use crate::Rate;
+use crate::{FailureLimit, Rate};
 
 /// Everything about a [`Feed`](crate::Feed) that is a number or a choice.
 ///
@@ -45,6 +45,9 @@ pub struct Settings {
     pub checkpoint_interval: Duration,
     /// WebSocket connections, and subscribers in the process, at once; the next one is told to come back, or refused.
     pub max_connections: usize,
+    /// WebSockets that have not said who they are, at once, beside `max_connections`: one more takes the place of the one that
+    /// has waited longest, of the address that has most of them.
+    pub max_unauthenticated: usize,
     /// Blocking log reads at once, over all connections and requests.
     pub max_log_readers: usize,
     /// How long a WebSocket that brought no credentials may take to send its `auth`, where credentials count.
@@ -53,6 +56,9 @@ pub struct Settings {
     pub request_max_bytes: usize,
     /// Commands over WebSockets, of one identity or, without credentials, one address; who sends more is closed with 4029.
     pub commands: Option<Rate>,
+    /// How often an address may show credentials that are no good; beyond, what it shows is not looked at, but for what was good
+    /// before. `None` for no limit.
+    pub auth_failures: Option<FailureLimit>,
     /// Events published over WebSockets, as `commands`; one more is refused, and the connection stays.
     pub publishes: Option<Rate>,
 }
@@ -75,9 +81,14 @@ impl Default for Settings {
             write_stall_timeout: Duration::from_secs(60),
             checkpoint_interval: Duration::from_secs(10),
             max_connections: 20_000,
+            max_unauthenticated: 1_000,
             max_log_readers: 4,
             auth_timeout: Duration::from_secs(10),
             request_max_bytes: 16 << 20,
+            auth_failures: Some(FailureLimit {
+                per_minute: NonZeroU32::new(600).expect("not zero"),
+                burst: NonZeroU32::new(100).expect("not zero"),
+            }),
             commands: None,
             publishes: None,
         }

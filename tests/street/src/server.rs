@@ -30,6 +30,13 @@ impl ServerOptions {
         self
     }
 
+    /// The address to listen on, in the place of loopback.
+    #[must_use]
+    pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen = Some(addr);
+        self
+    }
+
     /// Adds a variable to the server's environment.
     #[must_use]
     #[allow(clippy::needless_pass_by_value, reason = "callers give literals and numbers in place")]

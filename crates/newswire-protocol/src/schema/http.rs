@@ -470,6 +470,8 @@ pub(super) struct RevokeBody {
     token_id: Option<String>,
     /// `false` lifts it.
     revoked: Option<bool>,
+    /// When it ends by itself, in seconds since 1970: such as `exp` of the token, when that counts no more anyway.
+    expires_at: Option<Position>,
 }
 
 /// What became of it.

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
-use newswire::AuthError;
+use newswire::{AuthError, UnixMicros};
 use serde::Deserialize;
 
 use super::fetcher::Fetcher;
 use super::jwks;
 use super::permissions::Permissions;
-use super::{BadCredentials, names, random_text};
+use super::{BadCredentials, names, now_micros, random_text};
 use crate::config::JwtConfig;
 
 /// What a token is told whose key nobody has.
@@ -57,6 +57,7 @@ pub(super) struct Jwt {
     issuer: Option<String>,
     audience: Vec<String>,
     leeway: Duration,
+    max_lifetime: Option<Duration>,
 }
 
 /// What a good token says.
@@ -93,6 +94,7 @@ impl Jwt {
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
             leeway: config.leeway,
+            max_lifetime: config.max_lifetime,
         })
     }
 
@@ -101,7 +103,7 @@ impl Jwt {
         let key = DecodingKey::from_secret(secret.as_bytes());
         let key = Key { kid: None, algorithm: Algorithm::HS256, key, fingerprint: None };
         let (issuer, audience) = (config.issuer.clone(), config.audience.clone());
-        Self { keys: vec![key], source: None, issuer, audience, leeway: config.leeway }
+        Self { keys: vec![key], source: None, issuer, audience, leeway: config.leeway, max_lifetime: None }
     }
 
     /// Whether a key from a file is still there, or the source of one that was fetched.
@@ -164,6 +166,9 @@ impl Jwt {
             return Err(AuthError::Invalid { reason: "sub or jti is no name that a token may give" });
         }
         let leeway = self.leeway.as_secs_f64();
+        if self.latest_expiry(now_micros()).is_some_and(|latest| (exp + leeway) * 1e6 > latest.0 as f64) {
+            return Err(AuthError::Invalid { reason: "it counts for longer than auth.jwt.max_lifetime" });
+        }
         Ok(Verified {
             id: sub,
             expires_at: ((exp + leeway) * 1e6) as u64,
@@ -171,6 +176,12 @@ impl Jwt {
             permissions: newswire.unwrap_or_default(),
             key: key.fingerprint.clone(),
         })
+    }
+
+    /// When tokens that there are now have all expired, if something is said about that.
+    pub(super) fn latest_expiry(&self, now: u64) -> Option<UnixMicros> {
+        let life = self.max_lifetime?;
+        Some(UnixMicros(now).saturating_add(life).saturating_add(self.leeway))
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {

@@ -20,7 +20,9 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use newswire::log::Meta;
-use newswire::{AuthError, Authenticate, Credential, Identity, IssuedTicket, Principal, Revocation, Role};
+use newswire::{
+    AuthError, Authenticate, Credential, Identity, IssuedTicket, Principal, Revocation, Role, UnixMicros,
+};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +67,8 @@ struct Rules {
     roles: permissions::Roles,
     /// Where there are keys to be fetched.
     provider: Option<Fetcher>,
+    /// No credential is left: nobody is let in, whatever they were given before.
+    is_shut: bool,
 }
 
 impl Rules {
@@ -79,7 +83,7 @@ impl Rules {
         let before = before.and_then(|before| before.provider.as_ref());
         let fetcher = |source: &jwks::Source| Fetcher::start(source.clone(), Arc::clone(meta), before);
         let provider = jwt.source().map(fetcher);
-        Ok(Self { jwt, keys, roles, provider })
+        Ok(Self { jwt, keys, roles, provider, is_shut: !has_credentials(config) })
     }
 
     /// The principal of an identity as the rules have it now. `id` is what a token calls its bearer; all others have the names
@@ -93,6 +97,7 @@ impl Rules {
                 self.jwt.still_has(key.as_deref())?;
                 self.roles.principal(id, permissions)
             }
+            Basis::SignIn if self.is_shut => Err(AuthError::Revoked),
             Basis::SignIn => Ok(Principal::new(names::BROWSER).with_role(Role::Admin)),
         }
     }
@@ -234,13 +239,20 @@ impl Authenticate for Gate {
                 return Err(AuthError::Unsupported);
             };
             // Tickets that it asked for, and what stands on it elsewhere, go with it.
-            self.revoked.set(Revocation::Token(session.as_str().into()), true).await?;
+            self.revoked.set(Revocation::Token(session.as_str().into()), true, identity.expires_at).await?;
             self.sessions.end(&session).await
         })
     }
 
-    fn set_revoked(&self, revocation: Revocation, revoked: bool) -> BoxFuture<'_, Result<(), AuthError>> {
-        Box::pin(async move { self.revoked.set(revocation, revoked).await })
+    fn set_revoked(
+        &self,
+        revocation: Revocation,
+        revoked: bool,
+        until: Option<UnixMicros>,
+    ) -> BoxFuture<'_, Result<(), AuthError>> {
+        let is_token = matches!(&revocation, Revocation::Token(id) if names::check(id).is_ok());
+        let until = until.or_else(|| self.rules().jwt.latest_expiry(now_micros()).filter(|_| is_token));
+        Box::pin(async move { self.revoked.set(revocation, revoked, until).await })
     }
 
     fn recheck(&self, identity: &Identity) -> Result<Option<Identity>, AuthError> {

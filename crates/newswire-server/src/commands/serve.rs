@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{EXIT_USAGE, Failure};
 use crate::auth;
 use crate::config::{
-    Config, ConfigError, DEFAULT_FILE, Inputs, Settings, Source, docs, load_with_settings,
+    Config, ConfigError, DEFAULT_FILE, Inputs, Settings, Source, docs, load_settings, load_with_settings,
     open_beyond_loopback,
 };
 use crate::logging;
@@ -79,16 +79,28 @@ impl ConfigArgs {
         self.config.clone().or_else(|| Path::new(DEFAULT_FILE).exists().then(|| DEFAULT_FILE.into()))
     }
 
-    /// Reads the configuration; may be called again for what the file then says.
+    /// Reads the configuration.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub(crate) fn read(&self) -> Result<(Config, Settings), ConfigError> {
+        load_with_settings(&self.inputs())
+    }
+
+    /// What the file says now, for a server that runs with other settings.
+    ///
+    /// # Errors
+    /// As [`load_settings`].
+    pub(crate) fn read_again(&self) -> Result<Settings, ConfigError> {
+        load_settings(&self.inputs())
+    }
+
+    fn inputs(&self) -> Inputs {
         let mut inputs = Inputs::from_process(self.config.clone());
         inputs.set.clone_from(&self.set);
         inputs.flags.extend(self.listen.clone().map(|listen| ("--listen", "listen", listen)));
         inputs.flags.extend(self.data_dir.clone().map(|directory| ("--data-dir", "data_dir", directory)));
-        load_with_settings(&inputs)
+        inputs
     }
 
     /// As [`ConfigArgs::read`], for a command that ends where something is wrong.

@@ -96,6 +96,11 @@ pub(crate) enum Raw {
 }
 
 impl Raw {
+    /// What stands in the place of a secret.
+    pub(crate) fn hidden() -> Self {
+        Self::Text(REDACTED.to_owned())
+    }
+
     fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Written(text) => Some(text.trim()),
@@ -240,10 +245,34 @@ impl Kind {
         }
     }
 
-    /// A value as a source holds it, as TOML for people to read; of a secret only that there is one.
+    /// A value as a source holds it, as TOML for people to read; of a secret only that there is one, and of an address
+    /// nothing that may be one.
     pub(crate) fn shown(&self, raw: &Raw) -> String {
+        let shown = self.shown_whole(raw);
+        match self.address().and_then(|()| shown.find(['@', '?'])) {
+            Some(at) if shown[at..].starts_with('@') => Raw::hidden().to_string(),
+            Some(at) => format!("{}?{REDACTED}\"", &shown[..at]),
+            None => shown,
+        }
+    }
+
+    /// Whether it is the address of something.
+    fn address(&self) -> Option<()> {
+        match self {
+            Self::Url | Self::SecureUrl => Some(()),
+            Self::OrNone(inner) => inner.address(),
+            _ => None,
+        }
+    }
+
+    /// A value that is not of this kind, as it was written; of a secret or an address as [`Kind::shown`].
+    pub(crate) fn told(&self, raw: &Raw) -> String {
+        if self.is_secret() || self.address().is_some() { self.shown(raw) } else { raw.to_string() }
+    }
+
+    fn shown_whole(&self, raw: &Raw) -> String {
         match raw {
-            _ if self.is_secret() => format!("{REDACTED:?}"),
+            _ if self.is_secret() => Raw::hidden().to_string(),
             Raw::Written(written) => self.as_toml(written.trim()),
             typed => typed.to_string(),
         }

@@ -363,7 +363,7 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Count(1, 10_000_000),
         default: Some("20000"),
         reload: Reload::AtOnce,
-        help: "WebSocket connections, and besides them HTTP connections, at once. One WebSocket more is closed with \
+        help: "WebSocket connections that said who they are, and besides them HTTP connections, at once. One WebSocket more is closed with \
                4029 and told when to come back, one HTTP connection more is answered 503. The process needs that many \
                file descriptors (`ulimit -n`).",
     },
@@ -374,6 +374,30 @@ pub const KEYS: &[Key] = &[
         reload: Reload::AtOnce,
         help: "How many of them one address may have, WebSockets among them; one more is answered 429 and closed. Of IPv6 the \
                network of 64 bits counts as one address; proxies of `server.trusted_proxies` are not counted.",
+    },
+    Key {
+        path: "limits.unauthenticated",
+        kind: Kind::Count(1, 1_000_000),
+        default: Some("1000"),
+        reload: Reload::AtOnce,
+        help: "WebSockets that have not said who they are (`auth.timeout`), at once, beside `limits.connections`. For one more \
+               the one is closed (4029) that has waited longest at the address that has most of them. Whoever comes with \
+               credentials in the upgrade is none of them.",
+    },
+    Key {
+        path: "limits.auth_failures_per_minute",
+        kind: Kind::OrNone(&Kind::Count(1, 1_000_000)),
+        default: Some("600"),
+        reload: Reload::AtOnce,
+        help: "Credentials that are no good which one address may show in the long run. Beyond, what it shows is not looked at \
+               and answered 429 (a first frame with 4029), but for credentials that were good before. `none` for no limit.",
+    },
+    Key {
+        path: "limits.auth_failures_burst",
+        kind: Kind::Count(1, 1_000_000),
+        default: Some("100"),
+        reload: Reload::AtOnce,
+        help: "How many of them may come at once.",
     },
     Key {
         path: "limits.channels",
@@ -587,6 +611,14 @@ pub const KEYS: &[Key] = &[
         reload: Reload::AtOnce,
         help: "How far the clock of whoever makes tokens may be from ours: `exp` counts so much later, `nbf` so much earlier. \
                Whole seconds.",
+    },
+    Key {
+        path: "auth.jwt.max_lifetime",
+        kind: Kind::OrNone(&Kind::Duration(SECOND, Duration::from_secs(366 * 86_400))),
+        default: Some("none"),
+        reload: Reload::AtOnce,
+        help: "How far in the future `exp` of a token may be. With it, a token that was revoked by its `jti` is forgotten once it \
+               has expired in any case, so raise it only when none is revoked. `none` for any time.",
     },
     Key {
         path: "auth.keys.<name>.hash",

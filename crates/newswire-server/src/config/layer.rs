@@ -87,7 +87,8 @@ impl FileWalk<'_> {
                 }
                 (None, DeValue::Table(inner)) if is_group(path) => self.table(path, inner),
                 (None, value) if is_group(path) => {
-                    self.problems.push(Problem::NotATable { key: dotted(path), value: raw(value), source });
+                    let value = if holds_secrets(path) { Raw::hidden() } else { raw(value) };
+                    self.problems.push(Problem::NotATable { key: dotted(path), value, source });
                 }
                 (None, _) => self.problems.push(unknown(path, source)),
             }
@@ -185,7 +186,16 @@ fn find(path: &[String]) -> Option<&'static Key> {
 }
 
 fn is_group(path: &[String]) -> bool {
-    KEYS.iter().any(|key| {
+    keys_in(path).next().is_some()
+}
+
+/// Whether what stands here may be a secret in the wrong place.
+fn holds_secrets(path: &[String]) -> bool {
+    keys_in(path).any(|key| key.kind.is_secret())
+}
+
+fn keys_in(path: &[String]) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(|key| {
         let pattern = segments(key.path);
         pattern.len() > path.len() && fits(&pattern, path)
     })

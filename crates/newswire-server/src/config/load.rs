@@ -45,6 +45,24 @@ pub fn load(inputs: &Inputs) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn load_with_settings(inputs: &Inputs) -> Result<(Config, Settings), ConfigError> {
+    let (mut settings, mut problems) = read(inputs);
+    let config = settings.build(&mut problems);
+    match config {
+        Some(config) if problems.is_empty() => Ok((config, settings)),
+        _ => Err(ConfigError { problems }),
+    }
+}
+
+/// What each key is set to, for [`Settings::reloaded`], which sees whether all of it goes together.
+///
+/// # Errors
+/// Unknown keys, and values that a key does not take.
+pub fn load_settings(inputs: &Inputs) -> Result<Settings, ConfigError> {
+    let (settings, problems) = read(inputs);
+    if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
+}
+
+fn read(inputs: &Inputs) -> (Settings, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut settings = Settings::default();
     let mut entries: Vec<layer::Entry> = layer::defaults().collect();
@@ -54,11 +72,7 @@ pub fn load_with_settings(inputs: &Inputs) -> Result<(Config, Settings), ConfigE
     for entry in entries {
         settings.put(entry, &mut problems);
     }
-    let config = settings.build(&mut problems);
-    match config {
-        Some(config) if problems.is_empty() => Ok((config, settings)),
-        _ => Err(ConfigError { problems }),
-    }
+    (settings, problems)
 }
 
 fn file_entries(file: Option<&Path>, problems: &mut Vec<Problem>) -> Vec<layer::Entry> {

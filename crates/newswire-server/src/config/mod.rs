@@ -22,7 +22,7 @@ pub use key::{Key, Kind, Reload};
 pub use keys::KEYS;
 pub use layer::Source;
 pub use listen::ListenAddress;
-pub use load::{DEFAULT_FILE, Inputs, load, load_with_settings};
+pub use load::{DEFAULT_FILE, Inputs, load, load_settings, load_with_settings};
 pub use problem::ConfigError;
 pub use settings::{Change, Settings};
 
@@ -249,6 +249,10 @@ pub struct LimitsConfig {
     pub requests_per_second: Option<NonZeroU32>,
     #[serde(default)]
     pub requests_burst: Option<NonZeroU32>,
+    pub unauthenticated: usize,
+    #[serde(default)]
+    pub auth_failures_per_minute: Option<NonZeroU32>,
+    pub auth_failures_burst: NonZeroU32,
     #[serde(default)]
     pub commands_per_second: Option<NonZeroU32>,
     #[serde(default)]
@@ -333,6 +337,8 @@ pub struct JwtConfig {
     pub audience: Vec<String>,
     #[serde(deserialize_with = "millis")]
     pub leeway: Duration,
+    #[serde(deserialize_with = "some_millis")]
+    pub max_lifetime: Option<Duration>,
 }
 
 /// An API key. Not shown whole: its debug output has no hash.

@@ -61,7 +61,10 @@ impl fmt::Display for Problem {
                 write!(f, "`{key}` = {value} ({source}): expected a table, [{key}], with keys in it")
             }
             Self::NotAnAssignment { given } => {
-                write!(f, "`--set {given}`: expected key=value, such as --set log.sync=interval")
+                // What stands behind the key may be a secret.
+                let is_of_key = |letter: &char| letter.is_ascii_alphanumeric() || "._-".contains(*letter);
+                let key: String = given.chars().take_while(is_of_key).collect();
+                write!(f, "`--set {key}`: expected key=value, such as --set log.sync=interval")
             }
             Self::BadValue { key, value, source, expected } => {
                 write!(f, "`{key}` = {value} ({source}): expected {expected}")

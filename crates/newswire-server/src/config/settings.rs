@@ -19,6 +19,8 @@ const MEMORY_MAX_BYTES: &str = "256MiB";
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     by_path: BTreeMap<Vec<String>, Setting>,
+    /// The server asks callers for credentials since it started, and goes on to, whatever is left of them.
+    asks: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -51,11 +53,7 @@ impl Settings {
             }
             Err(key::NotOfThisKind) => problems.push(Problem::BadValue {
                 key: layer::dotted(&entry.path),
-                value: if entry.key.kind.is_secret() {
-                    entry.key.kind.shown(&entry.raw)
-                } else {
-                    entry.raw.to_string()
-                },
+                value: entry.key.kind.told(&entry.raw),
                 source: entry.source,
                 expected: entry.key.kind.expected(),
             }),
@@ -123,7 +121,10 @@ impl Settings {
             }
         }
         match serde_path_to_error::deserialize::<_, Config>(Value::Table(root)) {
-            Ok(config) => {
+            Ok(mut config) => {
+                if self.asks {
+                    config.auth.mode = Some(AuthMode::Token);
+                }
                 self.check(&config, problems);
                 Some(config)
             }
@@ -145,7 +146,9 @@ impl Settings {
         let own = self.by_path.iter().filter(|(_, setting)| kept(setting));
         let theirs = new.by_path.iter().filter(|(_, setting)| !kept(setting));
         let by_path = own.chain(theirs).map(|(path, setting)| (path.clone(), setting.clone())).collect();
-        let (mut mixed, mut problems) = (Self { by_path }, Vec::new());
+        let running = self.clone().build(&mut Vec::new());
+        let asks = self.asks || running.is_some_and(|running| crate::auth::asks(&running.auth));
+        let (mut mixed, mut problems) = (Self { by_path, asks }, Vec::new());
         match mixed.build(&mut problems) {
             Some(config) if problems.is_empty() => Ok((config, mixed)),
             _ => Err(ConfigError { problems }),
@@ -216,7 +219,7 @@ impl Settings {
                  remove one or the other",
                 self.source("auth.mode")
             ))),
-            Some(AuthMode::Token) if !given => problems.push(Problem::Conflict(format!(
+            Some(AuthMode::Token) if !given && !self.asks => problems.push(Problem::Conflict(format!(
                 "`auth.mode` = \"token\" ({}), but there are no credentials, so nobody could come in; set one of \
                  auth.jwt.secret_file, auth.jwt.keys_file, auth.jwt.jwks_url and auth.keys",
                 self.source("auth.mode")

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use newswire::{Authenticate, Caller, Feed, Metrics, Principal, Rate, Rates, Revocation, Role};
+use newswire::{Authenticate, Caller, FailureLimit, Feed, Metrics, Principal, Rate, Rates, Revocation, Role};
 use newswire_core::BacklogPolicy;
 use newswire_protocol::Limits;
 use prometheus_client::metrics::counter::Counter;
@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::{self, BadCredentials, Gate};
 use crate::commands::{EXIT_USAGE, Failure};
-use crate::config::{Compression, Config, Policy};
+use crate::config::{Backend, Compression, Config, LimitsConfig, Policy};
 use crate::logging::AuditEvents;
 use crate::telemetry::{SpanMetrics, Telemetry};
 use accept::{Bounds, Door};
@@ -135,7 +135,7 @@ impl Server {
                 gate.follow_revocations(concerns).await;
             });
         }
-        make_room_for_files(config.limits.connections);
+        make_room_for_files(&config.limits);
         let guards = Guards::new(Guard::new(config));
         let rates = Rates::new(request_rate(config));
         let front = Front {
@@ -143,7 +143,7 @@ impl Server {
             proxies: door.proxies.clone(),
             rates: RequestRates { rates: rates.clone(), refused: limited },
             anonymous: anonymous(config),
-            sign_in: SignIn { gate: gate.clone(), tls: door.tls.is_some() },
+            sign_in: SignIn { feed: feed.clone(), gate: gate.clone(), tls: door.tls.is_some() },
         };
         let router = routes::router(&feed, front);
         Ok(Self {
@@ -270,9 +270,12 @@ impl Reloader {
         );
         if let Some(gate) = &self.gate {
             gate.reload(&config.auth)?;
+            if !auth::has_credentials(&config.auth) {
+                tracing::warn!("no credential is left: everybody is refused until a reload brings one");
+            }
             self.feed.recheck();
         }
-        make_room_for_files(config.limits.connections);
+        make_room_for_files(&config.limits);
         self.door.max_connections.store(config.limits.connections, Ordering::Relaxed);
         self.door.addresses.set_most(config.limits.connections_per_address);
         self.door.proxies.replace(&config.server);
@@ -298,6 +301,12 @@ async fn open_gate(config: &Config) -> anyhow::Result<Option<Arc<Gate>>> {
         return Ok(None);
     }
     let meta = storage::open_meta(config).await?;
+    if config.log.backend == Backend::Memory {
+        tracing::warn!(
+            "log.backend = memory: revocations, tickets and sessions of browsers are gone when the server stops, and what was \
+             revoked counts again"
+        );
+    }
     Gate::open(&config.auth, meta).await.map(Some).map_err(|error| {
         match error.downcast_ref::<BadCredentials>() {
             Some(bad) => Failure::new(EXIT_USAGE, bad.to_string()).into(),
@@ -314,6 +323,11 @@ fn request_rate(config: &Config) -> Option<Rate> {
 fn rate(per_second: Option<NonZeroU32>, burst: Option<NonZeroU32>) -> Option<Rate> {
     let per_second = per_second?;
     Some(Rate { per_second, burst: burst.unwrap_or_else(|| per_second.saturating_mul(BURST_SECONDS)) })
+}
+
+fn failures(config: &Config) -> Option<FailureLimit> {
+    let per_minute = config.limits.auth_failures_per_minute?;
+    Some(FailureLimit { per_minute, burst: config.limits.auth_failures_burst })
 }
 
 /// Who callers are as long as nobody is asked. Without `auth.mode` they are on this machine, and it is theirs.
@@ -349,9 +363,11 @@ fn settings(config: &Config) -> newswire::Settings {
         write_stall_timeout: config.write.stall_timeout,
         checkpoint_interval: config.checkpoint.interval,
         max_connections: config.limits.connections,
+        max_unauthenticated: config.limits.unauthenticated,
         max_log_readers: config.limits.log_readers,
         auth_timeout: config.auth.timeout,
         request_max_bytes: config.limits.request_bytes,
+        auth_failures: failures(config),
         commands: rate(config.limits.commands_per_second, config.limits.commands_burst),
         publishes: rate(config.limits.publishes_per_second, config.limits.publishes_burst),
     }
@@ -359,13 +375,13 @@ fn settings(config: &Config) -> newswire::Settings {
 
 /// Raises the soft limit of open files to the hard one, and says so if even that is too few: better at the start than
 /// at the thousandth connection.
-fn make_room_for_files(connections: usize) {
+fn make_room_for_files(limits: &LimitsConfig) {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         // Where it is not allowed, the limit stays as it is and is judged as such.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
-    let needed = (connections + OTHER_FILES) as u64;
+    let needed = (limits.connections + limits.unauthenticated + OTHER_FILES) as u64;
     if let Some(allowed) = getrlimit(Resource::Nofile).current
         && allowed < needed
     {

@@ -5,17 +5,18 @@
 //! asked. So it counts only where the browser says that a page of this very origin asks, and is named after the port.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Extension, Form, Query, Request, State};
+use axum::extract::{ConnectInfo, Extension, Form, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::Authority;
 use http::{Method, StatusCode};
-use newswire::{Identity, Problem};
+use newswire::{AuthError, Feed, Identity, Problem};
 
 use super::guard::requested_host;
 use super::proxy::OverTls;
@@ -33,6 +34,7 @@ type Given = HashMap<String, String>;
 /// What signing in needs to know of the server.
 #[derive(Clone)]
 pub(super) struct SignIn {
+    pub(super) feed: Feed,
     /// Where callers have to say who they are.
     pub(super) gate: Option<Arc<Gate>>,
     /// All connections are encrypted.
@@ -136,8 +138,9 @@ async fn page(signed_in: Option<Extension<Identity>>, Query(mut given): Query<Gi
 }
 
 async fn exchange(
-    State(SignIn { gate, .. }): State<SignIn>,
+    State(SignIn { feed, gate, .. }): State<SignIn>,
     Extension(seen): Extension<Seen>,
+    address: Option<Extension<ConnectInfo<SocketAddr>>>,
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Response {
@@ -145,7 +148,8 @@ async fn exchange(
         return foreign().into_response();
     };
     let code = given.get(FIELD).map_or("", String::as_str);
-    match gate.sessions.exchange(code).await {
+    let address = address.map(|address| address.0.0.ip());
+    match feed.attempt(code, address, gate.sessions.exchange(code)).await {
         Ok(session) => {
             tracing::info!("a browser has signed in with the address that was printed");
             let Some(cookie) = seen.set_cookie(Some(&session)) else { return foreign().into_response() };
@@ -177,10 +181,18 @@ pub(super) async fn layer(State(sign_in): State<SignIn>, mut request: Request, n
         if changes && page != Page::Ours {
             return foreign().into_response();
         }
-        if page != Page::Foreign
-            && let Ok(identity) = gate.by_session(session).await
-        {
-            request.extensions_mut().insert::<Identity>(identity);
+        if page != Page::Foreign {
+            let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+            let found = sign_in.feed.attempt(session, address, gate.by_session(session)).await;
+            match found {
+                Ok(identity) => {
+                    request.extensions_mut().insert::<Identity>(identity);
+                }
+                Err(error @ AuthError::TooManyFailures { .. }) => {
+                    return Problem::from(error).into_response();
+                }
+                Err(_) => {}
+            }
         }
     }
     let signs_out = request.method() == Method::POST && request.uri().path() == SIGN_OUT;

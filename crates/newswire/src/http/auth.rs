@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use newswire_core::Role;
 use newswire_protocol::json::write_string;
+use newswire_protocol::{ErrorCode, Refusal, UnixMicros};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -35,7 +36,10 @@ pub(super) async fn ticket(
     let IssuedTicket { ticket, expires_in } = match feed.authenticator() {
         Some(authenticator) => {
             let identity = identity.map_or_else(|| Identity::of(caller.0), |identity| identity.0);
-            authenticator.issue_ticket(&identity).await?
+            let issued = authenticator.issue_ticket(&identity).await?;
+            // Whoever shows it is let in, whatever others do at the same address.
+            feed.inner.failures.is_good(&issued.ticket);
+            issued
         }
         None => IssuedTicket { ticket: format!("open-{}", Uuid::new_v4()), expires_in: OPEN_SECONDS },
     };
@@ -79,10 +83,10 @@ pub(super) async fn revoke(
     caller.0.require_of_all(Role::Admin)?;
     let authenticator = identify::required(&feed)?;
     let wanted = admin::read(&headers, body)?;
-    let (revocation, revoked) = read(&wanted)?;
-    let kept = authenticator.set_revoked(revocation.clone(), revoked).await;
-    // What may not last still holds here and now.
-    let holds = revoked && matches!(kept, Ok(()) | Err(AuthError::Unavailable { .. }));
+    let (revocation, revoked, until) = read(&wanted)?;
+    let kept = authenticator.set_revoked(revocation.clone(), revoked, until).await;
+    // What may not last still holds here and now, and what there is no room for ends at least what is live.
+    let holds = revoked && kept != Err(AuthError::Unsupported);
     let closed = if holds { feed.revoke(&revocation) } else { 0 };
     kept?;
     audit::administered(&caller.0, if revoked { "revoke" } else { "lift a revocation" });
@@ -90,8 +94,8 @@ pub(super) async fn revoke(
     Ok(json_response(format!("{{\"data\":{{\"revoked\":{revoked},\"closed\":{closed}}}}}").into_bytes()))
 }
 
-/// `{"identity":"…"}` or `{"token_id":"…"}`, and `"revoked":false` to lift it.
-fn read(wanted: &Value) -> Result<(Revocation, bool), Problem> {
+/// `{"identity":"…"}` or `{"token_id":"…"}`, `"revoked":false` to lift it, and `"expires_at":1795449600` where it ends by itself.
+fn read(wanted: &Value) -> Result<(Revocation, bool, Option<UnixMicros>), Problem> {
     let name = |field: &str| match wanted.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(name)) if (1..=MAX_NAME_BYTES).contains(&name.len()) => {
@@ -111,7 +115,14 @@ fn read(wanted: &Value) -> Result<(Revocation, bool), Problem> {
         Some(Value::Bool(revoked)) => *revoked,
         Some(_) => return Err(Problem::bad_request("revoked must be true or false")),
     };
-    Ok((revocation, revoked))
+    let until = match wanted.get("expires_at") {
+        None | Some(Value::Null) => None,
+        Some(given) => match given.as_f64().filter(|seconds| *seconds >= 0.0) {
+            Some(seconds) => Some(UnixMicros((seconds * 1e6) as u64)),
+            None => return Err(Problem::bad_request("expires_at must be a number, in seconds since 1970")),
+        },
+    };
+    Ok((revocation, revoked, until))
 }
 
 impl From<AuthError> for Problem {
@@ -122,6 +133,10 @@ impl From<AuthError> for Problem {
             }
             AuthError::Unavailable { .. } => Self::unavailable(error.told()),
             AuthError::TooManyTickets { .. } => Self::too_many_requests(error.told(), TICKET_WAIT),
+            AuthError::TooManyFailures { wait } => Self::too_many_requests(error.told(), *wait),
+            AuthError::TooManyRevocations { .. } => {
+                Refusal::because(ErrorCode::StorageFull, error.told()).into()
+            }
             AuthError::Unsupported => Self::not_found(error.told()),
         }
     }

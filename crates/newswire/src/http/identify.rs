@@ -1,8 +1,9 @@
 //! Who asks: the one place where a request gets its identity and its principal.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap};
@@ -51,16 +52,24 @@ pub(crate) async fn identify(
 }
 
 async fn find(feed: &Feed, admission: Admission, request: &mut Request) -> Result<(), Problem> {
-    let Some(authenticator) = feed.authenticator() else {
+    if feed.authenticator().is_none() {
         request.extensions_mut().insert(Principal::anonymous());
         return Ok(());
-    };
+    }
     let offered = offered(request.headers(), request.uri(), admission);
+    let address = address(request.extensions());
     let checked = match &offered {
-        Ok(Some(credential)) => authenticator.authenticate(credential.as_credential()).await,
+        Ok(Some(credential)) => match request.extensions_mut().remove::<Refused>() {
+            Some(Refused(error)) => Err(error),
+            None => feed.check(credential.as_credential(), address).await,
+        },
         Ok(None) if matches!(admission, Admission::Public | Admission::FirstFrame) => return Ok(()),
         Ok(None) => return Err(Problem::unauthorized(None)),
-        Err(reason) => Err(AuthError::Invalid { reason }),
+        Err(reason) => {
+            let error = AuthError::Invalid { reason };
+            feed.count_refused(&error);
+            Err(error)
+        }
     };
     match checked {
         Ok(identity) => {
@@ -69,11 +78,19 @@ async fn find(feed: &Feed, admission: Admission, request: &mut Request) -> Resul
             Ok(())
         }
         Err(error) => {
-            feed.count_refused(&error);
             tracing::debug!(%error, "a request is refused: its credentials were not taken");
             Err(error.into())
         }
     }
+}
+
+/// What was shown is no good: found out ahead of the routes, which need not look again.
+#[derive(Clone)]
+struct Refused(AuthError);
+
+/// Where a request comes from, as far as whoever accepted it says so.
+fn address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|address| address.0.ip())
 }
 
 impl Feed {
@@ -84,14 +101,21 @@ impl Feed {
     pub async fn recognize(&self, request: &mut Request) {
         let extensions = request.extensions();
         let is_known = extensions.get::<Identity>().is_some() || extensions.get::<Principal>().is_some();
-        let Some(authenticator) = self.authenticator().filter(|_| !is_known) else { return };
+        if is_known || self.authenticator().is_none() {
+            return;
+        }
         // A ticket beside it is one credential too many, also for routes that take none.
         let offered = offered(request.headers(), request.uri(), Admission::Ticket);
-        if let Ok(Some(credential @ Offered::Bearer(_))) = offered
-            && let Ok(identity) = authenticator.authenticate(credential.as_credential()).await
-        {
-            request.extensions_mut().insert(identity.principal.clone());
-            request.extensions_mut().insert(identity);
+        let Ok(Some(credential @ Offered::Bearer(_))) = offered else { return };
+        let address = address(extensions);
+        match self.check(credential.as_credential(), address).await {
+            Ok(identity) => {
+                request.extensions_mut().insert(identity.principal.clone());
+                request.extensions_mut().insert(identity);
+            }
+            Err(error) => {
+                request.extensions_mut().insert(Refused(error));
+            }
         }
     }
 }

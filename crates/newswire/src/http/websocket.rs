@@ -91,7 +91,10 @@ fn upgrade(feed: Feed, mut request: Request, subscribe: Option<Subscribe>) -> Re
     let peer = Peer::websocket(address.map(|address| address.0));
     let kept = request.extensions().get::<Kept>().cloned().unwrap_or_default();
     let on_upgrade = hyper::upgrade::on(&mut request);
-    let place = feed.inner.connections.enter();
+    let place = match &comer {
+        Comer::Unknown => feed.inner.connections.enter_unknown(peer.address.map(|address| address.ip())),
+        Comer::Principal(_) | Comer::Identity(_) => feed.inner.connections.enter(),
+    };
     let tasks = feed.inner.tasks.clone();
     let compression =
         feed.settings().websocket_compression.then(|| handshake::compression(request.headers()));

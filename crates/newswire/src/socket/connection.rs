@@ -225,10 +225,14 @@ impl<S: Transport> Connection<S> {
                 let reason = retry_reason(self.feed.inner.connections.open());
                 self.leave(CloseCode::ShuttingDown, &reason);
             }
+            Some(Leave::Displaced) if is_open => {
+                let reason = retry_reason(self.feed.inner.connections.open());
+                self.close(CloseCode::TooMany, &reason);
+            }
             Some(Leave::Kicked) if is_open => {
                 self.leave(CloseCode::NotPermitted, "closed by an administrator");
             }
-            Some(Leave::Stopping | Leave::Kicked) | None => {}
+            Some(Leave::Displaced | Leave::Stopping | Leave::Kicked) | None => {}
         }
     }
 

@@ -6,6 +6,8 @@ pub(crate) mod handshake;
 mod outgoing;
 mod transport;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use newswire_protocol::command::Subscribe;
 use newswire_protocol::deflate::Agreed;
@@ -33,7 +35,8 @@ pub(crate) struct Wanted {
     pub(crate) kept: Kept,
 }
 
-/// Starts to serve one upgraded stream, as a task of the feed. `early` are bytes that came with the handshake. Without a place the peer is told to come back later (4029).
+/// Starts to serve one upgraded stream, as a task of the feed. `early` are bytes that came with the handshake. Without a place
+/// the peer is told to come back later (4029), unless many are being told so already.
 pub(crate) fn start<S>(feed: Feed, stream: S, early: Bytes, wanted: Wanted, place: Option<Place>)
 where
     S: Transport,
@@ -41,9 +44,15 @@ where
     let tasks = feed.inner.tasks.clone();
     match place {
         Some(place) => tasks.spawn(Connection::open(feed, stream, early, wanted, place)),
-        None => tasks.spawn(async move {
+        None => {
             feed.inner.metrics.connections_refused.inc();
-            closing::turn_away(&feed, stream).await;
-        }),
+            let Ok(turn) = Arc::clone(&feed.inner.connections.turning_away).try_acquire_owned() else {
+                return;
+            };
+            tasks.spawn(async move {
+                closing::turn_away(&feed, stream).await;
+                drop(turn);
+            })
+        }
     };
 }

@@ -249,7 +249,8 @@ impl Live {
             return Some(Some(not_permitted(reason)));
         }
         match self.place.should_leave()? {
-            Leave::Stopping => Some(None),
+            // Nobody here is displaced: whoever subscribes has said who it is.
+            Leave::Stopping | Leave::Displaced => Some(None),
             Leave::Kicked => Some(Some(Ended::Kicked)),
             Leave::Revoked => Some(Some(not_permitted(AuthError::Revoked.told()))),
             Leave::Recheck => self.recheck().err().map(Some),

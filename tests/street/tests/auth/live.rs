@@ -202,6 +202,72 @@ async fn a_key_with_another_secret_leaves_nobody_on_the_old_one() {
 }
 
 #[tokio::test]
+async fn when_the_last_credential_is_withdrawn_everybody_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("newswire.toml");
+    let key = format!("[auth.keys.ci]\nhash = \"{KEY_HASH}\"\nrole = \"admin\"\n");
+    // Where an open server could not even start, and where it could.
+    for listen in [[0, 0, 0, 0], [127, 0, 0, 1]] {
+        std::fs::write(&file, &key).unwrap();
+        let server =
+            Server::options().env("NEWSWIRE_CONFIG", file.display()).listen((listen, 0).into()).start();
+        let mut socket = socket_as(&server, KEY).await;
+        socket.subscribe(&["tasks"]).await;
+        let ticket = post_as(&server, KEY, "/api/v1/auth/ws-ticket", &Value::Null).await.data();
+        std::fs::write(&file, "").unwrap();
+        process::signal(server.pid(), "HUP");
+        assert!(matches!(socket.ending().await, Heard::Close(4003, _)), "{listen:?}");
+        assert_eq!(get_as(&server, KEY, "/api/v1/events").await.problem(401), "unauthorized");
+        assert_eq!(server.http().get("/events").await.problem(401), "unauthorized", "it is not open now");
+        let path = format!("/api/v1/ws?ticket={}", ticket["ticket"].as_str().unwrap());
+        assert!(Socket::try_open(server.addr, &path).await.err().unwrap().contains("401"));
+        let mut silent = server.socket().await;
+        silent.send(&json!({"action": "subscribe", "channels": ["tasks"]})).await;
+        assert!(matches!(silent.ending().await, Heard::Close(4001, _)));
+        assert!(server.stderr().contains("no credential is left"), "{}", server.stderr());
+        std::fs::write(&file, &key).unwrap();
+        process::signal(server.pid(), "HUP");
+        eventually("the key counts again", async || {
+            (get_as(&server, KEY, "/api/v1/events").await.status == 200).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_may_end_by_itself_and_no_earlier() {
+    let (_home, mut server) = server();
+    // Expired long ago, as it is said: nothing is left to revoke. In the future: restarts included.
+    for (name, expires_at, status) in [("old", 1_577_836_800, 200), ("new", 4_102_444_800_u64, 401)] {
+        let body = json!({"token_id": format!("jti-{name}"), "expires_at": expires_at});
+        assert_eq!(revoke(&server, &body).await["revoked"], true);
+        for _ in 0..2 {
+            assert_eq!(
+                get_as(&server, &good(name, "observer"), "/api/v1/events").await.status,
+                status,
+                "{name}"
+            );
+            server.restart();
+        }
+    }
+    for bad in [json!(-1), json!("tomorrow"), json!([7])] {
+        let body = json!({"token_id": "x", "expires_at": bad});
+        let answer = post_as(&server, &good("boss", "admin"), "/api/v1/admin/revoke", &body).await;
+        assert_eq!(answer.problem(400), "bad_request", "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_nothing_says_that_it_keeps_no_revocations() {
+    let home = tempfile::tempdir().unwrap();
+    let server = options(&home).set("log.backend", "memory").start();
+    eventually("it says so", async || {
+        server.stderr().contains("what was revoked counts again").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_open_server_keeps_its_guard_though_a_reload_names_credentials() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("newswire.toml");

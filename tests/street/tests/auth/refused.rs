@@ -73,6 +73,7 @@ fn server_with_all_keys() -> (tempfile::TempDir, Server) {
     let path = home.path().join("keys.pem");
     std::fs::write(&path, keys).unwrap();
     let options = options(&home).set("auth.jwt.keys_file", path.display()).set("auth.keys.ci.hash", KEY_HASH);
+    let options = options.set("limits.auth_failures_per_minute", "none");
     let server = options.start();
     (home, server)
 }
@@ -99,6 +100,16 @@ async fn bad_credentials_open_no_door_and_stand_in_no_log() {
     }
     let failures = get_as(&server, &good("watcher", "admin"), "/metrics").await.body;
     assert!(failures.contains("newswire_auth_failures_total{reason=\"expired\"}"), "{failures}");
+}
+
+#[tokio::test]
+async fn a_token_for_longer_than_any_may_count_is_none() {
+    let home = tempfile::tempdir().unwrap();
+    let server = options(&home).set("auth.jwt.max_lifetime", "1h").start();
+    for (seconds, status) in [(3_000, 200), (7_200, 401)] {
+        let token = token(&with(claims("sarah", "observer"), &json!({"exp": now() + seconds})));
+        assert_eq!(get_as(&server, &token, "/api/v1/events").await.status, status, "{seconds}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Secrets that are planted everywhere come out nowhere.
 
-use newswire_street_tests::{PATIENCE, Socket, binary, data, process, within};
+use newswire_street_tests::{PATIENCE, Server, Socket, binary, data, process, within};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -74,6 +74,7 @@ async fn no_secret_stands_in_a_log_an_error_a_metric_or_the_configuration() {
     let ticket = post_as(&server, &token, "/api/v1/auth/ws-ticket", &Value::Null).await.data();
     let ticket = found.plant("a ticket", ticket["ticket"].as_str().unwrap());
     let _by_ticket = server.socket_at(&format!("/api/v1/ws?ticket={ticket}&channels=tasks")).await;
+    sign_in_and_out(&server, &mut found).await;
     let cookie = found.plant("a cookie", "a-cookie-that-somebody-made-up");
     let headers = [("cookie", format!("newswire_session_{}={cookie}", server.addr.port()))];
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -103,14 +104,65 @@ async fn no_secret_stands_in_a_log_an_error_a_metric_or_the_configuration() {
     let set = format!("auth.jwt.secret_file={}", secret.display());
     found.print("--print-config", newswire(&["serve", "--print-config", "--set", &set], &environment));
     found.print("config check", newswire(&["config", "check", "--set", &set], &environment));
-    std::fs::write(&config, format!("[auth.keys.ci]\nhash = [\"{hash}\"]\n")).unwrap();
-    found.print("a bad configuration", newswire(&["serve"], &environment));
+    found.plant("the password of a provider", "pass-of-the-provider");
+    for bad in [
+        format!("[auth.keys.ci]\nhash = [\"{hash}\"]\n"),
+        format!("[auth.keys]\nci = \"sha256:{hash}\"\n"),
+        format!("[auth]\nkeys = \"{key}\"\n"),
+        format!("[auth.keys.ci]\nhash = \"sha256:{hash}\nrole = \"admin\"\n"),
+        format!("[auth.keys.ci]\nhash = \"{key}\"\n"),
+        "[auth.jwt]\njwks_url = \"https://me:pass-of-the-provider@idp.example/keys\"\n".to_owned(),
+        "[telemetry]\nendpoint = \"http://me:pass-of-the-provider@127.0.0.1:4318\"\n".to_owned(),
+    ] {
+        std::fs::write(&config, bad).unwrap();
+        found.print("a bad configuration", newswire(&["serve", "--listen", "127.0.0.1:0"], &environment));
+    }
+    std::fs::write(&config, "[auth.jwt]\njwks_url = \"https://idp.example/keys?key=pass-of-the-provider\"\n")
+        .unwrap();
+    found.print("--print-config", newswire(&["serve", "--print-config"], &environment));
+    std::fs::write(&config, "").unwrap();
+    for set in [format!("auth.keys.ci.hash:sha256:{hash}"), format!("auth.keys.ci=sha256:{hash}")] {
+        found.print("a bad flag", newswire(&["serve", "--set", &set], &environment));
+    }
+    let private = std::fs::read_to_string(file("rsa.pem")).unwrap();
+    found.plant("a private key", private.lines().nth(1).unwrap());
+    for name in ["auth.jwt.keys_file", "auth.jwt.secret_file"] {
+        let set = format!("{name}={}", file("rsa.pem").display());
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--set", "log.backend=memory", "--set", &set];
+        found.print("a key in the wrong place", newswire(&serve, &environment));
+    }
     for shown in [&wrong, &made_up] {
         let shown = [("NEWSWIRE_TOKEN", shown.as_str()), ("NEWSWIRE_URL", url.as_str())];
         found.print("the client", newswire(&["export"], &shown));
     }
     found.print("the log", server.stderr());
     found.check();
+}
+
+/// A browser's whole life, and what it is told in it.
+async fn sign_in_and_out(server: &Server, found: &mut Found) {
+    let code = server.printed("sign a browser in").await.split_once("code=").unwrap().1.trim().to_owned();
+    let code = found.plant("the code that signs a browser in", &code);
+    let origin = format!("http://{}", server.addr);
+    let form = [("origin", origin.as_str()), ("content-type", "application/x-www-form-urlencoded")];
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let mut request = client.post(format!("{origin}/signin")).body(format!("code={code}"));
+    for (name, value) in form {
+        request = request.header(name, value);
+    }
+    let set = request.send().await.unwrap().headers()["set-cookie"].to_str().unwrap().to_owned();
+    let (name, session) = set.split(';').next().unwrap().split_once('=').unwrap();
+    let cookie = format!("{name}={}", found.plant("the session of a browser", session));
+    let own = [("cookie", cookie.as_str()), ("origin", origin.as_str())];
+    let http = server.http();
+    found.print(
+        "what a browser sees",
+        http.send("GET", "/api/v1/connections", &own, "").await.body + " (nobody)",
+    );
+    let again = http.send("POST", "/signin", &form, format!("code={code}")).await;
+    found.print("the answer to a code that was used", again.body);
+    found.print("signing out", http.send("POST", "/api/v1/auth/sign-out", &own, "").await.body);
+    found.print("a session that is over", http.send("GET", "/api/v1/connections", &own, "").await.body);
 }
 
 fn token_of(subject: &str, changes: &Value) -> String {

@@ -18,7 +18,7 @@ pub(super) async fn on_signal(
     while hangups.recv().await.is_some() {
         let (args, reloader, before) = (args.clone(), reloader.clone(), current.clone());
         let reload = move || {
-            let (_, new) = args.read()?;
+            let new = args.read_again()?;
             let (config, mixed) = before.reloaded(&new)?;
             reloader.apply(&config)?;
             anyhow::Ok((config, mixed, new))

@@ -140,6 +140,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Header> {
         &CACHE_CONTROL,
         &LINK,
         &UNBUFFERED,
+        &SET_COOKIE,
         &RETRY_AFTER,
         &CHALLENGE,
         &ACCEPT_ENCODING,

@@ -315,6 +315,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             (StatusCode::PAYLOAD_TOO_LARGE, &["request_too_large"]),
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, &["unsupported_media_type"]),
             (StatusCode::SERVICE_UNAVAILABLE, &["unavailable"]),
+            (StatusCode::INSUFFICIENT_STORAGE, &["storage_full"]),
         ],
         ..get("/admin/revoke", "revoke", "administration", "Revoke credentials")
     },
@@ -340,6 +341,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         problems: &[
             (StatusCode::NOT_FOUND, &["not_found"]),
             (StatusCode::SERVICE_UNAVAILABLE, &["unavailable"]),
+            (StatusCode::INSUFFICIENT_STORAGE, &["storage_full"]),
         ],
         ..get("/auth/sign-out", "signOut", "administration", "Sign a browser out")
     },

@@ -19,17 +19,20 @@ pub(super) type Checking = BoxFuture<'static, Result<Identity, AuthError>>;
 impl<S: Transport> Connection<S> {
     /// Begins to check what it has shown.
     pub(super) fn check(&mut self, credential: command::Credential) {
-        self.doing().checking = self.feed.authenticator().map(|authenticator| {
-            let authenticator = Arc::clone(authenticator);
-            let checked = async move { authenticator.authenticate(shown(&credential)).await };
-            Box::pin(checked) as Checking
-        });
+        let (feed, address) = (self.feed.clone(), self.address.map(|address| address.ip()));
+        let checked = async move { feed.check(shown(&credential), address).await };
+        self.doing().checking = Some(Box::pin(checked));
     }
 
     /// Takes what was said about the credential it has shown. True if the peer is let in.
     pub(super) fn authenticated(&mut self, outcome: Result<Identity, AuthError>) -> bool {
         let hub = &self.shard.hub;
         match outcome {
+            Ok(_) if self.session.is_unknown() && !self.place.admit() => {
+                let reason = retry_reason(self.feed.inner.connections.open());
+                self.close(CloseCode::TooMany, &reason);
+                false
+            }
             Ok(identity) => {
                 self.session.on_authenticated(Ok((&identity).into()), hub);
                 self.place.identify(Arc::new(identity));
@@ -38,14 +41,20 @@ impl<S: Transport> Connection<S> {
                 true
             }
             Err(error) => {
-                self.feed.count_refused(&error);
                 audit::not_authenticated(self.session.id(), error.told());
                 tracing::debug!(%error, "a connection is closed: its credentials were not taken");
-                if let AuthError::Unavailable { .. } = error {
-                    let reason = retry_reason(self.feed.inner.connections.open());
-                    self.close(CloseCode::ShuttingDown, &reason);
-                } else {
-                    self.session.on_authenticated(Err(error.told()), hub);
+                match error {
+                    AuthError::Unavailable { .. } => {
+                        let reason = retry_reason(self.feed.inner.connections.open());
+                        self.close(CloseCode::ShuttingDown, &reason);
+                    }
+                    AuthError::TooManyFailures { wait } => {
+                        self.close(
+                            CloseCode::TooMany,
+                            &format!("retry_after_ms={}", wait.as_millis().max(1)),
+                        );
+                    }
+                    _ => self.session.on_authenticated(Err(error.told()), hub),
                 }
                 false
             }
