@@ -163,13 +163,7 @@ impl Keeper {
         let task = tokio::spawn(async move {
             let attempt = Attempt(keeper);
             let outcome = attempt.0.fetch().await;
-            attempt.0.attempts.lock().failed = match &outcome {
-                Ok(_) => None,
-                Err(reason) => {
-                    tracing::warn!(%reason, "auth.jwt.jwks_url: keys for tokens cannot be fetched");
-                    Some((Instant::now(), Arc::clone(reason)))
-                }
-            };
+            attempt.0.note(&outcome);
             outcome
         });
         async move { task.await.unwrap_or_else(|_| Err("the fetch broke off".into())) }.boxed().shared()
@@ -178,7 +172,7 @@ impl Keeper {
     async fn fetch(&self) -> Outcome {
         let body = self.source.fetch().await?;
         let fetched_at = now_micros();
-        let known = self.take(fetched_at, &body)?;
+        let known = Arc::new(Known { keys: self.source.read_keys(&body)?, fetched_at });
         let kept = serde_json::to_string(&Kept { fetched_at, body }).map_err(|error| error.to_string())?;
         if let Err(error) = self.meta.put(&self.source.kept_key(), kept.into(), Expect::Any, None).await {
             tracing::warn!(%error, "fetched keys are not kept for the next start");
@@ -186,10 +180,21 @@ impl Keeper {
         Ok(known)
     }
 
-    fn take(&self, fetched_at: u64, body: &str) -> Result<Arc<Known>, String> {
-        let known = Arc::new(Known { keys: self.source.read_keys(body)?, fetched_at });
-        *self.known.write() = Some(Arc::clone(&known));
-        Ok(known)
+    /// Knows what came of an attempt, and that it is over, in one moment: whoever goes by the keys and misses one begins another
+    /// attempt, and does not join the one that they are from.
+    fn note(&self, outcome: &Outcome) {
+        let mut attempts = self.attempts.lock();
+        attempts.under_way = None;
+        match outcome {
+            Ok(known) => {
+                attempts.failed = None;
+                *self.known.write() = Some(Arc::clone(known));
+            }
+            Err(reason) => {
+                tracing::warn!(%reason, "auth.jwt.jwks_url: keys for tokens cannot be fetched");
+                attempts.failed = Some((Instant::now(), Arc::clone(reason)));
+            }
+        }
     }
 
     /// Knows what an earlier process fetched, where nobody has fetched anything since.
@@ -200,19 +205,24 @@ impl Keeper {
     async fn recall(&self) {
         let entry = self.meta.get(&self.source.kept_key()).await.ok().flatten();
         let kept = entry.and_then(|entry| serde_json::from_slice::<Kept>(&entry.value).ok());
-        if let Some(Kept { fetched_at, body }) = kept.filter(|_| self.known.read().is_none()) {
-            // What cannot be read is as good as none.
-            let _ = self.take(fetched_at, &body);
+        let mut known = self.known.write();
+        // What cannot be read is as good as none.
+        if let Some(Kept { fetched_at, body }) = kept.filter(|_| known.is_none())
+            && let Ok(keys) = self.source.read_keys(&body)
+        {
+            *known = Some(Arc::new(Known { keys, fetched_at }));
         }
     }
 }
 
-/// One that is under way as long as this is there, however it ends.
+/// One that is under way. What panics is over, too.
 struct Attempt(Arc<Keeper>);
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.0.attempts.lock().under_way = None;
+        if std::thread::panicking() {
+            self.0.attempts.lock().under_way = None;
+        }
     }
 }
 

@@ -36,14 +36,22 @@ fn configure(file: &Path, with_doomed: bool, channels: &str) {
 struct Load {
     /// Nobody is to be blamed for what fails now.
     restarting: AtomicBool,
+    /// Publishers are to end.
+    enough: AtomicBool,
+    /// They have.
     over: AtomicBool,
     /// Offsets that publishers were told.
     stored: Mutex<Vec<u64>>,
 }
 
 impl Load {
-    fn is_over(&self) -> bool {
-        self.over.load(Ordering::SeqCst)
+    fn is_enough(&self) -> bool {
+        self.enough.load(Ordering::SeqCst)
+    }
+
+    /// Whether this is everything there will be.
+    fn is_all(&self, offsets: &[u64]) -> bool {
+        self.over.load(Ordering::SeqCst) && self.stored.lock().unwrap().iter().max() <= offsets.last()
     }
 
     fn count(&self) -> usize {
@@ -72,7 +80,7 @@ fn event(id: &str) -> Value {
 async fn publish_by_http(addr: SocketAddr, load: Arc<Load>) {
     let client = reqwest::Client::new();
     let mut n = 0_u64;
-    while !load.is_over() {
+    while !load.is_enough() {
         n += 1;
         let body = event(&format!("http-{n}")).to_string();
         loop {
@@ -97,7 +105,7 @@ async fn publish_by_http(addr: SocketAddr, load: Arc<Load>) {
 async fn publish_by_socket(addr: SocketAddr, load: Arc<Load>) {
     let mut socket = connect(addr, "steady").await;
     let mut n = 0_u64;
-    while !load.is_over() {
+    while !load.is_enough() {
         n += 1;
         let mut command = event(&format!("socket-{n}"));
         command["action"] = json!("publish");
@@ -126,16 +134,14 @@ async fn publish_by_socket(addr: SocketAddr, load: Arc<Load>) {
 /// often it had to connect.
 async fn watch(addr: SocketAddr, load: Arc<Load>) -> (Vec<u64>, usize) {
     let (mut offsets, mut connected) = (Vec::new(), 0);
-    let is_done =
-        |offsets: &[u64]| load.is_over() && load.stored.lock().unwrap().iter().max() <= offsets.last();
-    while !is_done(&offsets) {
+    while !load.is_all(&offsets) {
         let mut socket = connect(addr, "watcher").await;
         connected += 1;
         let after = offsets.last().copied().unwrap_or(0);
         let _ = socket
             .try_send(&json!({"action": "subscribe", "channels": ["tasks"], "after": after}).to_string())
             .await;
-        while !is_done(&offsets) {
+        while !load.is_all(&offsets) {
             match socket.try_next().await {
                 Ok(message) => offsets
                     .extend(message["event_type"].is_string().then(|| message["offset"].as_u64().unwrap())),
@@ -155,7 +161,7 @@ async fn watch(addr: SocketAddr, load: Arc<Load>) -> (Vec<u64>, usize) {
 
 /// Takes the key away and gives the viewers other channels, and both back.
 async fn change_and_change_back(server: &Server, file: &Path, load: &Load, round: usize) {
-    let (before, after) = if round % 2 == 0 { ("tasks", "agents") } else { ("agents", "tasks") };
+    let (before, after) = if round.is_multiple_of(2) { ("tasks", "agents") } else { ("agents", "tasks") };
     let mut doomed = [connect(server.addr, "doomed").await, connect(server.addr, "doomed").await];
     doomed[0].subscribe(&["tasks"]).await;
     let mut viewer = connect(server.addr, "viewer").await;
@@ -207,10 +213,11 @@ async fn under_load_reloads_and_a_restart_end_what_should_fall_and_nothing_else(
     load.goes_on().await;
     load.restarting.store(false, Ordering::SeqCst);
     load.goes_on().await;
-    load.over.store(true, Ordering::SeqCst);
+    load.enough.store(true, Ordering::SeqCst);
     for publisher in publishers {
         publisher.await.unwrap();
     }
+    load.over.store(true, Ordering::SeqCst);
     // One more, so that whoever waits for events sees that it is over.
     publish_as(&server, &key("steady"), &event("last")).await.data();
     let stored = load.stored.lock().unwrap().clone();
