@@ -101,8 +101,8 @@ async fn websockets_that_do_not_say_who_they_are_disturb_nobody_and_are_let_go()
         clients::run(&["token", "jwt", "--secret-file", &secret, "--subject", "me", "--role", "publisher"]);
     let shown = home.path().join("token").display().to_string();
     std::fs::write(&shown, token.stdout).unwrap();
-    let server =
-        ServerOptions::default().set("auth.jwt.secret_file", &secret).set("auth.timeout", TIME).start();
+    let server = ServerOptions::default().set("auth.jwt.secret_file", &secret).set("auth.timeout", TIME);
+    let server = server.set("limits.unauthenticated", count).start();
     let silent = half_open::open(server.addr, count, &half_open::UPGRADE).await;
     let url = format!("http://{}", server.addr);
     let metric = async |name: &str| {
