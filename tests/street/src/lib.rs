@@ -19,6 +19,7 @@ pub mod naive;
 pub mod process;
 pub mod raw;
 pub mod server;
+pub mod sign_in;
 pub mod socket;
 pub mod sse;
 pub mod tools;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use newswire_street_tests::data::{self, event};
 use newswire_street_tests::raw::Raw;
+use newswire_street_tests::sign_in::{named, sign_in};
 use newswire_street_tests::{Answer, Http, Server, ServerOptions};
 use serde_json::{Value, json};
 
@@ -179,6 +180,13 @@ async fn headers_that_are_served_are_described_and_the_other_way_round() {
     let answer =
         closed.http().post_events("application/json", event("tasks", "t", json!({})).to_string()).await;
     described.answer(("POST", "/events"), 401, &answer);
+
+    // A browser that signs out.
+    let origin = format!("http://{}", closed.addr);
+    let cookie = sign_in(&closed, &origin, "").await;
+    let own = [("cookie", named(&cookie)), ("origin", &*origin)];
+    let sign_out = ("POST", "/auth/sign-out");
+    described.call(&closed.http(), sign_out, "/auth/sign-out", Request { headers: &own, ..PLAIN }).await;
 
     let all = described.openapi["components"]["headers"].as_object().unwrap();
     let all: BTreeSet<String> = all.keys().map(|name| name.to_lowercase()).collect();

@@ -1,30 +1,10 @@
 //! Browsers that sign in with the address that the server prints.
 
-use newswire_street_tests::{Heard, Raw, Server, Socket};
+use newswire_street_tests::sign_in::{named, sign_in};
+use newswire_street_tests::{Heard, Socket};
 use serde_json::json;
 
 use crate::support::*;
-
-/// Signs a browser in with what the server printed, and gives what it is told of its cookie. `headers` stand beside the usual.
-async fn sign_in(server: &Server, origin: &str, headers: &str) -> String {
-    let path = server.printed("sign a browser in").await;
-    let code = path.split_once("code=").unwrap().1.trim().to_owned();
-    let (addr, body) = (server.addr, format!("code={code}"));
-    // By hand: a client that follows the answer elsewhere would not show its cookie.
-    let request = format!(
-        "POST /signin HTTP/1.1\r\nHost: {addr}\r\nOrigin: {origin}\r\n{headers}Connection: close\r\n\
-         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let (head, _) = Raw::request(addr, &request).await;
-    assert!(head.starts_with("HTTP/1.1 303"), "{head}");
-    let set = head.lines().find_map(|line| line.strip_prefix("set-cookie: "));
-    set.unwrap_or_else(|| panic!("no cookie: {head}")).to_owned()
-}
-
-fn named(set: &str) -> &str {
-    set.split(';').next().unwrap()
-}
 
 #[tokio::test]
 async fn a_code_signs_one_browser_in_and_pages_of_others_have_nothing_of_it() {

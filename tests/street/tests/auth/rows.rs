@@ -264,10 +264,9 @@ async fn what_is_compressed_is_redacted_for_each_as_it_should_be() {
         for event in &events {
             let payload = &event["payload"];
             let expected = match at / 2 {
-                0 => payload.clone().masked("cost"),
                 1 => payload.clone().masked("title"),
                 2 if payload["project"] != MINE => continue,
-                2 => payload.clone().masked("cost"),
+                0 | 2 => payload.clone().masked("cost"),
                 3 => json!({}),
                 _ => payload.clone(),
             };
