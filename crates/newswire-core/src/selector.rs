@@ -25,6 +25,8 @@ pub struct Selector {
     exact: BTreeMap<Arc<str>, Vec<u32>>,
     /// Entries with a prefix.
     prefixes: Box<[u32]>,
+    /// For whoever is told of trims by the names it gave: what is wanted beyond which offset, by these.
+    by_name: BTreeMap<Arc<str>, u64>,
 }
 
 /// Events of these channels that pass the filter, beyond an offset.
@@ -148,19 +150,46 @@ fn may_know_trims(principal: &Principal) -> bool {
     principal.row_rule == RowRule::AlwaysTrue
 }
 
-/// Whether a loss told by this name is one of what was subscribed by the pattern.
-pub(crate) fn is_loss_of(principal: &Principal, pattern: &ChannelPattern, name: &str) -> bool {
-    if may_know_trims(principal) {
-        return principal.grants.of(Action::Subscribe).mean_by(pattern, name);
+/// By which names losses are told of what was subscribed by some patterns.
+pub(crate) struct ToldBy<'a> {
+    principal: &'a Principal,
+    patterns: Vec<&'a ChannelPattern>,
+    /// The patterns' texts, for whoever is told by these.
+    names: BTreeSet<String>,
+}
+
+impl<'a> ToldBy<'a> {
+    pub(crate) fn of(principal: &'a Principal, patterns: impl Iterator<Item = &'a ChannelPattern>) -> Self {
+        let patterns: Vec<_> = patterns.collect();
+        let by_text = !may_know_trims(principal);
+        let names = patterns.iter().filter(|_| by_text).map(ToString::to_string).collect();
+        Self { principal, patterns, names }
     }
-    pattern.to_string() == name
+
+    /// Whether a loss of this name is one of theirs.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        if !may_know_trims(self.principal) {
+            return self.names.contains(name);
+        }
+        let granted = self.principal.grants.of(Action::Subscribe);
+        self.patterns.iter().any(|pattern| granted.mean_by(pattern, name))
+    }
 }
 
 impl Selector {
     /// A selector of any of these entries.
     pub fn new(entries: Vec<SelectorEntry>, principal: Principal) -> Self {
         let of_entry = |entry: &SelectorEntry| entry.access.channels(&entry.pattern, &principal);
-        let channels = entries.iter().map(of_entry).collect();
+        let channels: Box<[Channels]> = entries.iter().map(of_entry).collect();
+        let mut by_name: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        if !may_know_trims(&principal) {
+            for (entry, _) in
+                entries.iter().zip(&channels).filter(|(_, channels)| **channels != Channels::none())
+            {
+                let least = by_name.entry(entry.name().to_string().into()).or_insert(entry.after);
+                *least = entry.after.min(*least);
+            }
+        }
         let mut exact: BTreeMap<Arc<str>, Vec<u32>> = BTreeMap::new();
         let mut prefixes = Vec::new();
         for (index, entry) in (0..).zip(&entries) {
@@ -169,7 +198,7 @@ impl Selector {
                 ChannelPattern::Prefix(_) => prefixes.push(index),
             }
         }
-        Self { entries: entries.into(), channels, principal, exact, prefixes: prefixes.into() }
+        Self { entries: entries.into(), channels, principal, exact, prefixes: prefixes.into(), by_name }
     }
 
     /// One entry.
@@ -232,13 +261,11 @@ impl Selector {
             return trims.filter_map(lost).collect();
         }
         let Some(to) = trims.map(|(_, to)| to).max() else { return Vec::new() };
-        let names: BTreeSet<Arc<str>> =
-            self.entries.iter().map(|entry| entry.name().to_string().into()).collect();
-        let is_lost = |name: &Arc<str>| {
+        let lost = self.by_name.iter().filter(|(name, after)| {
             let is_told = !seeded_bug!(RowTrimsUntold) || !name.ends_with('*');
-            is_told && self.wants(name).is_some_and(|after| to > after.max(beyond))
-        };
-        names.into_iter().filter(is_lost).map(|channel| Lost { channel, to }).collect()
+            is_told && to > beyond.max(**after)
+        });
+        lost.map(|(name, _)| Lost { channel: Arc::clone(name), to }).collect()
     }
 
     /// The lower bound of what is wanted of a channel, or of what was asked for by this name where trims are told so: the
@@ -247,10 +274,7 @@ impl Selector {
         if self.may_know_trims() {
             return self.entries_for(name).map(|entry| entry.after).min();
         }
-        let entries = self.entries.iter().zip(&self.channels);
-        let named = entries
-            .filter(|(entry, channels)| **channels != Channels::none() && entry.name().to_string() == name);
-        named.map(|(entry, _)| entry.after).min()
+        self.by_name.get(name).copied()
     }
 
     /// Whether the pattern of the entry at this place stands for the channel: it matches, and the channel is granted.

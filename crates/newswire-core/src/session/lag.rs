@@ -15,7 +15,7 @@ use crate::notice::Messages;
 use crate::principal::Principal;
 use crate::reader::{Fetched, Loss, Losses, Reader};
 use crate::seeded::seeded_bug;
-use crate::selector::{Access, Selector, SelectorEntry, is_loss_of};
+use crate::selector::{Access, Selector, SelectorEntry, ToldBy};
 use crate::subscriptions::{Change, StreamSubs, put};
 use crate::view::Lost;
 
@@ -145,21 +145,22 @@ impl Session {
             return self.form.nothing();
         };
         let told: Vec<Lost> = lag.reader.losses().beyond(at).collect();
-        let principal = &self.principal;
-        let had = |subs: &StreamSubs, slot: u8, channel: &str| has_live_by(subs, slot, channel, principal);
         let slots: BTreeSet<u8> = changes.iter().map(|change| change.slot).collect();
-        let before: Vec<Vec<bool>> = slots
-            .iter()
-            .map(|slot| told.iter().map(|lost| had(&lag.subs, *slot, &lost.channel)).collect())
-            .collect();
+        let had = |subs: &StreamSubs, slot: u8| -> Vec<bool> {
+            let live = live_of(subs, slot, &self.principal);
+            told.iter().map(|lost| live.has(&lost.channel)).collect()
+        };
+        let before: Vec<Vec<bool>> = slots.iter().map(|slot| had(&lag.subs, *slot)).collect();
         for change in changes {
             put(&mut lag.subs, change, &change.after);
         }
         let mut messages = self.form.nothing();
         for (slot, before) in slots.into_iter().zip(before) {
-            let begins = told.iter().zip(before).filter(|(lost, before)| {
-                !before && had(&lag.subs, slot, &lost.channel) && knows.told(&lost.channel) < lost.to
-            });
+            let now = had(&lag.subs, slot);
+            let begins = told
+                .iter()
+                .zip(before.into_iter().zip(now))
+                .filter(|(lost, (before, now))| !before && *now && knows.told(&lost.channel) < lost.to);
             let lost: Vec<Loss> = begins
                 .map(|(lost, _)| {
                     let from = knows.told(&lost.channel).max(at) + 1;
@@ -192,11 +193,12 @@ fn live_selector(subs: &StreamSubs, principal: &Principal) -> Arc<Selector> {
 }
 
 pub(super) fn losses_of_set(lost: &[Loss], slot: u8, subs: &StreamSubs, principal: &Principal) -> Vec<Loss> {
-    let wants = |loss: &&Loss| has_live_by(subs, slot, &loss.channel, principal);
-    lost.iter().filter(wants).cloned().collect()
+    let live = live_of(subs, slot, principal);
+    lost.iter().filter(|loss| live.has(&loss.channel)).cloned().collect()
 }
 
-/// Whether the set has live what a loss was told of by this name.
-fn has_live_by(subs: &StreamSubs, slot: u8, name: &str, principal: &Principal) -> bool {
-    subs.iter().any(|((of, pattern), sub)| *of == slot && sub.live && is_loss_of(principal, pattern, name))
+/// Of what losses are told to a set: of all that it has live.
+fn live_of<'a>(subs: &'a StreamSubs, slot: u8, principal: &'a Principal) -> ToldBy<'a> {
+    let live = subs.iter().filter(move |((of, _), sub)| *of == slot && sub.live);
+    ToldBy::of(principal, live.map(|((_, pattern), _)| pattern))
 }

@@ -239,8 +239,10 @@ impl Authenticate for Gate {
                 return Err(AuthError::Unsupported);
             };
             // Tickets that it asked for, and what stands on it elsewhere, go with it.
-            self.revoked.set(Revocation::Token(session.as_str().into()), true, identity.expires_at).await?;
-            self.sessions.end(&session).await
+            let token = Revocation::Token(session.as_str().into());
+            let revoked = self.revoked.set(token, true, identity.expires_at).await;
+            // Also where there is no room for one more revocation: the session itself is gone then.
+            self.sessions.end(&session).await.and(revoked)
         })
     }
 

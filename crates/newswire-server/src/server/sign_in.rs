@@ -133,7 +133,8 @@ async fn page(signed_in: Option<Extension<Identity>>, Query(mut given): Query<Gi
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Newswire: sign in</title>\
          <body style=\"font:1rem system-ui;margin:4rem\"><h1>Newswire</h1>{form}</body></html>"
     );
-    ([(header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")], Html(page))
+    // The code in the address goes nowhere. Under `no-referrer` browsers would not say either whose page the button is on.
+    ([(header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "strict-origin")], Html(page))
         .into_response()
 }
 

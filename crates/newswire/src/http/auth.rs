@@ -61,14 +61,15 @@ pub(super) async fn sign_out(
     let authenticator = identify::required(&feed)?;
     let identity = identity.map_or_else(|| Identity::of(caller.0.clone()), |identity| identity.0);
     let ended = authenticator.sign_out(&identity).await;
-    ended.map_err(|error| match error {
-        AuthError::Unsupported => Problem::not_found(
+    if ended == Err(AuthError::Unsupported) {
+        return Err(Problem::not_found(
             "this request came with no session: a token or a key counts until it expires or is revoked",
-        ),
-        error => error.into(),
-    })?;
+        ));
+    }
+    // What could not be kept still ends what is live here.
     let session = identity.token_id.clone().map(Revocation::Token);
     let closed = session.map_or(0, |session| feed.revoke(&session));
+    ended?;
     audit::administered(&caller.0, "sign out");
     Ok(json_response(format!("{{\"data\":{{\"closed\":{closed}}}}}").into_bytes()))
 }

@@ -1,7 +1,7 @@
 //! Browsers that sign in with the address that the server prints.
 
 use newswire_street_tests::sign_in::{named, sign_in};
-use newswire_street_tests::{Heard, Socket};
+use newswire_street_tests::{Browser, Heard, Socket};
 use serde_json::json;
 
 use crate::support::*;
@@ -133,4 +133,21 @@ async fn whoever_signs_out_takes_along_what_stands_on_the_session() {
     // Tokens and keys are no sessions.
     let answer = post_as(&server, &good("sarah", "observer"), "/api/v1/auth/sign-out", &json!({})).await;
     assert_eq!(answer.problem(404), "not_found");
+}
+
+#[tokio::test]
+async fn a_real_browser_signs_in_and_out_by_the_buttons() {
+    let (_home, server) = server();
+    let printed = server.printed("sign a browser in").await;
+    let browser = Browser::start().await;
+    browser.open(printed[printed.find("http://").unwrap()..].trim()).await;
+    let press = "document.querySelector('button').click()";
+    let asks = "return fetch('/api/v1/connections').then(answer => answer.status)";
+    browser.run(press).await;
+    browser.until("return location.pathname.startsWith('/docs')").await;
+    assert_eq!(browser.run(asks).await, 200);
+    browser.open(&format!("http://{}/signin", server.addr)).await;
+    browser.run(press).await;
+    browser.until("return document.body.innerText.includes('closed')").await;
+    assert_eq!(browser.run(asks).await, 401);
 }

@@ -11,9 +11,9 @@ use newswire_core::{Principal, Published};
 use newswire_protocol::codes::{ErrorCode, Refusal};
 use newswire_protocol::event::Draft;
 
-use crate::Feed;
 use crate::auth::{AuthError, Identity};
 use crate::traces::Origin;
+use crate::{Feed, audit};
 
 pub(super) type Answers = Vec<(Ticket, Result<Published, Refusal>)>;
 
@@ -73,7 +73,7 @@ impl Publishing {
                 Ok(principal) => {
                     self.under_way = Some(Box::pin(publish(feed.clone(), principal, batch.drafts)));
                 }
-                Err(error) => return Poll::Ready(batch.refused(&error)),
+                Err(error) => return Poll::Ready(batch.refused(&error, feed)),
             }
         }
         let Some(under_way) = &mut self.under_way else { return Poll::Pending };
@@ -94,9 +94,12 @@ impl Batch {
         Ok(judged.map_or_else(|| self.principal.clone(), |identity| identity.principal))
     }
 
-    fn refused(self, error: &AuthError) -> Answers {
+    fn refused(self, error: &AuthError, feed: &Feed) -> Answers {
         let refusal = Refusal::because(ErrorCode::Forbidden, error.told());
-        self.drafts.into_iter().map(|(ticket, _)| (ticket, Err(refusal.clone()))).collect()
+        let refused = vec![Err(refusal); self.drafts.len()];
+        feed.count_published(&refused);
+        audit::published(&self.principal, &refused);
+        self.drafts.into_iter().map(|(ticket, _)| ticket).zip(refused).collect()
     }
 }
 
