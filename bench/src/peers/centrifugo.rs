@@ -57,8 +57,7 @@ impl Peer for Centrifugo {
         let configuration = installed::write_configuration("centrifugo/config.json", launch.dir, &values)?;
         let mut command = Command::new(BINARY);
         command.arg("--config").arg(configuration).current_dir(launch.dir);
-        let mut process = Process::start(command, launch.cores, launch.dir)?;
-        process.wait_for_port(addr)?;
+        let process = launch.serve(command, addr)?;
         Ok(Box::new(Instance { process, addr }))
     }
 }
@@ -91,16 +90,19 @@ impl Running for Instance {
     }
 }
 
-/// The lines of a message.
-fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
-    message.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
-}
-
-/// An answer or a push, unless it tells of an error.
-fn read(line: &[u8]) -> anyhow::Result<Value> {
-    let said: Value = serde_json::from_slice(line).context("no JSON")?;
-    ensure!(said.get("error").is_none() && said["push"].get("disconnect").is_none(), "it says {said}");
-    Ok(said)
+/// The answers and pushes in a message; what tells of an error is one. Heartbeats are answered.
+fn read(message: &[u8], out: &mut Outgoing<'_>) -> anyhow::Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for line in message.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        if line == PING {
+            out.text(PING);
+            continue;
+        }
+        let said: Value = serde_json::from_slice(line).context("no JSON")?;
+        ensure!(said.get("error").is_none() && said["push"].get("disconnect").is_none(), "it says {said}");
+        all.push(said);
+    }
+    Ok(all)
 }
 
 fn say(command: &Value, out: &mut Outgoing<'_>) {
@@ -155,12 +157,7 @@ impl Subscriber for ChannelSubscriber {
 
     fn message(&mut self, message: &[u8], out: &mut Outgoing<'_>) -> anyhow::Result<State> {
         let mut state = State::Waiting;
-        for line in lines(message) {
-            if line == PING {
-                out.text(PING);
-                continue;
-            }
-            let said = read(line)?;
+        for said in read(message, out)? {
             if let Some(answer) = said.get("subscribe") {
                 self.subscribed(answer)?;
                 state = State::Ready;
@@ -200,12 +197,7 @@ impl Publisher for ChannelPublisher {
 
     fn message(&mut self, message: &[u8], out: &mut Outgoing<'_>) -> anyhow::Result<Progress> {
         let mut progress = Progress { state: State::Waiting, acknowledged: 0 };
-        for line in lines(message) {
-            if line == PING {
-                out.text(PING);
-                continue;
-            }
-            let said = read(line)?;
+        for said in read(message, out)? {
             if said.get("connect").is_some() {
                 progress.state = State::Ready;
             }

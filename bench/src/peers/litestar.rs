@@ -63,8 +63,7 @@ impl Peer for Litestar {
         command.args(["--loop", "uvloop", "--http", "httptools", "--ws", self.implementation()]);
         command.args(["--ws-per-message-deflate", "false", "--backlog", "4096"]);
         command.args(["--no-access-log", "--log-level", "warning"]);
-        let mut process = Process::start(command, launch.cores, launch.dir)?;
-        process.wait_for_port(addr)?;
+        let process = launch.serve(command, addr)?;
         Ok(Box::new(Instance { process, addr, joins: self.joins }))
     }
 }

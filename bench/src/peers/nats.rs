@@ -78,8 +78,7 @@ impl Peer for Nats {
         let configuration = installed::write_configuration("nats/nats.conf", launch.dir, &values)?;
         let mut command = Command::new(installed::file(BINARY));
         command.arg("--config").arg(configuration);
-        let mut process = Process::start(command, launch.cores, launch.dir)?;
-        process.wait_for_port(publish_addr)?;
+        let mut process = launch.serve(command, publish_addr)?;
         process.wait_for_port(addr)?;
         let keeps = launch.purpose != Purpose::FanOut;
         if keeps {

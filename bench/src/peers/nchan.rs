@@ -60,8 +60,7 @@ impl Peer for Nchan {
         let configuration = installed::write_configuration("nchan/nginx.conf", launch.dir, &values)?;
         let mut command = Command::new(BINARY);
         command.arg("-p").arg(launch.dir).arg("-c").arg(configuration);
-        let mut process = Process::start(command, launch.cores, launch.dir)?;
-        process.wait_for_port(addr)?;
+        let process = launch.serve(command, addr)?;
         Ok(Box::new(Instance { process, addr }))
     }
 }

@@ -68,8 +68,7 @@ impl Peer for Redis {
         command.arg(installed::configuration("redis/redis.conf"));
         command.args(["--port", &addr.port().to_string(), "--appendfsync", self.appendfsync]);
         command.arg("--dir").arg(launch.dir);
-        let mut process = Process::start(command, launch.cores, launch.dir)?;
-        process.wait_for_port(addr)?;
+        let process = launch.serve(command, addr)?;
         Ok(Box::new(Instance { process, addr, keeps: launch.purpose != Purpose::FanOut }))
     }
 }

@@ -85,8 +85,7 @@ fn start(
 ) -> anyhow::Result<Box<dyn Running>> {
     let addr = free_port()?;
     command.arg(addr.port().to_string()).args(option);
-    let mut process = Process::start(command, launch.cores, launch.dir)?;
-    process.wait_for_port(addr)?;
+    let process = launch.serve(command, addr)?;
     Ok(Box::new(Instance { process, addr }))
 }
 

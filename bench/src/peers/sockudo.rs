@@ -67,8 +67,7 @@ impl Peer for Sockudo {
         let configuration = installed::write_configuration("sockudo/config.toml", launch.dir, &values)?;
         let mut command = Command::new(installed::file(BINARY));
         command.arg("--config").arg(configuration).current_dir(launch.dir);
-        let mut process = Process::start(command, launch.cores, launch.dir)?;
-        process.wait_for_port(addr)?;
+        let process = launch.serve(command, addr)?;
         Ok(Box::new(Instance { process, addr, version: if recovers { Version::Two } else { Version::One } }))
     }
 }

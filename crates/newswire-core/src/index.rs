@@ -260,7 +260,8 @@ impl Index {
     }
 
     fn add_group(&mut self, predicate: Predicate) -> GroupId {
-        let leads = self.leads(&predicate);
+        let places = predicate.places();
+        let leads = self.leads(&predicate, &places);
         // Most groups of filtered subscribers have one member and keep one.
         let group = Group {
             predicate: predicate.clone(),
@@ -270,8 +271,8 @@ impl Index {
             leads,
         };
         let id = self.groups.insert(group);
-        for place in predicate.places() {
-            let node = match &place {
+        for place in &places {
+            let node = match place {
                 ChannelPattern::Exact(name) => self.exact.entry(Arc::clone(name)).or_default(),
                 ChannelPattern::Prefix(prefix) => self.prefixes.entry(prefix),
             };
@@ -283,13 +284,12 @@ impl Index {
 
     /// Of filter and row rule, that by which the group stands among fewer others: where all ask for the same type, the
     /// rules tell them apart, and where all have the same rule, the filters do.
-    fn leads(&self, predicate: &Predicate) -> Leads {
+    fn leads(&self, predicate: &Predicate, places: &[ChannelPattern]) -> Leads {
         let (filter, rule) = match [Leads::Filter, Leads::Rule].map(|leads| predicate.leading(leads)) {
             [_, None] => return Leads::Filter,
             [None, Some(_)] => return Leads::Rule,
             [Some(filter), Some(rule)] => (filter, rule),
         };
-        let places = predicate.places();
         let others = |clause: &Clause| {
             let node = |place: &ChannelPattern| match place {
                 ChannelPattern::Exact(name) => self.exact.get(name),

@@ -283,7 +283,7 @@ impl Selector {
     }
 
     /// The entries whose pattern stands for this channel.
-    pub fn entries_for(&self, channel: &str) -> impl Iterator<Item = &SelectorEntry> {
+    fn entries_for(&self, channel: &str) -> impl Iterator<Item = &SelectorEntry> {
         let granted = self.indexes_for(channel).filter(|index| self.channels[*index].have(channel));
         granted.map(|index| &self.entries[index])
     }

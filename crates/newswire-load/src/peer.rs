@@ -6,7 +6,7 @@
 //!
 //! # How to write a peer
 //!
-//! 1. `start` spawns the system with [`Process`], which pins it to [`Launch::cores`], keeps its
+//! 1. `start` spawns the system with [`Launch::serve`], whose [`Process`] pins it to [`Launch::cores`], keeps its
 //!    output for the error message and kills it when dropped. Files go into [`Launch::dir`], which is fresh and vanishes.
 //! 2. A subscriber over WebSocket gives its [`Transport`] (path and headers), says in `opened` what it sends first, and
 //!    answers `Ready` to the message that confirms its subscription. The generator does the upgrade, the framing and the
@@ -20,6 +20,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 
 use crate::process::Process;
 use crate::websocket::{self, Opcode};
@@ -80,6 +81,18 @@ pub struct Launch<'a> {
     pub dir: &'a Path,
     /// What it is started for.
     pub purpose: Purpose,
+}
+
+impl Launch<'_> {
+    /// Starts the system so, and waits until it accepts connections at this address.
+    ///
+    /// # Errors
+    /// When it does not, with what it said.
+    pub fn serve(&self, command: Command, addr: SocketAddr) -> anyhow::Result<Process> {
+        let mut process = Process::start(command, self.cores, self.dir)?;
+        process.wait_for_port(addr)?;
+        Ok(process)
+    }
 }
 
 /// A private instance; dropping it stops it.

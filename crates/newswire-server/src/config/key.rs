@@ -249,7 +249,7 @@ impl Kind {
     /// nothing that may be one.
     pub(crate) fn shown(&self, raw: &Raw) -> String {
         let shown = self.shown_whole(raw);
-        match self.address().and_then(|()| shown.find(['@', '?'])) {
+        match shown.find(['@', '?']).filter(|_| self.is_address()) {
             Some(at) if shown[at..].starts_with('@') => Raw::hidden().to_string(),
             Some(at) => format!("{}?{REDACTED}\"", &shown[..at]),
             None => shown,
@@ -257,17 +257,17 @@ impl Kind {
     }
 
     /// Whether it is the address of something.
-    fn address(&self) -> Option<()> {
+    fn is_address(&self) -> bool {
         match self {
-            Self::Url | Self::SecureUrl => Some(()),
-            Self::OrNone(inner) => inner.address(),
-            _ => None,
+            Self::Url | Self::SecureUrl => true,
+            Self::OrNone(inner) => inner.is_address(),
+            _ => false,
         }
     }
 
     /// A value that is not of this kind, as it was written; of a secret or an address as [`Kind::shown`].
     pub(crate) fn told(&self, raw: &Raw) -> String {
-        if self.is_secret() || self.address().is_some() { self.shown(raw) } else { raw.to_string() }
+        if self.is_secret() || self.is_address() { self.shown(raw) } else { raw.to_string() }
     }
 
     fn shown_whole(&self, raw: &Raw) -> String {
