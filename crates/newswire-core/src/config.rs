@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use newswire_protocol::limits::MAX_SETS;
 use newswire_protocol::{Limits, UnixMicros};
 
 use crate::channel::ChannelPolicy;
@@ -77,6 +78,10 @@ pub struct SessionConfig {
     pub heartbeat: HeartbeatConfig,
     /// Channels and patterns subscribed at once, over all sets; more are an `Invalid control message`.
     pub max_subscriptions: usize,
+    /// Sets (`sub`) that have subscriptions at once; more are one too. At most [`newswire_protocol::limits::MAX_SETS`] count.
+    pub max_sets: usize,
+    /// Bytes of the filters of all subscriptions; more are one too.
+    pub max_filter_bytes: usize,
     /// Publishes of one connection that are not answered yet; at this many the session wants no more commands.
     pub max_publishes: usize,
     /// Bytes of frames in one page read for a replay or for a subscriber that catches up. A session holds at most two.
@@ -95,6 +100,8 @@ impl Default for SessionConfig {
             checkpoint_interval: Duration::from_secs(10),
             heartbeat: HeartbeatConfig::default(),
             max_subscriptions: 10_000,
+            max_sets: MAX_SETS,
+            max_filter_bytes: 4 << 20,
             max_publishes: 64,
             page_bytes: 128 << 10,
             page_scan_bytes: 4 << 20,

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use newswire_server::config::ServerConfig;
 use newswire_server::server::DoorMetrics;
 use newswire_server::server::accept::{Bounds, Door};
-use newswire_server::server::addresses::Addresses;
+
 use newswire_server::server::proxy::Proxies;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,7 +36,7 @@ async fn open(max_connections: usize, router: Router) -> Opened {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let door = Door {
         max_connections: Arc::new(max_connections.into()),
-        addresses: Addresses::new(None),
+        addresses: newswire::Crowd::new(None),
         proxies: Proxies::new(&ServerConfig::default()),
         bounds: Bounds {
             handshake_timeout: Duration::from_millis(300),

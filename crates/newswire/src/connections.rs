@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::Identity;
+use crate::crowd::{Crowd, Held};
 use crate::http::stream::Kept;
 use crate::rates::network;
 
@@ -29,6 +30,8 @@ pub(crate) struct Connections {
 struct Shared {
     max: AtomicUsize,
     max_strangers: AtomicUsize,
+    /// How many places each identity has.
+    identities: Crowd<Arc<str>>,
     /// Strangers that were told to make room, ever.
     displaced: AtomicU64,
     open: AtomicUsize,
@@ -74,6 +77,17 @@ struct Seat {
     visitor: Option<Box<Visitor>>,
     told: Option<Leave>,
     counted: Counted,
+    /// Counts it as one of its identity's.
+    of_identity: Option<Held<Arc<str>>>,
+}
+
+/// Why somebody has no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// All are taken, or everybody is leaving.
+    AtAll,
+    /// The identity has as many as it may.
+    ForIdentity,
 }
 
 /// Who has a place.
@@ -136,10 +150,12 @@ pub(crate) struct Place {
 }
 
 impl Connections {
-    pub(crate) fn new(max: usize, max_strangers: usize) -> Self {
+    /// `max_of_identity`: of each; `None` for no limit.
+    pub(crate) fn new(max: usize, max_strangers: usize, max_of_identity: Option<usize>) -> Self {
         let shared = Shared {
             max: AtomicUsize::new(max),
             max_strangers: AtomicUsize::new(max_strangers),
+            identities: Crowd::new(max_of_identity),
             displaced: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
@@ -164,6 +180,15 @@ impl Connections {
         self.shared.max_strangers.store(max, Ordering::Relaxed);
     }
 
+    /// Likewise.
+    pub(crate) fn set_max_of_identity(&self, max: Option<usize>) {
+        self.shared.identities.set_most(max);
+    }
+
+    pub(crate) fn max_of_identity(&self) -> usize {
+        self.shared.identities.most()
+    }
+
     /// Those who have not said who they are.
     pub(crate) fn strangers(&self) -> usize {
         self.shared.bells.lock().strangers.len()
@@ -178,26 +203,29 @@ impl Connections {
         self.shared.open.load(Ordering::Relaxed)
     }
 
-    /// Takes a place, or none when all are taken or everybody is leaving.
-    pub(crate) fn enter(&self) -> Option<Place> {
-        self.take_place(false)
+    /// Takes a place for whom it is known, as far as that is asked.
+    pub(crate) fn enter(&self, identity: Option<&Identity>) -> Result<Place, NoPlace> {
+        self.take_place(false, identity)
     }
 
     /// Takes a place for one that is asked to leave like all others, but not waited for: it may be held by whoever waits.
-    pub(crate) fn enter_as_guest(&self) -> Option<Place> {
-        self.take_place(true)
+    pub(crate) fn enter_as_guest(&self, identity: Option<&Identity>) -> Result<Place, NoPlace> {
+        self.take_place(true, identity)
     }
 
-    fn take_place(&self, guest: bool) -> Option<Place> {
+    fn take_place(&self, guest: bool, identity: Option<&Identity>) -> Result<Place, NoPlace> {
         let shared = &self.shared;
         let mut bells = shared.bells.lock();
         if bells.known() >= self.max() || shared.leaving.load(Ordering::Acquire) {
-            return None;
+            return Err(NoPlace::AtAll);
         }
+        let take = |identity: &Identity| shared.identities.take(&identity.principal.id);
+        let of_identity = identity.map(|identity| take(identity).ok_or(NoPlace::ForIdentity)).transpose()?;
         let index = bells.take();
+        bells.places[index as usize].of_identity = of_identity;
         shared.open.store(bells.taken(), Ordering::Relaxed);
         bells.guests += usize::from(guest);
-        Some(Place { index, guest, shared: Arc::clone(shared) })
+        Ok(Place { index, guest, shared: Arc::clone(shared) })
     }
 
     /// Takes a place of one who has yet to say who it is. Where all of those are taken, the one makes room that has waited
@@ -354,15 +382,19 @@ impl Place {
         self.shared.bells.lock().places[self.index as usize].visitor.as_ref()?.identity.clone()
     }
 
-    /// It has said who it is. False where there is no place for one more of those; then it keeps the one it has.
-    pub(crate) fn admit(&self) -> bool {
+    /// It has said who it is. False where there is no place for one more of those, or of this one; then it keeps the place
+    /// that it has.
+    pub(crate) fn admit(&self, identity: &Identity) -> bool {
         let mut bells = self.shared.bells.lock();
         let is_stranger = bells.places[self.index as usize].counted == Counted::Stranger;
         let has_room = bells.known() < self.shared.max.load(Ordering::Relaxed);
-        if is_stranger && has_room {
-            bells.uncount(self.index);
+        if !is_stranger || !has_room {
+            return false;
         }
-        is_stranger && has_room
+        let Some(held) = self.shared.identities.take(&identity.principal.id) else { return false };
+        bells.places[self.index as usize].of_identity = Some(held);
+        bells.uncount(self.index);
+        true
     }
 
     /// It has shown another credential.
@@ -417,19 +449,40 @@ mod tests {
     use super::*;
     use futures_util::task::noop_waker;
 
+    fn somebody(name: &str) -> Identity {
+        Identity::of(newswire_core::Principal::new(name))
+    }
+
+    #[test]
+    fn an_identity_has_so_many_places_however_it_came_by_them() {
+        let connections = Connections::new(10, 10, Some(2));
+        let [a, b] = ["a", "b"].map(somebody);
+        let first = connections.enter(Some(&a)).unwrap();
+        let guest = connections.enter_as_guest(Some(&a)).unwrap();
+        assert_eq!(connections.enter(Some(&a)).err(), Some(NoPlace::ForIdentity));
+        let stranger = connections.enter_unknown(None).unwrap();
+        assert!(!stranger.admit(&a), "it says so only now, and is one too many");
+        assert!(connections.enter(Some(&b)).is_ok() && connections.enter(None).is_ok());
+        drop(guest);
+        assert!(stranger.admit(&a));
+        assert!(connections.enter(Some(&a)).is_err());
+        drop((first, stranger));
+        assert!(connections.enter(Some(&a)).is_ok());
+    }
+
     #[test]
     fn places_are_bounded_and_used_again() {
-        let connections = Connections::new(2, 0);
-        let first = connections.enter().unwrap();
-        let second = connections.enter().unwrap();
-        assert!(connections.enter().is_none());
+        let connections = Connections::new(2, 0, None);
+        let first = connections.enter(None).unwrap();
+        let second = connections.enter(None).unwrap();
+        assert!(connections.enter(None).is_err());
         second.register(&noop_waker());
         drop(second);
         assert_eq!(connections.open(), 1);
         connections.set_max(1);
-        assert!(connections.enter().is_none(), "fewer may be there from now on");
+        assert!(connections.enter(None).is_err(), "fewer may be there from now on");
         connections.set_max(2);
-        let third = connections.enter().unwrap();
+        let third = connections.enter(None).unwrap();
         assert_eq!((third.index, connections.open()), (1, 2));
         connections.close_all();
         assert_eq!(
@@ -437,14 +490,14 @@ mod tests {
             (Some(Leave::Stopping), Some(Leave::Stopping))
         );
         drop((first, third));
-        assert!(connections.enter().is_none(), "nobody comes in any more");
+        assert!(connections.enter(None).is_err(), "nobody comes in any more");
         assert_eq!(connections.open(), 0);
     }
 
     #[test]
     fn one_is_told_to_leave_and_no_other() {
-        let connections = Connections::new(3, 0);
-        let places: Vec<Place> = (0..2).map(|_| connections.enter().unwrap()).collect();
+        let connections = Connections::new(3, 0, None);
+        let places: Vec<Place> = (0..2).map(|_| connections.enter(None).unwrap()).collect();
         for (place, id) in places.iter().zip(7..) {
             place.introduce(Visitor {
                 id: ConnId(id),
@@ -460,7 +513,7 @@ mod tests {
         drop(places);
         assert!(connections.visitors().is_empty() && !connections.kick(ConnId(8)));
         assert_eq!(
-            connections.enter().unwrap().should_leave(),
+            connections.enter(None).unwrap().should_leave(),
             None,
             "the place of one who left is like any other"
         );
@@ -468,20 +521,20 @@ mod tests {
 
     #[test]
     fn strangers_have_places_of_their_own_and_displace_each_other() {
-        let connections = Connections::new(2, 3);
+        let connections = Connections::new(2, 3, None);
         let at = |last: u8| connections.enter_unknown(Some(IpAddr::from([10, 0, 0, last])));
         let (other, first, second) = (at(2).unwrap(), at(1).unwrap(), at(1).unwrap());
-        let known: Vec<Place> = (0..2).map(|_| connections.enter().unwrap()).collect();
-        assert!(connections.enter().is_none());
+        let known: Vec<Place> = (0..2).map(|_| connections.enter(None).unwrap()).collect();
+        assert!(connections.enter(None).is_err());
         assert_eq!((connections.strangers(), connections.open()), (3, 5));
         // The longest wait of those who come from where most come from, and not of all.
         let third = at(1).unwrap();
         let told: Vec<_> = [&other, &first, &second, &third].map(Place::should_leave).into();
         assert_eq!(told, [None, Some(Leave::Displaced), None, None]);
-        assert!(!first.admit(), "it was told already");
-        assert!(!other.admit(), "all places of those who are known are taken");
+        assert!(!first.admit(&somebody("a")), "it was told already");
+        assert!(!other.admit(&somebody("a")), "all places of those who are known are taken");
         drop(known);
-        assert!(other.admit() && !other.admit());
+        assert!(other.admit(&somebody("a")) && !other.admit(&somebody("a")));
         assert_eq!((connections.strangers(), connections.displaced()), (2, 1));
         let fourth = at(3).unwrap();
         let more: Vec<Place> = (0..2).map(|_| at(1).unwrap()).collect();
@@ -490,15 +543,15 @@ mod tests {
         drop((first, second, third, more));
         assert_eq!((connections.strangers(), connections.open()), (1, 2));
         assert!(at(1).is_some());
-        let rest = [connections.enter(), connections.enter()];
-        assert!(rest[0].is_some() && rest[1].is_none(), "who was admitted counts");
+        let rest = [connections.enter(None), connections.enter(None)];
+        assert!(rest[0].is_ok() && rest[1].is_err(), "who was admitted counts");
     }
 
     #[tokio::test]
     async fn guests_take_places_and_nobody_waits_for_them() {
-        let connections = Connections::new(2, 0);
-        let (guest, other) = (connections.enter_as_guest().unwrap(), connections.enter().unwrap());
-        assert!(connections.enter_as_guest().is_none());
+        let connections = Connections::new(2, 0, None);
+        let (guest, other) = (connections.enter_as_guest(None).unwrap(), connections.enter(None).unwrap());
+        assert!(connections.enter_as_guest(None).is_err());
         connections.close_all();
         assert!(guest.should_leave().is_some());
         let mut closed = std::pin::pin!(connections.all_closed());

@@ -20,6 +20,7 @@ mod audit;
 mod auth;
 mod channels;
 mod connections;
+mod crowd;
 mod event;
 mod event_id;
 mod failures;
@@ -42,6 +43,7 @@ mod subscription;
 mod traces;
 
 pub use auth::{AuthError, Authenticate, Credential, Identity, IssuedTicket, Revocation};
+pub use crowd::{Crowd, Held};
 pub use event::Event;
 pub use failures::FailureLimit;
 pub use feed::{BuildError, Feed, FeedBuilder};

@@ -58,7 +58,7 @@ impl LiveSettings {
 impl Feed {
     /// Takes new values, from now on, for what can change while a feed runs: `limits`, the rates, the heartbeat, stall,
     /// checkpoint and authentication times (both for sessions that begin from now on, and the limits for requests too) and
-    /// `max_connections` and `max_unauthenticated` (nobody is sent away). Every other field is left as it was when the feed started.
+    /// `max_connections`, `max_unauthenticated` and `max_connections_per_identity` (nobody is sent away). Every other field is left as it was when the feed started.
     pub fn reload(&self, settings: &Settings) {
         let inner = &self.inner;
         let live = &inner.live;
@@ -71,6 +71,7 @@ impl Feed {
         inner.failures.set(settings.auth_failures);
         inner.connections.set_max(settings.max_connections);
         inner.connections.set_max_strangers(settings.max_unauthenticated);
+        inner.connections.set_max_of_identity(settings.max_connections_per_identity);
     }
 }
 
@@ -84,6 +85,9 @@ fn session_config(settings: &Settings, channels: ChannelPolicy) -> SessionConfig
             timeout: settings.heartbeat_timeout,
             stall_timeout: settings.write_stall_timeout,
         },
+        max_subscriptions: settings.max_subscriptions,
+        max_sets: settings.max_sets,
+        max_filter_bytes: settings.max_filter_bytes,
         ..SessionConfig::default()
     }
 }

@@ -48,6 +48,14 @@ pub struct Settings {
     /// WebSockets that have not said who they are, at once, beside `max_connections`: one more takes the place of the one that
     /// has waited longest, of the address that has most of them.
     pub max_unauthenticated: usize,
+    /// Connections and subscribers, of those, that one identity may have; `None` for no limit. Only where credentials count.
+    pub max_connections_per_identity: Option<usize>,
+    /// Channels and patterns that one connection may have subscribed, over all of its sets.
+    pub max_subscriptions: usize,
+    /// Sets of subscriptions (`sub`) of one connection; 100 at most.
+    pub max_sets: usize,
+    /// Bytes of the filters of all subscriptions of one connection.
+    pub max_filter_bytes: usize,
     /// Blocking log reads at once, over all connections and requests.
     pub max_log_readers: usize,
     /// How long a WebSocket that brought no credentials may take to send its `auth`, where credentials count.
@@ -82,6 +90,10 @@ impl Default for Settings {
             checkpoint_interval: Duration::from_secs(10),
             max_connections: 20_000,
             max_unauthenticated: 1_000,
+            max_connections_per_identity: None,
+            max_subscriptions: 10_000,
+            max_sets: 100,
+            max_filter_bytes: 4 << 20,
             max_log_readers: 4,
             auth_timeout: Duration::from_secs(10),
             request_max_bytes: 16 << 20,

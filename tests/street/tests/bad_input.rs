@@ -258,6 +258,30 @@ async fn filters_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_connection_subscribes_as_much_as_it_may_and_no_more() {
+    let server = Server::options()
+        .set("limits.subscriptions", 3)
+        .set("limits.sets", 2)
+        .set("limits.filter_bytes", "1KiB")
+        .start();
+    let mut socket = server.socket().await;
+    socket.subscribe(&["tasks", "agents", "budget"]).await;
+    let refused = socket.refused(r#"{"action":"subscribe","channels":["messages"]}"#).await;
+    assert!(refused["detail"].as_str().unwrap().contains("at most 3 subscriptions"), "{refused}");
+    socket.ask(&json!({"action": "unsubscribe", "channels": ["agents", "budget"]})).await;
+    let set = |sub: &str| json!({"action": "subscribe", "channels": ["agents"], "sub": sub});
+    assert_eq!(socket.ask(&set("a")).await["action"], "subscribed");
+    let refused = socket.refused(&set("b").to_string()).await;
+    assert!(refused["detail"].as_str().unwrap().contains("at most 2 sets"), "{refused}");
+    let values: Vec<String> = (0..50).map(|n| format!("somebody with a long name {n}")).collect();
+    let wide = json!({"action": "subscribe", "channels": ["budget"], "filters": {"agent": values}});
+    let refused = socket.refused(&wide.to_string()).await;
+    assert!(refused["detail"].as_str().unwrap().contains("at most 1024 bytes"), "{refused}");
+    let counted = "newswire_command_errors_total{reason=\"invalid_control_message\"}";
+    assert_eq!(server.http().metric(counted).await, 3.0);
+}
+
+#[tokio::test]
 async fn a_connection_has_at_most_100_sets() {
     let server = Server::start();
     let mut socket = server.socket().await;

@@ -251,6 +251,54 @@ async fn headers_that_trickle_or_swell_end_their_connection_and_nobody_elses() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_is_counted_by_what_it_is() {
+    let server = ServerOptions::default()
+        .set("limits.request_bytes", "64KiB")
+        .set("limits.header_bytes", "16KiB")
+        .start();
+    let http = server.http();
+    let body = " ".repeat(65 << 10);
+    let headers = [("content-type", "application/json")];
+    assert_eq!(http.send("POST", "/api/v1/events", &headers, body).await.problem(413), "request_too_large");
+    let ask = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(17 << 10));
+    let (refused, _) = Raw::request(server.addr, &ask).await;
+    assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
+    for code in ["request_too_large", "headers_too_large"] {
+        eventually("it is counted", async || {
+            let counted = http.metric(&format!("newswire_http_problems_total{{code=\"{code}\"}}")).await;
+            (counted == 1.0).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_audit_tells_of_some_that_come_too_often_and_counts_all() {
+    let server = ServerOptions::default()
+        .set("limits.requests_per_second", 1)
+        .set("limits.requests_burst", 1)
+        .set("limits.publishes_per_second", 1)
+        .set("limits.publishes_burst", 1)
+        .set("audit.log", true)
+        .start();
+    let mut socket = Raw::open(server.addr, "/api/v1/ws").await;
+    let http = server.http();
+    for n in 0..200 {
+        http.get("/channels").await;
+        let publish = format!(r#"{{"action":"publish","id":{n},"channel":"tasks","event_type":"t"}}"#);
+        socket.send_text(&publish).await;
+        socket.next_text().await;
+    }
+    assert!(http.metric("newswire_http_requests_limited_total").await >= 150.0);
+    assert!(http.metric("newswire_publish_refusals_total{reason=\"too_many_requests\"}").await >= 150.0);
+    let log = server.stderr();
+    for act in ["request refused", "publish refused"] {
+        let told = log.lines().filter(|line| line.contains(act)).count();
+        assert!((1..100).contains(&told), "{told} lines of {act:?}");
+    }
+}
+
+#[tokio::test]
 async fn commands_and_publishes_over_a_websocket_have_a_rate() {
     let server = ServerOptions::default()
         .set("limits.commands_per_second", 1)

@@ -381,6 +381,9 @@ async fn foreign_origins_and_hosts_are_refused() {
         assert!(head.starts_with("HTTP/1.1 4"), "{host}: {head}");
     }
     assert_eq!(http.history("").await.len(), 0, "no foreign page has published");
+    let counted =
+        async |code: &str| http.metric(&format!("newswire_http_problems_total{{code=\"{code}\"}}")).await;
+    assert_eq!((counted("forbidden_origin").await, counted("forbidden_host").await), (12.0, 6.0));
     for origin in &own {
         let headers = [("content-type", JSON), ("origin", origin.as_str())];
         assert_eq!(http.send("POST", "/api/v1/events", &headers, body.clone()).await.status, 200, "{origin}");

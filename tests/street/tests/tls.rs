@@ -114,7 +114,8 @@ async fn two_versions_are_spoken_and_nothing_older_or_plain() {
     plain.write_all(b"GET /api/v1/health HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer).await;
-    assert!(!String::from_utf8_lossy(&answer).contains("HTTP/1.1 200"), "{answer:?}");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("https://"), "{answer:?}");
 
     // Whoever says nothing is not waited for.
     let mut silent = TcpStream::connect(server.addr).await.unwrap();

@@ -24,9 +24,6 @@ use crate::selector::Access;
 use crate::subscriptions::{Change, Set, Sub};
 use crate::view::LogView;
 
-/// Bytes of the filters of all subscriptions of a connection; more are refused.
-const MAX_FILTER_BYTES: usize = 4 << 20;
-
 /// The channels of a `subscribe` with the filters they will have, and the refused names.
 struct Wanted {
     filters: BTreeMap<ChannelPattern, Arc<Filter>>,
@@ -202,8 +199,9 @@ impl Session {
         let is_new = |pattern: &&ChannelPattern| set.is_none_or(|set| set.find(pattern).is_err());
         let added = wanted.filters.keys().filter(is_new).count();
         let refuse = |detail: String| Err(Refusal::because(ErrorCode::InvalidControlMessage, detail));
-        if added > 0 && set.is_none_or(|set| set.subs.is_empty()) && self.sets.in_use() >= MAX_SETS {
-            return refuse(format!("sub: a connection has at most {MAX_SETS} sets of subscriptions"));
+        let most_sets = self.config.max_sets.min(MAX_SETS);
+        if added > 0 && set.is_none_or(|set| set.subs.is_empty()) && self.sets.in_use() >= most_sets {
+            return refuse(format!("sub: a connection has at most {most_sets} sets of subscriptions"));
         }
         if self.sets.total() + added > self.config.max_subscriptions {
             let most = self.config.max_subscriptions;
@@ -211,8 +209,9 @@ impl Session {
         }
         // Filters that are replaced count until they are: the bound is on memory, not on arithmetic.
         let filters: usize = wanted.filters.values().map(|filter| filter.footprint()).sum();
-        if self.sets.filter_bytes() + filters > MAX_FILTER_BYTES {
-            return refuse(format!("filters: those of a connection have at most {MAX_FILTER_BYTES} bytes"));
+        let most = self.config.max_filter_bytes;
+        if self.sets.filter_bytes() + filters > most {
+            return refuse(format!("filters: those of a connection have at most {most} bytes"));
         }
         Ok(())
     }

@@ -99,14 +99,17 @@ fn outcome(outcome: Outcome) -> Result<Arc<Known>, AuthError> {
 }
 
 impl Keeper {
-    /// Fetches whenever the keys are old, for ever.
+    /// Fetches whenever the keys are old, for ever; and at once where only an earlier process has fetched them, because one of
+    /// them may have been taken back while nobody looked. Until then they count.
     async fn keep_fresh(self: &Arc<Self>) {
+        let mut is_new_here = self.known.read().is_none();
         self.recalled().await;
         loop {
             let pause = match self.known.read().as_deref() {
-                Some(known) => self.source.refresh.saturating_sub(age(known)),
-                None => Duration::ZERO,
+                Some(known) if !is_new_here => self.source.refresh.saturating_sub(age(known)),
+                _ => Duration::ZERO,
             };
+            is_new_here = false;
             tokio::time::sleep(pause).await;
             let fetch = self.join_or_begin(&mut self.attempts.lock());
             let pause = if fetch.await.is_ok() { Duration::ZERO } else { self.source.cooldown };
@@ -174,7 +177,7 @@ impl Keeper {
         let fetched_at = now_micros();
         let known = Arc::new(Known { keys: self.source.read_keys(&body)?, fetched_at });
         let kept = serde_json::to_string(&Kept { fetched_at, body }).map_err(|error| error.to_string())?;
-        if let Err(error) = self.meta.put(&self.source.kept_key(), kept.into(), Expect::Any, None).await {
+        if let Err(error) = self.meta.put(self.source.kept_key(), kept.into(), Expect::Any, None).await {
             tracing::warn!(%error, "fetched keys are not kept for the next start");
         }
         Ok(known)
@@ -203,7 +206,7 @@ impl Keeper {
     }
 
     async fn recall(&self) {
-        let entry = self.meta.get(&self.source.kept_key()).await.ok().flatten();
+        let entry = self.meta.get(self.source.kept_key()).await.ok().flatten();
         let kept = entry.and_then(|entry| serde_json::from_slice::<Kept>(&entry.value).ok());
         let mut known = self.known.write();
         // What cannot be read is as good as none.

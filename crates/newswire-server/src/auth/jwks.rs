@@ -63,8 +63,11 @@ fn read_key(jwk: &Jwk) -> Option<Key> {
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     url: String,
-    /// Of the address, and of what tokens from there must say: whoever changes one of them trusts somebody else.
+    /// Of the address, of the authorities that vouch for it, and of what tokens from there must say: whoever changes one of
+    /// them trusts somebody else.
     fingerprint: String,
+    /// Where what is fetched is kept: of the address and of the authorities.
+    kept_key: String,
     http: reqwest::Client,
     /// Older ones are fetched anew.
     pub(super) refresh: Duration,
@@ -81,17 +84,22 @@ impl Source {
         let bad = |what: String| BadCredentials(format!("auth.jwt.jwks_url: {what}"));
         let mut http =
             reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        let mut vouched_for = blake3::hash(b"").to_hex();
         if let Some(path) = &config.jwks_ca {
-            http = http.tls_certs_only(authorities(path)?);
+            let (pem, certificates) = authorities(path)?;
+            vouched_for = blake3::hash(&pem).to_hex();
+            http = http.tls_certs_only(certificates);
         } else if url.starts_with("http:") {
             // Those of the system are not needed, and need not be there.
             http = http.tls_certs_only([]);
         }
         let http = http.build().map_err(|error| bad(format!("{:#}", anyhow::Error::new(error))))?;
         let (refresh, cooldown, grace) = (config.jwks_refresh, config.jwks_cooldown, config.jwks_grace);
-        let trusted = format!("{url}\n{:?}\n{:?}", config.issuer, config.audience);
+        let source = format!("{url}\n{vouched_for}");
+        let trusted = format!("{source}\n{:?}\n{:?}", config.issuer, config.audience);
         let fingerprint = format!("jwks:{}", &blake3::hash(trusted.as_bytes()).to_hex()[..16]);
-        Ok(Some(Self { url, fingerprint, http, refresh, cooldown, grace }))
+        let kept_key = format!("auth/jwks/{}", blake3::hash(source.as_bytes()).to_hex());
+        Ok(Some(Self { url, fingerprint, kept_key, http, refresh, cooldown, grace }))
     }
 
     /// Stands beside identities of fetched keys.
@@ -126,14 +134,16 @@ impl Source {
     }
 
     /// Where an earlier process kept what it fetched.
-    pub(super) fn kept_key(&self) -> String {
-        format!("auth/jwks/{}", blake3::hash(self.url.as_bytes()).to_hex())
+    pub(super) fn kept_key(&self) -> &str {
+        &self.kept_key
     }
 }
 
-fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, BadCredentials> {
+/// The file, and the certificates in it.
+fn authorities(path: &Path) -> Result<(Vec<u8>, Vec<reqwest::Certificate>), BadCredentials> {
     let bad = |what: &str| BadCredentials(format!("auth.jwt.jwks_ca: {}: {what}", path.display()));
     let pem = std::fs::read(path).map_err(|error| bad(&format!("cannot be read: {error}")))?;
     let read = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|all| !all.is_empty());
-    read.ok_or_else(|| bad("there is no certificate in it, as PEM"))
+    let certificates = read.ok_or_else(|| bad("there is no certificate in it, as PEM"))?;
+    Ok((pem, certificates))
 }

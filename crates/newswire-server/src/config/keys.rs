@@ -376,6 +376,36 @@ pub const KEYS: &[Key] = &[
                network of 64 bits counts as one address; proxies of `server.trusted_proxies` are not counted.",
     },
     Key {
+        path: "limits.connections_per_identity",
+        kind: Kind::OrNone(&Kind::Count(1, 10_000_000)),
+        default: Some("none"),
+        reload: Reload::AtOnce,
+        help: "How many WebSockets and event streams one identity may have at once, where credentials count; with one more the \
+               WebSocket is closed (4029), the event stream answered 429.",
+    },
+    Key {
+        path: "limits.subscriptions",
+        kind: Kind::Count(1, 100_000),
+        default: Some("10000"),
+        reload: Reload::NewConnections,
+        help: "How many channels and patterns one connection may have subscribed, over all of its sets; a subscribe for more is \
+               refused.",
+    },
+    Key {
+        path: "limits.sets",
+        kind: Kind::Count(1, 100),
+        default: Some("100"),
+        reload: Reload::NewConnections,
+        help: "How many sets of subscriptions (`sub`) one connection may have; a subscribe for one more is refused.",
+    },
+    Key {
+        path: "limits.filter_bytes",
+        kind: Kind::Size(KIB, GIB),
+        default: Some("4MiB"),
+        reload: Reload::NewConnections,
+        help: "How much memory the filters of one connection may take; a subscribe for more is refused.",
+    },
+    Key {
         path: "limits.unauthenticated",
         kind: Kind::Count(1, 1_000_000),
         default: Some("1000"),

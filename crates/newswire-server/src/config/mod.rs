@@ -243,6 +243,11 @@ pub struct LimitsConfig {
     pub connections: usize,
     #[serde(default)]
     pub connections_per_address: Option<usize>,
+    #[serde(default)]
+    pub connections_per_identity: Option<usize>,
+    pub subscriptions: usize,
+    pub sets: usize,
+    pub filter_bytes: usize,
     pub channels: usize,
     pub log_readers: usize,
     #[serde(default)]

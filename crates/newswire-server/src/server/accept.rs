@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,20 +16,21 @@ use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use newswire::{ConnectionCut, Kept};
+use newswire::{ConnectionCut, Crowd, Kept, network};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::addresses::Addresses;
 use super::body::PatientBody;
 use super::metrics::DoorMetrics;
 use super::proxy::Proxies;
+use super::request::Code;
 use super::tls::{self, Tls};
 
 /// Requests of one HTTP/2 connection at once.
@@ -49,7 +50,7 @@ pub struct Door {
     /// May change at any time; those that are there stay.
     pub max_connections: Arc<AtomicUsize>,
     /// Of those, how many one address may have, upgraded ones included; of a trusted proxy as many as there may be.
-    pub addresses: Addresses,
+    pub addresses: Crowd<IpAddr>,
     /// Who are proxies.
     pub proxies: Proxies,
     /// What one connection may take.
@@ -136,7 +137,7 @@ impl Door {
         if self.proxies.is_proxy(peer.ip()) {
             return Some(Kept::default());
         }
-        Some(Kept::of(self.addresses.enter(peer.ip())?))
+        Some(Kept::of(self.addresses.take(&network(peer.ip()))?))
     }
 
     fn serve_connection(
@@ -158,12 +159,18 @@ impl Door {
             let serving = async {
                 match tls {
                     None => visit.serve_http_1(stream, stop).await,
-                    Some(tls) => match timeout(bounds.handshake_timeout, tls.accept(stream)).await {
+                    Some(tls) => match timeout(bounds.handshake_timeout, shake_hands(&tls, stream)).await {
+                        Ok(Err(Unshaken::Plain(stream))) => {
+                            metrics.handshakes_failed.inc();
+                            tracing::debug!(%peer, "plain HTTP came to a port that speaks TLS");
+                            let _ = timeout(REFUSAL_TIMEOUT, tell_and_part(stream, PLAIN.response())).await;
+                            Ok(())
+                        }
                         Ok(Ok(stream)) if tls::speaks_http_2(&stream) => {
                             visit.serve_http_2(stream, stop).await
                         }
                         Ok(Ok(stream)) => visit.serve_http_1(stream, stop).await,
-                        Ok(Err((error, stream))) => {
+                        Ok(Err(Unshaken::Failed(error, stream))) => {
                             metrics.handshakes_failed.inc();
                             tracing::debug!(%peer, %error, "the TLS handshake failed");
                             let _ = timeout(REFUSAL_TIMEOUT, part(stream)).await;
@@ -185,10 +192,30 @@ impl Door {
                 if error.is_timeout() {
                     metrics.timed_out.inc();
                 }
+                if error.is_parse_too_large() {
+                    metrics.problems.get_or_create(&Code::of(HEADERS_TOO_LARGE)).inc();
+                }
                 tracing::debug!(%peer, %error, "connection ended early");
             }
         }
     }
+}
+
+/// Why a connection did not come to speak TLS.
+enum Unshaken {
+    /// It speaks HTTP instead.
+    Plain(TcpStream),
+    Failed(io::Error, TcpStream),
+}
+
+/// Shakes hands, unless the first byte is that of a request in plain HTTP, which no handshake begins with.
+async fn shake_hands(tls: &Tls, stream: TcpStream) -> Result<TlsStream<TcpStream>, Unshaken> {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(1) if first[0].is_ascii_uppercase() => return Err(Unshaken::Plain(stream)),
+        _ => {}
+    }
+    tls.accept(stream).await.map_err(|(error, stream)| Unshaken::Failed(error, stream))
 }
 
 /// One connection, and what its requests are given.
@@ -303,27 +330,45 @@ struct Refused {
     /// The key of it.
     limit: &'static str,
     status: &'static str,
-    /// Who has as many as it may.
-    who: &'static str,
+    code: &'static str,
+    title: &'static str,
+    detail: &'static str,
 }
 
-const BUSY: Refused =
-    Refused { limit: "limits.connections", status: "503 Service Unavailable", who: "the server has" };
+const BUSY: Refused = Refused {
+    limit: "limits.connections",
+    status: "503 Service Unavailable",
+    code: "too_many_connections",
+    title: "Too many connections",
+    detail: "the server has as many connections as it may (limits.connections); try again later",
+};
 const BUSY_ADDRESS: Refused = Refused {
     limit: "limits.connections_per_address",
     status: "429 Too Many Requests",
-    who: "this address has",
+    code: "too_many_connections",
+    title: "Too many connections",
+    detail: "this address has as many connections as it may (limits.connections_per_address); try again later",
 };
+const PLAIN: Refused = Refused {
+    limit: "tls.cert",
+    status: "400 Bad Request",
+    code: "tls_required",
+    title: "TLS required",
+    detail: "this port speaks TLS: ask with https:// or wss:// in place of http:// or ws://",
+};
+/// Hyper answers these by itself.
+const HEADERS_TOO_LARGE: &str = "headers_too_large";
 
 impl Refused {
     fn response(self) -> String {
-        let Self { limit, status, who } = self;
-        let code = &status[..3];
+        let Self { status, code, title, detail, .. } = self;
+        let number = &status[..3];
         let body = format!(
-            r#"{{"type":"urn:newswire:problem:too_many_connections","title":"Too many connections","status":{code},"detail":"{who} as many connections as it may ({limit}); try again later","code":"too_many_connections"}}"#
+            r#"{{"type":"urn:newswire:problem:{code}","title":"{title}","status":{number},"detail":"{detail}","code":"{code}"}}"#
         );
+        let again = if number == "400" { "" } else { "retry-after: 5\r\n" };
         format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nconnection: close\r\nretry-after: 5\r\n\
+            "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nconnection: close\r\n{again}\
              content-length: {}\r\n\r\n{body}",
             body.len()
         )
@@ -339,11 +384,12 @@ async fn part(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn refuse(mut stream: TcpStream, refused: Refused, _place: OwnedSemaphorePermit) {
-    let tell = async {
-        stream.write_all(refused.response().as_bytes()).await?;
-        part(stream).await
-    };
+async fn tell_and_part(mut stream: TcpStream, last_word: String) -> io::Result<()> {
+    stream.write_all(last_word.as_bytes()).await?;
+    part(stream).await
+}
+
+async fn refuse(stream: TcpStream, refused: Refused, _place: OwnedSemaphorePermit) {
     // The peer's trouble in being refused is its own.
-    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, tell).await;
+    let _ = timeout(REFUSAL_TIMEOUT, tell_and_part(stream, refused.response())).await;
 }

@@ -6,10 +6,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use rustix::process::{Resource, getrlimit};
+
+use super::request::Code;
 
 /// Counts at the front door.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +24,7 @@ pub struct DoorMetrics {
     pub(crate) timed_out: Counter,
     pub(crate) bodies_timed_out: Counter,
     pub(crate) handshakes_failed: Counter,
+    pub(crate) problems: Family<Code, Counter>,
     open: Gauge,
 }
 
@@ -54,6 +58,11 @@ impl DoorMetrics {
             "bodies_timed_out",
             "Requests given up because the rest of their body did not come in time",
             metrics.bodies_timed_out.clone(),
+        );
+        registry.register(
+            "problems",
+            "Requests answered with a problem, by its code",
+            metrics.problems.clone(),
         );
         registry.register(
             "tls_handshakes_failed",

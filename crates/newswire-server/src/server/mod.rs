@@ -1,7 +1,6 @@
 //! The running server: the front door, the guard before the routes, the feed behind them, and how they stop.
 
 pub mod accept;
-pub mod addresses;
 mod audit;
 mod body;
 mod encoding;
@@ -24,7 +23,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use newswire::{Authenticate, Caller, FailureLimit, Feed, Metrics, Principal, Rate, Rates, Revocation, Role};
+use newswire::{
+    Authenticate, Caller, Crowd, FailureLimit, Feed, Metrics, Principal, Rate, Rates, Revocation, Role,
+};
 use newswire_core::BacklogPolicy;
 use newswire_protocol::Limits;
 use prometheus_client::metrics::counter::Counter;
@@ -41,7 +42,6 @@ use crate::config::{Backend, Compression, Config, LimitsConfig, Policy};
 use crate::logging::AuditEvents;
 use crate::telemetry::{SpanMetrics, Telemetry};
 use accept::{Bounds, Door};
-use addresses::Addresses;
 use guard::{Guard, Guards};
 pub use metrics::DoorMetrics;
 pub(crate) use metrics::count_panic;
@@ -49,6 +49,7 @@ pub(crate) use metrics::count_panic;
 pub(crate) use metrics::register_process;
 use proxy::Proxies;
 use rate::RequestRates;
+use request::Refusals;
 use routes::Front;
 use sign_in::SignIn;
 use tls::Tls;
@@ -100,11 +101,12 @@ impl Server {
             DoorMetrics::register(registry)
         });
         let limited = door_metrics.limited.clone();
+        let refusals = Refusals::new(door_metrics.problems.clone());
         let audit_dropped = metrics.with_registry(audit::register);
         let telemetry = Telemetry::start(&config.telemetry, metrics.with_registry(SpanMetrics::register))?;
         let door = Door {
             max_connections: Arc::new(AtomicUsize::new(config.limits.connections)),
-            addresses: Addresses::new(config.limits.connections_per_address),
+            addresses: Crowd::new(config.limits.connections_per_address),
             proxies: Proxies::new(&config.server),
             tls: Tls::open(&config.tls).map_err(|error| Failure::new(EXIT_USAGE, format!("{error:#}")))?,
             bounds: Bounds {
@@ -142,6 +144,7 @@ impl Server {
             guards: guards.clone(),
             proxies: door.proxies.clone(),
             rates: RequestRates { rates: rates.clone(), refused: limited },
+            refusals,
             anonymous: anonymous(config),
             sign_in: SignIn { feed: feed.clone(), gate: gate.clone(), tls: door.tls.is_some() },
         };
@@ -364,6 +367,10 @@ fn settings(config: &Config) -> newswire::Settings {
         checkpoint_interval: config.checkpoint.interval,
         max_connections: config.limits.connections,
         max_unauthenticated: config.limits.unauthenticated,
+        max_connections_per_identity: config.limits.connections_per_identity,
+        max_subscriptions: config.limits.subscriptions,
+        max_sets: config.limits.sets,
+        max_filter_bytes: config.limits.filter_bytes,
         max_log_readers: config.limits.log_readers,
         auth_timeout: config.auth.timeout,
         request_max_bytes: config.limits.request_bytes,

@@ -21,14 +21,9 @@ pub(super) struct RequestRates {
     pub(super) refused: Counter,
 }
 
-/// Takes a token of each of these callers; the least of what is left counts.
-fn take(rates: &Rates<Caller>, callers: impl IntoIterator<Item = Caller>) -> Option<Standing> {
-    let standings = callers.into_iter().filter_map(|caller| rates.take(|| caller));
-    standings.reduce(|least, standing| Standing {
-        remaining: least.remaining.min(standing.remaining),
-        wait: least.wait.max(standing.wait),
-        ..least
-    })
+/// Of two that hold for one request, what is left.
+fn least(one: Standing, other: Standing) -> Standing {
+    Standing { remaining: one.remaining.min(other.remaining), wait: one.wait.max(other.wait), ..one }
 }
 
 /// `RateLimit` and `RateLimit-Policy`, as the draft of the HTTP API working group writes them.
@@ -44,21 +39,43 @@ fn mark(headers: &mut HeaderMap, standing: Standing) {
     }
 }
 
-/// Refuses requests over the limit, and says in every answer what is left. Probes and metrics are not counted: who
-/// watches the server has to see it when it is busy.
-pub(super) async fn layer(State(limit): State<RequestRates>, request: Request, next: Next) -> Response {
+/// Refuses requests of an address that is over the limit, before anybody looks at what they show. Probes and metrics are not
+/// counted: who watches the server has to see it when it is busy.
+pub(super) async fn of_addresses(limit: State<RequestRates>, request: Request, next: Next) -> Response {
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| Caller::at(peer.0.ip()));
+    count(limit.0, address, request, next).await
+}
+
+/// Refuses requests of an identity that is over the limit, and says in every answer what is left, to it or to its address.
+pub(super) async fn of_identities(limit: State<RequestRates>, request: Request, next: Next) -> Response {
+    let identity = request.extensions().get::<Principal>().filter(|principal| !principal.is_anonymous());
+    let identity = identity.map(|principal| Caller::Identity(Arc::clone(&principal.id)));
+    count(limit.0, identity, request, next).await
+}
+
+async fn count(limit: RequestRates, caller: Option<Caller>, mut request: Request, next: Next) -> Response {
     if is_watching(request.uri().path()) {
         return next.run(request).await;
     }
-    let Some(standing) = take(&limit.rates, callers(&request)) else { return next.run(request).await };
-    let mut response = match standing.wait {
-        None => next.run(request).await,
+    let Some(own) = caller.and_then(|caller| limit.rates.take(|| caller)) else {
+        return next.run(request).await;
+    };
+    // What an outer layer has counted.
+    let standing = request.extensions().get().map_or(own, |outer| least(*outer, own));
+    let mut response = match own.wait {
+        None => {
+            request.extensions_mut().insert(standing);
+            next.run(request).await
+        }
         Some(wait) => {
             limit.refused.inc();
             refused(wait)
         }
     };
-    mark(response.headers_mut(), standing);
+    // An inner layer has said it already, and knows more.
+    if !response.headers().contains_key(LIMIT) {
+        mark(response.headers_mut(), standing);
+    }
     response
 }
 
@@ -70,13 +87,6 @@ fn is_watching(path: &str) -> bool {
 fn refused(wait: Duration) -> Response {
     let detail = "more requests than limits.requests_per_second allows; Retry-After says when to try again";
     Problem::too_many_requests(detail, wait).into_response()
-}
-
-fn callers(request: &Request) -> impl Iterator<Item = Caller> {
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| Caller::at(peer.0.ip()));
-    let identity = request.extensions().get::<Principal>().filter(|principal| !principal.is_anonymous());
-    let identity = identity.map(|principal| Caller::Identity(Arc::clone(&principal.id)));
-    address.into_iter().chain(identity)
 }
 
 #[cfg(test)]
@@ -95,13 +105,13 @@ mod tests {
     fn a_bucket_for_each_address_and_each_identity() {
         let rates = rates(2_000);
         let (address, sarah) = (Caller::at([10, 0, 0, 1].into()), Caller::Identity("sarah".into()));
-        let who = || [address.clone(), sarah.clone()];
-        let first = take(&rates, who()).unwrap();
+        let take = |caller: &Caller| rates.take(|| caller.clone()).unwrap();
+        let first = least(take(&address), take(&sarah));
         assert_eq!((first.remaining, first.wait), (1_999, None));
-        while take(&rates, [sarah.clone()]).unwrap().wait.is_none() {}
-        assert!(take(&rates, who()).unwrap().wait.is_some(), "the identity has nothing left");
-        assert!(take(&rates, [address.clone()]).unwrap().wait.is_none(), "the address has");
-        assert_eq!(take(&Rates::new(None), who()), None);
+        while take(&sarah).wait.is_none() {}
+        assert!(least(take(&address), take(&sarah)).wait.is_some(), "the identity has nothing left");
+        assert!(take(&address).wait.is_none(), "the address has");
+        assert_eq!(Rates::new(None).take(|| address), None);
     }
 
     #[test]
@@ -117,7 +127,7 @@ mod tests {
     #[test]
     fn the_headers_say_what_is_left() {
         let mut headers = HeaderMap::new();
-        let standing = take(&rates(30), [Caller::Identity("sarah".into())]).unwrap();
+        let standing = rates(30).take(|| Caller::Identity("sarah".into())).unwrap();
         mark(&mut headers, Standing { remaining: 12, ..standing });
         assert_eq!(headers[POLICY], "\"default\";q=30;w=30");
         assert_eq!(headers[LIMIT], "\"default\";r=12;t=18");

@@ -2,13 +2,17 @@
 
 use std::any::Any;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode};
-use newswire::{Problem, ProblemCode};
+use newswire::{Caller, Problem, ProblemCode, Rate, Rates};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -17,10 +21,46 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The longest id that is taken from a client.
 const MAX_ID_BYTES: usize = 128;
 
+/// Requests that come too often and the audit tells of, of each address: so many at once, and one a second.
+const TOLD_AT_ONCE: NonZeroU32 = NonZeroU32::new(20).expect("twenty is not zero");
+
+/// Counts what is refused, and bounds what is told of it.
+#[derive(Clone)]
+pub(super) struct Refusals {
+    /// By the code of the problem.
+    pub(super) counted: Family<Code, Counter>,
+    told: Rates<Caller>,
+}
+
+/// The code of a problem, as a label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Code {
+    code: String,
+}
+
+impl Code {
+    pub(super) fn of(code: &str) -> Self {
+        Self { code: code.to_owned() }
+    }
+}
+
+impl Refusals {
+    pub(super) fn new(counted: Family<Code, Counter>) -> Self {
+        let rate = Rate { per_second: NonZeroU32::MIN, burst: TOLD_AT_ONCE };
+        Self { counted, told: Rates::new(Some(rate)) }
+    }
+
+    /// Whether the audit is to tell of one more of this address.
+    fn may_tell(&self, address: Option<SocketAddr>) -> bool {
+        let caller = || address.map_or(Caller::Unknown, |address| Caller::at(address.ip()));
+        self.told.take(caller).is_none_or(|standing| standing.wait.is_none())
+    }
+}
+
 /// Takes the client's request id where it is one, or makes one; says it in the answer and in every message about it.
 ///
 /// A layer for [`axum::middleware::from_fn`]; it has to be the outermost one, so that refusals have an id too.
-pub(super) async fn layer(mut request: Request, next: Next) -> Response {
+pub(super) async fn layer(State(refusals): State<Refusals>, mut request: Request, next: Next) -> Response {
     let id = request.headers().get(&REQUEST_ID).filter(|id| is_sane(id)).cloned().unwrap_or_else(made);
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let trace =
@@ -46,7 +86,11 @@ pub(super) async fn layer(mut request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await;
-    if is_turned_away(response.status()) {
+    if let Some(ProblemCode(code)) = response.extensions().get() {
+        refusals.counted.get_or_create(&Code::of(code)).inc();
+    }
+    let is_too_many = response.status() == StatusCode::TOO_MANY_REQUESTS;
+    if is_turned_away(response.status()) && (!is_too_many || refusals.may_tell(address)) {
         tracing::info!(
             target: "newswire::audit", act = "request refused", request = id.to_str().unwrap_or_default(),
             method = %method, path, address = address.map(tracing::field::display),
@@ -95,7 +139,7 @@ mod tests {
             .route("/", get(|| async {}))
             .route("/broken", get(broken))
             .layer(CatchPanicLayer::custom(panicked))
-            .layer(axum::middleware::from_fn(layer));
+            .layer(axum::middleware::from_fn_with_state(Refusals::new(Family::default()), layer));
         let mut request = Request::builder().uri(path);
         if let Some(id) = id {
             request = request.header(REQUEST_ID, id);

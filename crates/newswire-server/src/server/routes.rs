@@ -14,6 +14,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 use super::guard::{self, Guards};
 use super::proxy::{self, Proxies};
 use super::rate::{self, RequestRates};
+use super::request::Refusals;
 use super::sign_in::{self, SignIn};
 use super::{encoding, request};
 
@@ -22,6 +23,7 @@ pub(super) struct Front {
     pub(super) guards: Guards,
     pub(super) proxies: Proxies,
     pub(super) rates: RequestRates,
+    pub(super) refusals: Refusals,
     /// For browsers; where callers have to say who they are.
     pub(super) sign_in: SignIn,
     /// Who a caller is of whom nothing is known.
@@ -46,13 +48,14 @@ pub(super) fn router(feed: &Feed, front: Front) -> Router {
         .layer(middleware::from_fn(encoding::bound_windows))
         .layer(encoding::compression())
         .layer(middleware::from_fn(encoding::refuse_unknown))
-        .layer(middleware::from_fn_with_state(front.rates, rate::layer))
+        .layer(middleware::from_fn_with_state(front.rates.clone(), rate::of_identities))
         .layer(middleware::from_fn_with_state(feed.clone(), recognize))
         .layer(middleware::from_fn_with_state(front.sign_in, sign_in::layer))
+        .layer(middleware::from_fn_with_state(front.rates, rate::of_addresses))
         .layer(middleware::from_fn_with_state(anonymous, as_anonymous))
         .layer(middleware::from_fn_with_state(front.guards, guard::layer))
         .layer(middleware::from_fn_with_state(front.proxies, proxy::layer))
-        .layer(middleware::from_fn(request::layer))
+        .layer(middleware::from_fn_with_state(front.refusals, request::layer))
 }
 
 /// Whose token it is, for what counts the requests of each.

@@ -176,13 +176,15 @@ pub(super) async fn layer(State(sign_in): State<SignIn>, mut request: Request, n
     if let Some(session) = session(headers, &seen.cookie())
         && !headers.contains_key(header::AUTHORIZATION)
     {
-        let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-            || headers.contains_key(header::UPGRADE);
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let page = seen.page(headers);
         if changes && page != Page::Ours {
             return foreign().into_response();
         }
-        if page != Page::Foreign {
+        // The cookie goes along whatever page opens a WebSocket, and whatever credential that one is about to show.
+        let is_upgrade = headers.contains_key(header::UPGRADE);
+        let counts = if is_upgrade { page == Page::Ours } else { page != Page::Foreign };
+        if counts {
             let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
             let found = sign_in.feed.attempt(session, address, gate.by_session(session)).await;
             match found {

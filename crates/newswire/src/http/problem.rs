@@ -99,8 +99,17 @@ impl Problem {
 
     /// 503 for one connection too many.
     pub(crate) fn too_many_connections(detail: impl Into<String>) -> Self {
+        Self::crowded(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    /// 429 for one too many of one identity.
+    pub(crate) fn too_many_of_identity(detail: impl Into<String>) -> Self {
+        Self::crowded(StatusCode::TOO_MANY_REQUESTS, detail)
+    }
+
+    fn crowded(status: StatusCode, detail: impl Into<String>) -> Self {
         let (code, title) = ("too_many_connections", "Too many connections");
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail);
+        let mut problem = Self::new(status, code, title, detail);
         problem.0.header = Some((header::RETRY_AFTER, HeaderValue::from_static("5")));
         problem
     }

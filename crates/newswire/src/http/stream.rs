@@ -119,6 +119,7 @@ fn refused(error: &SubscribeError) -> Problem {
     match error {
         SubscribeError::Refused(refusal) => refusal.clone().into(),
         SubscribeError::TooMany { .. } => Problem::too_many_connections(error.to_string()),
+        SubscribeError::TooManyOfIdentity { .. } => Problem::too_many_of_identity(error.to_string()),
         _ => Problem::unavailable(error.to_string()),
     }
 }

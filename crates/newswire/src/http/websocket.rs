@@ -93,7 +93,8 @@ fn upgrade(feed: Feed, mut request: Request, subscribe: Option<Subscribe>) -> Re
     let on_upgrade = hyper::upgrade::on(&mut request);
     let place = match &comer {
         Comer::Unknown => feed.inner.connections.enter_unknown(peer.address.map(|address| address.ip())),
-        Comer::Principal(_) | Comer::Identity(_) => feed.inner.connections.enter(),
+        Comer::Principal(_) => feed.inner.connections.enter(None).ok(),
+        Comer::Identity(identity) => feed.inner.connections.enter(Some(identity)).ok(),
     };
     let tasks = feed.inner.tasks.clone();
     let compression =

@@ -84,6 +84,14 @@ pub enum SubscribeError {
         /// The bound.
         max: usize,
     },
+    /// The identity has so many already.
+    #[error(
+        "this identity has {max} connections and subscriptions already (limits.connections_per_identity)"
+    )]
+    TooManyOfIdentity {
+        /// The bound.
+        max: usize,
+    },
     /// The feed is being shut down.
     #[error("the feed is shutting down")]
     ShuttingDown,

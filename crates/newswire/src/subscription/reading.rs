@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Ended, SubscribeError, Update};
 use crate::auth::AuthError;
-use crate::connections::{Leave, Peer, Place, Visitor};
+use crate::connections::{Leave, NoPlace, Peer, Place, Visitor};
 use crate::fanout::Shard;
 use crate::http::stream::Kept;
 use crate::{Event, Feed, Interest, audit, ingest};
@@ -53,13 +53,19 @@ impl Reading {
     pub(super) async fn begin(feed: &Feed, interest: Interest, peer: Peer) -> Result<Self, SubscribeError> {
         let Interest { principal, identity, backlog, .. } = interest;
         let metrics = &feed.inner.metrics;
-        let Some(place) = feed.inner.connections.enter_as_guest() else {
+        let connections = &feed.inner.connections;
+        let place = connections.enter_as_guest(identity.as_deref()).map_err(|no_place| {
             if feed.is_stopping() {
-                return Err(SubscribeError::ShuttingDown);
+                return SubscribeError::ShuttingDown;
             }
             metrics.connections_refused.inc();
-            return Err(SubscribeError::TooMany { max: feed.inner.connections.max() });
-        };
+            match no_place {
+                NoPlace::AtAll => SubscribeError::TooMany { max: connections.max() },
+                NoPlace::ForIdentity => {
+                    SubscribeError::TooManyOfIdentity { max: connections.max_of_identity() }
+                }
+            }
+        })?;
         let shard = feed.shard_for_connection();
         feed.caught_up_with_log(&shard).await;
         let config = feed.inner.live.session();

@@ -218,6 +218,40 @@ async fn over_tls_only_a_provider_is_believed_that_the_authority_vouches_for() {
     }
 }
 
+#[tokio::test]
+async fn whoever_is_vouched_for_by_another_authority_is_asked_again() {
+    let key = rsa("rsa.pem");
+    let provider = Provider::start_secure(json!({"keys": [jwk(&key, Algorithm::RS256, "k")]})).await;
+    let token = signed(&key, Algorithm::RS256, "k");
+    let url = format!("https://127.0.0.1:{}/keys", provider.addr.port());
+    let by = |ca: &str| {
+        let options = provider.options().set("auth.jwt.jwks_url", &url);
+        options.set("auth.jwt.jwks_ca", file(ca).display()).set("auth.jwt.jwks_refresh", "1h")
+    };
+    let mut server = by("ca.crt").start();
+    assert_eq!(status(&server, &token).await, 200);
+    server.restart_with(by("ca-other.crt"));
+    assert_eq!(status(&server, &token).await, 503, "what was fetched under the old one does not count");
+    server.restart_with(by("ca.crt"));
+    assert_eq!(status(&server, &token).await, 200);
+}
+
+#[tokio::test]
+async fn a_restart_asks_again_though_the_keys_are_young() {
+    let (old, new) = (rsa("rsa.pem"), rsa("rsa-other.pem"));
+    let provider = Provider::start(json!({"keys": [jwk(&old, Algorithm::RS256, "old")]})).await;
+    let options = || provider.options().set("auth.jwt.jwks_refresh", "1h");
+    let mut server = options().start();
+    let token = signed(&old, Algorithm::RS256, "old");
+    assert_eq!(status(&server, &token).await, 200);
+    provider.publish(json!({"keys": [jwk(&new, Algorithm::RS256, "new")]}));
+    server.restart_with(options());
+    eventually("a key taken back meanwhile is found out", async || {
+        (status(&server, &token).await == 401).then_some(())
+    })
+    .await;
+}
+
 /// Asks with a token and leaves before there is an answer.
 async fn ask_and_hang_up(server: &Server, provider: &Provider, token: &str) {
     let before = provider.asked();

@@ -1,6 +1,6 @@
 //! Those who have not said who they are, and those who say it wrong again and again: neither keeps anybody out who is known.
 
-use newswire_street_tests::{Heard, Server, Socket, eventually};
+use newswire_street_tests::{EventStream, Heard, Server, Socket, eventually};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -66,6 +66,36 @@ async fn strangers_take_no_places_of_those_who_are_known_and_displace_each_other
     is_there(&mut one).await;
     second.send(&json!({"action": "auth", "token": "nonsense"})).await;
     assert!(matches!(second.ending().await, Heard::Close(4001, _)), "it was there all the time");
+}
+
+#[tokio::test]
+async fn an_identity_has_so_many_connections_by_whatever_way_they_come() {
+    let home = tempfile::tempdir().unwrap();
+    let server = options(&home).set("limits.connections_per_identity", 2).start();
+    let (sarah, other) = (good("sarah", "observer"), good("other", "admin"));
+    let first = socket_as(&server, &sarah).await;
+    let stream = [("authorization", bearer(&sarah))];
+    let stream = stream.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let path = "/events/stream?channels=tasks";
+    let streaming = EventStream::open_with(&server.http(), path, &stream).await;
+    is_told_to_come_back(&mut socket_as(&server, &sarah).await).await;
+    let mut late = server.socket().await;
+    late.send(&json!({"action": "auth", "token": sarah})).await;
+    is_told_to_come_back(&mut late).await;
+    let refused = server.http().send("GET", &format!("/api/v1{path}"), &stream, "").await;
+    assert_eq!(refused.problem(429), "too_many_connections");
+    assert!(refused.body.contains("limits.connections_per_identity"), "{}", refused.body);
+    assert_eq!(get_as(&server, &sarah, "/api/v1/events").await.status, 200, "requests are none of them");
+    socket_as(&server, &other).await.subscribe(&["tasks"]).await;
+    let metrics = get_as(&server, &other, "/metrics").await.body;
+    assert!(metrics.contains("newswire_connections_refused_total 3"), "{metrics}");
+    drop((first, streaming));
+    eventually("there is room again", async || {
+        let mut again = socket_as(&server, &sarah).await;
+        again.try_send(r#"{"action":"ping"}"#).await.ok()?;
+        matches!(again.hear().await, Heard::Text(answer) if answer.contains("pong")).then_some(())
+    })
+    .await;
 }
 
 /// How this is answered from there.

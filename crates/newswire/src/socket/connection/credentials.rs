@@ -28,7 +28,8 @@ impl<S: Transport> Connection<S> {
     pub(super) fn authenticated(&mut self, outcome: Result<Identity, AuthError>) -> bool {
         let hub = &self.shard.hub;
         match outcome {
-            Ok(_) if self.session.is_unknown() && !self.place.admit() => {
+            Ok(identity) if self.session.is_unknown() && !self.place.admit(&identity) => {
+                self.feed.inner.metrics.connections_refused.inc();
                 let reason = retry_reason(self.feed.inner.connections.open());
                 self.close(CloseCode::TooMany, &reason);
                 false
