@@ -91,7 +91,7 @@ pub(super) const OF_EVERY_CALL: &[(StatusCode, &[&str])] = &[
     (StatusCode::BAD_REQUEST, &["invalid_parameter"]),
     (StatusCode::UNAUTHORIZED, &["unauthorized"]),
     (StatusCode::FORBIDDEN, &["forbidden_origin", "forbidden_host"]),
-    (StatusCode::TOO_MANY_REQUESTS, &["too_many_requests"]),
+    (StatusCode::TOO_MANY_REQUESTS, &["too_many_requests", "too_many_connections"]),
     (StatusCode::INTERNAL_SERVER_ERROR, &["internal_error"]),
     (StatusCode::SERVICE_UNAVAILABLE, &["too_many_connections"]),
 ];
