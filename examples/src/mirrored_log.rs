@@ -69,6 +69,22 @@ fn write_lines(file: &mut impl Write, batch: &Batch) -> io::Result<()> {
 }
 
 impl<L: EventLog> EventLog for MirroredLog<L> {
+    fn engine(&self) -> &'static str {
+        self.inner.engine()
+    }
+
+    fn is_copy(&self) -> bool {
+        self.inner.is_copy()
+    }
+
+    fn settle(&self, epoch: Option<Epoch>, offset: u64) -> BoxFuture<'static, bool> {
+        self.inner.settle(epoch, offset)
+    }
+
+    fn max_append_events(&self) -> usize {
+        self.inner.max_append_events()
+    }
+
     fn append(&self, events: NewEvents) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         self.inner.append(events)
     }

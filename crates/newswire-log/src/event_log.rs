@@ -68,6 +68,16 @@ impl NewEvents {
         self.events.push(Packed { json_at, offset_at, end, dedup });
     }
 
+    /// Adds an event whose head is packed already and whose JSON is cut where its offset's digits go.
+    pub(crate) fn push_packed(&mut self, event: NewEvent<'_>) {
+        self.bytes.extend_from_slice(event.meta);
+        let json_at = self.bytes.len();
+        self.bytes.extend_from_slice(event.before);
+        let offset_at = self.bytes.len();
+        self.bytes.extend_from_slice(event.behind);
+        self.events.push(Packed { json_at, offset_at, end: self.bytes.len(), dedup: event.dedup.copied() });
+    }
+
     /// One event.
     pub fn one(head: &EventHead, encoded: &Encoded, dedup: Option<Dedup>) -> Self {
         let room = ROOM_FOR_HEAD + encoded.json.len();
@@ -196,6 +206,13 @@ pub enum AppendError {
         /// The least that was possible in its place.
         expected: u64,
     },
+    /// The engine that keeps the log is not there, or did not answer in time. The events may or may not be stored, now or
+    /// later: repeat them under the same event id.
+    #[error("not stored for sure: {reason}; repeat under the same event_id")]
+    Unavailable {
+        /// What happened.
+        reason: Arc<str>,
+    },
     /// The log has given every offset below 2^53.
     #[error("all offsets are used up")]
     OutOfOffsets,
@@ -262,6 +279,12 @@ pub enum LogHealth {
         /// What happened.
         reason: Arc<str>,
     },
+    /// The engine that keeps it is out of reach, or this node is still fetching what it has: nothing new is shown here
+    /// meanwhile. It heals by itself; reads go on with what there is.
+    Behind {
+        /// What happened.
+        reason: Arc<str>,
+    },
 }
 
 /// Figures of the log at one moment. Counters start at zero when the log is opened.
@@ -289,6 +312,8 @@ pub struct LogStats {
     pub dedup_ids: usize,
     /// When the last batch was committed.
     pub last_commit_at: Option<UnixMicros>,
+    /// How often following the engine that keeps the log was interrupted; 0 where the log is kept here.
+    pub interruptions: u64,
     /// Whether it takes events.
     pub health: LogHealth,
 }
@@ -354,7 +379,8 @@ pub trait EventLog: LogView + Send + Sync + 'static {
     /// Nothing happens before the first poll. Dropping the future before it resolved leaves it open whether the events
     /// are stored: it does not undo. Waits while the bounded queue before the writer is full.
     ///
-    /// The epoch in which a result's offset holds is [`LogView::epoch`]: it never changes while a log is open.
+    /// The epoch in which a result's offset holds is [`LogView::epoch`]. It changes while a log is open only where an
+    /// engine elsewhere keeps it, and lost events; appends that were under way then fail.
     fn append(&self, events: NewEvents) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>>;
 
     /// Reads a page. Blocks on the disk: call it off the async threads. Safe to call from many threads.
@@ -363,8 +389,8 @@ pub trait EventLog: LogView + Send + Sync + 'static {
     /// as the new `from` comes to the end. Backward, `since` bounds the read below.
     fn read(&self, request: &ReadRequest) -> Result<Page, ReadError>;
 
-    /// Every batch committed from now on, in order, none missing; [`CommitReceiver::start`] is the first offset it can
-    /// bring. The receiver's queue is bounded and the writer **waits** for it when it is full: drain it promptly, or
+    /// Every batch committed from now on in this epoch, in order, none missing; [`CommitReceiver::start`] is the first
+    /// offset it can bring. It ends with the epoch ([`CommitReceiver::epoch`]), or when the log is closed. The receiver's queue is bounded and the writer **waits** for it when it is full: drain it promptly, or
     /// drop it.
     fn follow(&self) -> CommitReceiver;
 
@@ -374,6 +400,26 @@ pub trait EventLog: LogView + Send + Sync + 'static {
     /// Applies the retention policy now; returns how many events went. It is also applied by itself, periodically.
     /// Blocks on the disk.
     fn retain(&self) -> Result<u64, TrimError>;
+
+    /// Waits until this node shows what somebody else may have seen already on another: everything up to `offset` of
+    /// `epoch`. `false` where it could not be had in time and may be there all the same; `true` also where no such
+    /// epoch or offset exists. A log that nobody shares has everything that anybody saw, and answers at once.
+    fn settle(&self, _epoch: Option<Epoch>, _offset: u64) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(true))
+    }
+
+    /// Whether several nodes show this log, of which another one may be ahead ([`Self::settle`]).
+    fn is_copy(&self) -> bool {
+        false
+    }
+
+    /// The most events that one append may have.
+    fn max_append_events(&self) -> usize {
+        usize::MAX
+    }
+
+    /// What people call that which keeps the log: `embedded`, `memory`, or the name of an engine.
+    fn engine(&self) -> &'static str;
 
     /// Replaces the retention policy, from the next time that it is applied on; returns whether there is one to replace.
     /// The size of segments stays what it was when the log was opened.

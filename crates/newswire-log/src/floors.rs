@@ -15,6 +15,9 @@ pub(crate) struct Floor {
     pub(crate) stored_at: UnixMicros,
 }
 
+/// Stands among the floors for every channel; none has this name.
+const EVERY_CHANNEL: &str = "*";
+
 /// The floors of all channels that ever lost an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Floors {
@@ -57,6 +60,16 @@ impl Floors {
         self.highest = self.highest.max(floor.to);
     }
 
+    /// The floor of every channel there was.
+    pub(crate) fn of_all(&self) -> Option<Floor> {
+        self.by_channel.get(EVERY_CHANNEL).copied()
+    }
+
+    /// Raises the floor of every channel there was, also of those that nobody knows.
+    pub(crate) fn raise_all(&mut self, floor: Floor) {
+        self.raise(&EVERY_CHANNEL.into(), floor);
+    }
+
     /// What a page of this read says is lost.
     pub(crate) fn lost_to(&self, request: &ReadRequest) -> Vec<Lost> {
         if request.direction == Direction::Backward {
@@ -81,6 +94,15 @@ impl Floors {
         }
         let is_recent = |floor: &Floor| since.is_none_or(|since| floor.stored_at >= since);
         let recent = self.by_channel.iter().filter(|(_, floor)| is_recent(floor));
-        selector.lost(recent.map(|(channel, floor)| (channel, floor.to)), after)
+        let known = recent.filter(|(channel, _)| ***channel != *EVERY_CHANNEL);
+        let mut trims: BTreeMap<_, _> = known.map(|(channel, floor)| (channel.clone(), floor.to)).collect();
+        if let Some(floor) = self.of_all().filter(is_recent) {
+            // Nobody knows of what there were events, so what was asked for counts, by the names that were given.
+            let names = selector.entries().iter().map(|entry| Arc::from(entry.pattern.to_string()));
+            names.for_each(|name| {
+                trims.entry(name).or_insert(floor.to);
+            });
+        }
+        selector.lost(trims.iter().map(|(channel, to)| (channel, *to)), after)
     }
 }

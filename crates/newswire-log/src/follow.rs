@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use newswire_core::Batch;
+use newswire_protocol::Epoch;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
@@ -13,6 +14,7 @@ pub const FOLLOW_QUEUE: usize = 32;
 /// Every commit from [`Self::start`] on, in order. Dropping it ends the following.
 #[derive(Debug)]
 pub struct CommitReceiver {
+    epoch: Epoch,
     start: u64,
     batches: mpsc::Receiver<Arc<Batch>>,
 }
@@ -23,7 +25,17 @@ impl CommitReceiver {
         self.start
     }
 
-    /// The next batch; `None` once the log is closed and all came. Cancel-safe.
+    /// The epoch that it follows. When it ends and the log is in another one by then, follow anew.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether nothing comes any more: the log is closed.
+    pub fn is_over(&self) -> bool {
+        self.batches.is_closed() && self.batches.is_empty()
+    }
+
+    /// The next batch; `None` once the log is closed, or its epoch over, and all came. Cancel-safe.
     pub async fn recv(&mut self) -> Option<Arc<Batch>> {
         self.batches.recv().await
     }
@@ -41,6 +53,7 @@ impl CommitReceiver {
 
 /// Who follows. The writer hands over; readers of the trait join.
 pub(crate) struct Followers {
+    epoch: Epoch,
     joined: Mutex<Vec<Follower>>,
     closing: watch::Sender<bool>,
 }
@@ -52,8 +65,8 @@ struct Follower {
 }
 
 impl Followers {
-    pub(crate) fn new() -> Self {
-        Self { joined: Mutex::new(Vec::new()), closing: watch::Sender::new(false) }
+    pub(crate) fn new(epoch: Epoch) -> Self {
+        Self { epoch, joined: Mutex::new(Vec::new()), closing: watch::Sender::new(false) }
     }
 
     /// `tail` must be read after the lock is taken: a commit that made itself visible before is then not handed over
@@ -65,7 +78,7 @@ impl Followers {
         if !*self.closing.borrow() {
             joined.push(Follower { start, batches: sender });
         }
-        CommitReceiver { start, batches }
+        CommitReceiver { epoch: self.epoch, start, batches }
     }
 
     /// Hands a batch, which is visible already, to every follower; waits for those whose queue is full, but not beyond

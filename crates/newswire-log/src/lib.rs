@@ -16,11 +16,15 @@ pub mod embedded;
 mod event_log;
 mod floors;
 mod follow;
+#[cfg(feature = "jetstream")]
+pub mod jetstream;
 mod lru;
 mod memory;
 mod meta;
 mod page;
+pub mod remote;
 mod retention;
+mod shared;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod writer;
@@ -43,5 +47,6 @@ pub use meta::{
     Answer, Change, EmbeddedMeta, Entry, Expect, Lease, MAX_KEY_BYTES, MAX_VALUE_BYTES, MemoryMeta, Meta,
     MetaError, WATCH_QUEUE, Watch, WatchEnded,
 };
+pub use remote::{RemoteError, RemoteLog, RemoteOptions, SequenceError, Sequencer};
 pub use retention::{RetentionOptions, RetentionPolicy};
 pub use writer::BatchOptions;

@@ -3,26 +3,23 @@
 //! one sync.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use newswire_core::Batch;
+use newswire_protocol::UnixMicros;
 use newswire_protocol::limits::MAX_OFFSET;
-use newswire_protocol::{Epoch, UnixMicros};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::answer::{self, Asked, Wakes};
 use crate::buffers::BufferPool;
-use crate::clock::Clock;
-use crate::dedup::{BatchIds, DedupOptions, DedupWindow, Seen, StoredId};
+use crate::dedup::{BatchIds, DedupWindow, Seen, StoredId};
 use crate::embedded::batch_buffer::{BatchBuffer, StoredRecord};
-use crate::event_log::{
-    AppendError, Appended, Commit, LogHealth, LogStats, NewEvent, NewEvents, Observer, Place,
-};
-use crate::follow::Followers;
+use crate::event_log::{AppendError, Appended, Commit, LogHealth, NewEvent, NewEvents, Place};
+use crate::shared::Shared;
 
 /// Appends that may wait for the writer; further callers wait for a place.
 const QUEUE: usize = 4096;
@@ -90,67 +87,6 @@ pub(crate) trait Engine: Send + 'static {
     fn idle(&mut self) -> Result<(), PersistError>;
     /// Last call.
     fn close(&mut self, healthy: bool) -> Result<(), PersistError>;
-}
-
-/// What the writer shares with the log's other callers.
-pub(crate) struct Shared {
-    pub(crate) followers: Followers,
-    pub(crate) dedup: Mutex<DedupWindow>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) health: Mutex<LogHealth>,
-    pub(crate) observer: Option<Arc<dyn Observer>>,
-    pub(crate) commits: AtomicU64,
-    pub(crate) committed_events: AtomicU64,
-    pub(crate) committed_bytes: AtomicU64,
-    /// 0 before the first.
-    pub(crate) last_commit_at: AtomicU64,
-    tail: AtomicU64,
-}
-
-impl Shared {
-    pub(crate) fn new(
-        tail: u64,
-        dedup: DedupOptions,
-        clock: Arc<dyn Clock>,
-        observer: Option<Arc<dyn Observer>>,
-    ) -> Self {
-        Self {
-            followers: Followers::new(),
-            dedup: Mutex::new(DedupWindow::new(dedup)),
-            clock,
-            health: Mutex::new(LogHealth::Ok),
-            observer,
-            commits: AtomicU64::new(0),
-            committed_events: AtomicU64::new(0),
-            committed_bytes: AtomicU64::new(0),
-            last_commit_at: AtomicU64::new(0),
-            tail: AtomicU64::new(tail),
-        }
-    }
-
-    /// The next offset to be written.
-    pub(crate) fn tail(&self) -> u64 {
-        self.tail.load(Ordering::Acquire)
-    }
-
-    /// `kept`: events, bytes and segments that are there.
-    pub(crate) fn stats(&self, epoch: Epoch, head: u64, tail: u64, kept: (u64, u64, usize)) -> LogStats {
-        let last_commit_at = self.last_commit_at.load(Ordering::Relaxed);
-        LogStats {
-            epoch,
-            head,
-            tail,
-            events: kept.0,
-            bytes: kept.1,
-            segments: kept.2,
-            commits: self.commits.load(Ordering::Relaxed),
-            committed_events: self.committed_events.load(Ordering::Relaxed),
-            committed_bytes: self.committed_bytes.load(Ordering::Relaxed),
-            dedup_ids: self.dedup.lock().len(),
-            last_commit_at: (last_commit_at > 0).then_some(UnixMicros(last_commit_at)),
-            health: self.health.lock().clone(),
-        }
-    }
 }
 
 /// What a publisher gets back: the result, and its events, because their memory is freed with less work by the thread
@@ -395,7 +331,8 @@ impl<E: Engine> Writer<E> {
             ids.into_iter().for_each(|id| window.insert(id));
         }
         self.engine.publish(stored);
-        self.shared.tail.store(stored.batch.last() + 1, Ordering::Release);
+        self.shared.copied_up_to(now);
+        self.shared.advance(stored.batch.last() + 1);
         answers.iter().for_each(Answer::tell);
         self.timer.block_on(self.shared.followers.hand_over(&stored.batch));
         *self.shared.health.lock() = LogHealth::Ok;

@@ -18,7 +18,7 @@ use super::segment_file::Segment;
 use super::store::Store;
 use crate::dedup::{Dedup, DedupWindow, StoredId};
 use crate::event_log::ReadError;
-use crate::writer::Shared;
+use crate::shared::Shared;
 
 fn encode(ids: &[StoredId]) -> Vec<u8> {
     let mut out = IDS_MAGIC.to_vec();
@@ -55,7 +55,7 @@ pub(crate) fn save(store: &Store, shared: &Shared, segment: &Segment) -> io::Res
     else {
         return Ok(());
     };
-    let now = shared.clock.now();
+    let now = shared.ids_now();
     let ids: Vec<_> = {
         let window = shared.dedup.lock();
         if last_id_at <= window.oldest(now) {
@@ -72,7 +72,7 @@ pub(crate) fn save(store: &Store, shared: &Shared, segment: &Segment) -> io::Res
 
 /// Removes files of which no id counts any more.
 pub(crate) fn remove_expired(store: &Store, shared: &Shared) {
-    let now = shared.clock.now();
+    let now = shared.ids_now();
     let oldest = shared.dedup.lock().oldest(now);
     store.id_files.lock().retain(|(path, newest)| {
         let counts = *newest > oldest;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::segment_file::Segment;
 use super::store::Store;
 use super::trim;
-use crate::writer::Shared;
+use crate::shared::Shared;
 
 /// Full segments that may wait for their index; beyond, they keep it in memory until the next round of retention.
 const QUEUE: usize = 64;

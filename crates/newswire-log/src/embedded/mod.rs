@@ -52,7 +52,8 @@ use crate::event_log::{
 };
 use crate::follow::CommitReceiver;
 use crate::retention::RetentionOptions;
-use crate::writer::{Shared, WriterHandle};
+use crate::shared::Shared;
+use crate::writer::WriterHandle;
 
 /// The log in a directory of its own.
 ///
@@ -83,11 +84,13 @@ impl EmbeddedLog {
         let Some(lock) = lock else { return Err(OpenError::Locked { dir: dir.to_owned() }) };
         let batch = options.batch;
         let shared_parts = (options.dedup, options.clock.clone(), options.observer.clone());
-        let epoch = Epoch(uuid::Uuid::new_v4());
+        let is_copy = options.copy_of.is_some();
+        let epoch = options.copy_of.unwrap_or_else(|| Epoch(uuid::Uuid::new_v4()));
         let recovery::Recovered { store, start, saved_ids } = recovery::open(dir, options, disk, epoch)?;
         let (dedup, clock, observer) = shared_parts;
-        let shared = Arc::new(Shared::new(start.next_offset, dedup, clock, observer));
-        let now = shared.clock.now().max(start.last_time);
+        let shared = Shared::new(store.epoch, start.next_offset, dedup, clock, observer);
+        let shared = Arc::new(if is_copy { shared.of_copy(start.last_time) } else { shared });
+        let now = shared.ids_now().max(start.last_time);
         ids::rebuild(&store, &mut shared.dedup.lock(), &saved_ids, now)
             .map_err(|error| recovery::unreadable(&store, &error))?;
         let store = Arc::new(store);
@@ -108,8 +111,7 @@ impl EmbeddedLog {
     ///
     /// Which events are repeats depends on the events and their places alone, not on how they are grouped into appends nor
     /// on the time at which they are copied: every copy of a log leaves the same holes. For that to hold across trims and
-    /// restarts too, its clock must not run ahead of the places: [`EmbeddedOptions::clock`] may be one that stands at the
-    /// time of the last.
+    /// restarts too, the log must know that it is a copy: [`EmbeddedOptions::copy_of`].
     ///
     /// # Panics
     /// If there are not as many places as events.
@@ -120,6 +122,26 @@ impl EmbeddedLog {
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         assert_eq!(places.len(), events.len(), "a place for each event");
         self.writer.append(events, Some(places))
+    }
+
+    /// Notes in a copy, which is still empty, that everything before this place is gone where it is kept and is never
+    /// copied: whoever asks for it is told that it is lost, by the names that were asked for where no others are known.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`TrimError::Io`]; then nothing is noted.
+    ///
+    /// # Panics
+    /// If there are events.
+    pub fn begin_at(&self, place: Place) -> Result<(), TrimError> {
+        assert_eq!(self.head(), self.tail(), "only an empty copy begins somewhere");
+        trim::begin_at(&self.store, &self.shared, place)
+    }
+
+    /// Offset and frame of the event that was stored last, whether it is retained or not; `None` if no segment is left that
+    /// had one. Blocks on the disk.
+    pub(crate) fn last_event(&self) -> Result<Option<(u64, Vec<u8>)>, ReadError> {
+        reader::last_event(&self.store)
     }
 
     /// The directory.
@@ -156,6 +178,10 @@ impl LogView for EmbeddedLog {
 }
 
 impl EventLog for EmbeddedLog {
+    fn engine(&self) -> &'static str {
+        "embedded"
+    }
+
     fn append(&self, events: NewEvents) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         self.writer.append(events, None)
     }

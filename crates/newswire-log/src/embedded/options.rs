@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use newswire_protocol::Epoch;
+
 use crate::clock::{Clock, SystemClock};
 use crate::dedup::DedupOptions;
 use crate::event_log::Observer;
@@ -54,6 +56,9 @@ pub struct EmbeddedOptions {
     pub verify_on_open: bool,
     /// Begin a new epoch: for a directory that was restored from a backup.
     pub new_epoch: bool,
+    /// This log is a copy of one that is kept elsewhere, in this epoch: it begins none by itself, and an end that a crash
+    /// took is fetched again from there. Ids are judged by the times of what is copied.
+    pub copy_of: Option<Epoch>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Hears of commits.
@@ -75,6 +80,7 @@ impl Default for EmbeddedOptions {
             chunk_cache_bytes: 8 << 20,
             verify_on_open: true,
             new_epoch: false,
+            copy_of: None,
             clock: Arc::new(SystemClock),
             observer: None,
         }

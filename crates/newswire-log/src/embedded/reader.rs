@@ -5,6 +5,7 @@ use std::sync::Arc;
 use newswire_core::{Batch, BatchBuilder, Direction, Page, ReadRequest};
 use newswire_protocol::UnixMicros;
 
+use super::ids;
 use super::planner::Plan;
 use super::segment_file::{Chunk, Segment};
 use super::store::Store;
@@ -156,4 +157,19 @@ fn read_records(segment: &Segment, positions: &[u64], read: &mut u64) -> Result<
         pushed.map_err(|_| segment.damaged(*position))?;
     }
     Ok(builder.finish())
+}
+
+/// Offset and frame of the event that was stored last.
+pub(crate) fn last_event(store: &Store) -> Result<Option<(u64, Vec<u8>)>, ReadError> {
+    for segment in store.segments().iter().rev() {
+        let Some(start) = segment.sparse(|sparse| sparse.last().map(|entry| entry.position))? else {
+            continue;
+        };
+        let mut last = None;
+        ids::walk_records(segment, start, segment.end(), &mut |record| {
+            last = Some((record.offset, record.frame.to_vec()));
+        })?;
+        return Ok(last);
+    }
+    Ok(None)
 }

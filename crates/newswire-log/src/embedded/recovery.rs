@@ -80,8 +80,15 @@ pub(crate) fn open(
     });
     start.next_offset = start.next_offset.max(manifest.next_offset);
 
+    if let Some(epoch) = options.copy_of
+        && epoch != manifest.epoch()
+    {
+        let what = format!("it is a copy of epoch {}, not of {epoch}", manifest.epoch());
+        return Err(OpenError::damaged(&dir.join(MANIFEST_FILE), 0, what));
+    }
+    // The end of a copy is compared with what it copies.
     let unproven_end = !manifest.synced_always && manifest.clean_end.is_none() && !is_new;
-    if unproven_end || (options.new_epoch && !is_new) {
+    if (unproven_end && options.copy_of.is_none()) || (options.new_epoch && !is_new) {
         tracing::warn!(epoch = %new_epoch, "the log begins a new epoch");
         manifest.begin_epoch(new_epoch, start.next_offset);
     }
@@ -393,6 +400,9 @@ fn fill_catalog(store: &Store) -> Result<(), crate::event_log::ReadError> {
                 })
                 .or_insert(state);
         }
+    }
+    if let Some(floor) = floors.of_all() {
+        channels.keys().for_each(|channel| floors.raise(channel, floor));
     }
     store.change_catalog(|catalog| {
         catalog.channels = channels;

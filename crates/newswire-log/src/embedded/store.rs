@@ -65,7 +65,11 @@ impl Catalog {
             state.events += new.events;
             state.bytes += new.bytes;
         } else {
-            self.channels.insert(channel.into(), new);
+            let name: Arc<str> = channel.into();
+            if let Some(floor) = self.floors.of_all() {
+                Arc::make_mut(&mut self.floors).raise(&name, floor);
+            }
+            self.channels.insert(name, new);
         }
     }
 

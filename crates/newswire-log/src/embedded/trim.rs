@@ -12,10 +12,10 @@ use super::index::{ChannelSummary, TAG_CHANNEL};
 use super::manifest::Manifest;
 use super::segment_file::Segment;
 use super::store::{ChannelState, Store};
-use crate::event_log::{ReadError, TrimError};
+use crate::event_log::{Place, ReadError, TrimError};
 use crate::floors::Floor;
 use crate::retention::RetentionOptions;
-use crate::writer::Shared;
+use crate::shared::Shared;
 
 /// Applies the retention policy; returns how many events went.
 pub(crate) fn retain(store: &Store, shared: &Shared) -> Result<u64, TrimError> {
@@ -67,6 +67,26 @@ pub(crate) fn trim(
         meant.map(|(name, _)| (name.clone(), cut)).collect()
     });
     raise_floors(store, shared, &segments, &cuts)
+}
+
+/// Notes in an empty log that everything before this place is gone elsewhere, on channels that nobody here may know.
+pub(crate) fn begin_at(store: &Store, shared: &Shared, place: Place) -> Result<(), TrimError> {
+    let Place { offset, stored_at } = place;
+    let _one_at_a_time = store.trimming.lock();
+    let (old, _) = store.floors_and_head();
+    let mut floors = (*old).clone();
+    floors.raise_all(Floor { to: offset.saturating_sub(1), stored_at });
+    let tail = shared.tail().max(offset);
+    let note = |manifest: &mut Manifest| {
+        manifest.floors = floors.clone();
+        manifest.next_offset = manifest.next_offset.max(tail);
+    };
+    let io =
+        |error: io::Error| TrimError::Io { file: store.dir.display().to_string(), error: error.to_string() };
+    store.change_manifest(note).map_err(io)?;
+    store.change_catalog(|catalog| catalog.floors = Arc::new(floors));
+    shared.advance(tail);
+    Ok(())
 }
 
 /// Whether the segment that is written to holds events, but none that is retained.

@@ -19,7 +19,8 @@ use crate::floors::{Floor, Floors};
 use crate::follow::CommitReceiver;
 use crate::page::{Bounds, PageBuilder};
 use crate::retention::RetentionOptions;
-use crate::writer::{BatchOptions, Engine, PersistError, Prepared, Shared, Stored, WriterHandle, Written};
+use crate::shared::Shared;
+use crate::writer::{BatchOptions, Engine, PersistError, Prepared, Stored, WriterHandle, Written};
 
 /// How a [`MemoryLog`] behaves.
 #[derive(Clone)]
@@ -89,8 +90,8 @@ impl MemoryLog {
     /// Where the system gives no thread.
     pub fn new(options: MemoryOptions) -> std::io::Result<Self> {
         let MemoryOptions { dedup, retention, batch, clock, observer } = options;
-        let shared = Arc::new(Shared::new(1, dedup, clock.clone(), observer.clone()));
         let epoch = Epoch(uuid::Uuid::new_v4());
+        let shared = Arc::new(Shared::new(epoch, 1, dedup, clock.clone(), observer.clone()));
         let retention = RwLock::new(Arc::new(retention));
         let store = Arc::new(Store { epoch, kept: RwLock::default(), retention, clock, observer });
         let engine = MemoryEngine { store: store.clone(), retained_at: UnixMicros(0) };
@@ -140,6 +141,10 @@ impl LogView for MemoryLog {
 }
 
 impl EventLog for MemoryLog {
+    fn engine(&self) -> &'static str {
+        "memory"
+    }
+
     fn append(&self, events: NewEvents) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         self.writer.append(events, None)
     }

@@ -19,7 +19,7 @@ pub use self::memory::MemoryMeta;
 /// Longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 512;
 /// Largest value, in bytes: this is for tickets, cursors and leases, not for data.
-pub const MAX_VALUE_BYTES: usize = 1 << 20;
+pub const MAX_VALUE_BYTES: usize = 512 << 10;
 /// Changes that may wait for one watcher; beyond, it is told that it missed some.
 pub const WATCH_QUEUE: usize = 256;
 
@@ -43,6 +43,18 @@ pub enum Expect {
     Absent,
     /// Exactly this version.
     Version(u64),
+}
+
+impl Expect {
+    /// Whether what is there is as expected.
+    pub(crate) fn check(self, current: Option<u64>) -> Result<(), MetaError> {
+        let holds = match self {
+            Self::Any => true,
+            Self::Absent => current.is_none(),
+            Self::Version(version) => current == Some(version),
+        };
+        if holds { Ok(()) } else { Err(MetaError::Conflict { current }) }
+    }
 }
 
 /// A right that one owner at a time has.
@@ -143,6 +155,10 @@ pub struct Watch {
 pub struct WatchEnded;
 
 impl Watch {
+    pub(crate) fn new(changes: mpsc::Receiver<Change>) -> Self {
+        Self { changes }
+    }
+
     /// The next change. Cancel-safe.
     ///
     /// # Errors

@@ -184,13 +184,7 @@ fn stored_key(kind: char, key: &str) -> String {
 }
 
 fn check(expect: Expect, current: Option<&Entry>) -> Result<(), MetaError> {
-    let current = current.map(|entry| entry.version);
-    let holds = match expect {
-        Expect::Any => true,
-        Expect::Absent => current.is_none(),
-        Expect::Version(version) => current == Some(version),
-    };
-    if holds { Ok(()) } else { Err(MetaError::Conflict { current }) }
+    expect.check(current.map(|entry| entry.version))
 }
 
 /// `version u64 | expires_at u64 µs, 0 for never | value`
