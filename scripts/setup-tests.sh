@@ -62,7 +62,7 @@ mkdir -p "$tools/.installed"
 if installed python "$tools/requirements.txt"; then
     echo "Python tools: present"
 else
-    echo "Python tools are missing; installing them (question the API as its OpenAPI describes it, generate a client)"
+    echo "Python tools are missing; installing them (question the API as its OpenAPI describes it, generate a client; a NATS server)"
     python3 -c "import ensurepip" 2>/dev/null || package python3-venv-is-missing python3-venv "makes environments for Python tools"
     python3 -m venv --clear "$tools/.installed/python"
     "$tools/.installed/python/bin/pip" install --quiet --disable-pip-version-check --requirement "$tools/requirements.txt"

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use newswire_log::jetstream::{JetStream, JetStreamOptions};
 use newswire_log::testing::events::wait;
 use newswire_log::testing::meta_suite;
 use newswire_log::{Change, EmbeddedMeta, Expect, ManualClock, MemoryMeta, Meta, MetaError};
@@ -22,6 +23,23 @@ fn embedded_meta() {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let file = dir.path().join(format!("{number}.redb"));
         Box::new(EmbeddedMeta::open(&file, clock.clone()).unwrap()) as Box<dyn Meta>
+    });
+}
+
+#[test]
+fn jetstream_meta() {
+    let server = newswire_street_tests::NatsServer::start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    meta_suite::run(&|clock| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let options = JetStreamOptions {
+            servers: vec![server.url()],
+            stream: format!("LOG{number}"),
+            ..JetStreamOptions::default()
+        };
+        let open = async { JetStream::connect(options).await.unwrap().meta(clock.clone()).await.unwrap() };
+        Box::new(runtime.block_on(open)) as Box<dyn Meta>
     });
 }
 

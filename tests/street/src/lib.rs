@@ -1,22 +1,28 @@
 //! Harness of the black-box tests: the real binary, over real sockets, in a temporary directory.
 //!
 //! [`Server`] starts and kills `newswire serve`; [`Http`], [`Socket`] and [`Raw`] speak to it; [`naive`] says what a
-//! subscriber should have received, in the plainest way that can be written down.
+//! subscriber should have received, in the plainest way that can be written down. [`chaos`] breaks several nodes and what is
+//! beneath them, records a [`history`], and [`check`] judges it.
 
 #![allow(clippy::unwrap_used, reason = "every line here runs only inside tests")]
 
 pub mod authority;
 pub mod binary;
 pub mod browser;
+pub mod chaos;
+pub mod check;
 pub mod clients;
 pub mod collector;
 pub mod data;
 pub mod deflated;
 pub mod documents;
 pub mod half_open;
+pub mod history;
 pub mod http;
 pub mod naive;
+pub mod nats;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod server;
 pub mod sign_in;
@@ -27,6 +33,7 @@ pub mod tools;
 pub use authority::Authority;
 pub use browser::Browser;
 pub use http::{Answer, Http};
+pub use nats::{NatsCluster, NatsOptions, NatsServer};
 pub use raw::{Ending, Frame, Raw};
 pub use server::{Server, ServerOptions};
 pub use socket::{Heard, Socket};

@@ -29,6 +29,9 @@ const CORE_MAY_USE: &[&str] =
 /// Engines live behind optional dependencies of the log, nowhere else.
 const ENGINES: &[&str] = &["async-nats", "nats", "redis", "fred"];
 const ENGINES_LIVE_IN: &str = "newswire-log";
+/// The features that they are behind, and who may ask for them: applications of the library do not build what they do not use.
+const ENGINE_FEATURES: &[&str] = &["jetstream", "redis"];
+const ENGINES_SHIPPED_BY: &str = "newswire-server";
 
 /// Features of our own crates that are for tests, and must not reach a library or binary.
 const TEST_FEATURES: &[&str] = &["seeded-bugs", "testing"];
@@ -136,6 +139,18 @@ fn loose_engines(graph: &Graph) -> Vec<String> {
         .collect()
 }
 
+fn imposed_engines(graph: &Graph) -> Vec<String> {
+    let asked = graph.asked_features.iter().filter(|(_, of, feature)| {
+        of == ENGINES_LIVE_IN && ENGINE_FEATURES.iter().any(|engine| feature == engine)
+    });
+    asked
+        .filter(|(package, ..)| package != ENGINES_SHIPPED_BY)
+        .map(|(package, of, feature)| {
+            format!("{package} builds {of} with {feature}; only {ENGINES_SHIPPED_BY} may")
+        })
+        .collect()
+}
+
 fn shipped_test_features(graph: &Graph) -> Vec<String> {
     let asked = graph.asked_features.iter().filter(|(_, of, feature)| {
         of.starts_with("newswire") && TEST_FEATURES.iter().any(|test| feature == test)
@@ -198,6 +213,13 @@ fn engines_are_features_of_the_log() {
         graph.declared.push((package.to_owned(), "redis".to_owned(), optional, true));
         assert_found(&loose_engines(&graph), &format!("{package} uses redis"));
         graph.declared.pop();
+    }
+    assert_none(&imposed_engines(&graph));
+    // By a room in front of it, and by default.
+    for package in ["newswire", "newswire-log"] {
+        graph.asked_features.push([package, "newswire-log", "jetstream"].map(str::to_owned).into());
+        assert_found(&imposed_engines(&graph), &format!("{package} builds newswire-log with jetstream"));
+        graph.asked_features.pop();
     }
 }
 

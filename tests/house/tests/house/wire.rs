@@ -20,6 +20,11 @@ const OTHER_ROOMS: &[&str] = &[
 const SHAPES: &[(&str, &str)] = &[
     ("crates/newswire-server/src/config/", "the configuration file"),
     ("crates/newswire-server/src/auth/", "claims of tokens, sets of keys, and what is kept of identities"),
+    ("crates/newswire-log/src/jetstream/", "what NATS answers"),
+    (
+        "crates/newswire-log/src/remote/agreement.rs",
+        "the record of the log's epoch, which nodes keep for each other",
+    ),
     ("crates/newswire/src/event.rs", "payloads into values of the application, of whatever shape"),
     ("crates/newswire/src/new_event.rs", "values of the application into payloads, of whatever shape"),
     ("crates/newswire/src/health.rs", "the body of GET /health, which is HTTP's and no message of the feed"),

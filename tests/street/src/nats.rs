@@ -1,0 +1,294 @@
+//! NATS servers with JetStream: one alone, or several as a cluster. Everything acknowledged is synced to the disk first.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{PATIENCE, process, tools};
+
+/// How a server is to be started.
+#[derive(Clone, Default)]
+pub struct NatsOptions {
+    lines: String,
+}
+
+impl NatsOptions {
+    /// Adds a line, or several, to its configuration.
+    #[must_use]
+    pub fn line(mut self, text: &str) -> Self {
+        self.lines.push_str(text);
+        self.lines.push('\n');
+        self
+    }
+
+    /// Lets in only who knows this password.
+    #[must_use]
+    pub fn password(self, user: &str, password: &str) -> Self {
+        self.line(&format!("authorization {{ user: {user:?}, password: {password:?} }}"))
+    }
+
+    /// Starts a server and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not, with what it wrote.
+    pub fn start(&self) -> NatsServer {
+        let server = NatsServer::new("single", self, "");
+        server.spawned()
+    }
+
+    /// Starts servers as one cluster and waits until all serve. Names are `n0`, `n1`, ….
+    ///
+    /// # Panics
+    /// When they do not, with what they wrote.
+    pub fn start_cluster(&self, count: usize) -> NatsCluster {
+        let routes: Vec<SocketAddr> = (0..count).map(|_| free_port()).collect();
+        self.start_cluster_over(&routes, "", |_, to| Some(routes[to]))
+    }
+
+    /// As [`Self::start_cluster`], where server n listens for the others at `listen[n]`, and server `from` reaches server
+    /// `to` where `reach(from, to)` says, or waits to be reached. `lines` stand in the configuration's `cluster`.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn start_cluster_over(
+        &self,
+        listen: &[SocketAddr],
+        lines: &str,
+        reach: impl Fn(usize, usize) -> Option<SocketAddr>,
+    ) -> NatsCluster {
+        let count = listen.len();
+        let mut servers: Vec<NatsServer> = (0..count)
+            .map(|number| {
+                let mut cluster =
+                    format!("cluster {{ name: street, listen: \"{}\"\n{lines}\nroutes: [", listen[number]);
+                let routes = (0..count).filter_map(|to| reach(number, to));
+                routes.for_each(|route| writeln!(cluster, "\"nats-route://{route}\"").unwrap());
+                NatsServer::new(&format!("n{number}"), self, &format!("{cluster}] }}\n"))
+            })
+            .collect();
+        servers.iter_mut().for_each(NatsServer::spawn);
+        let cluster = NatsCluster { servers };
+        cluster.wait();
+        cluster
+    }
+}
+
+/// One server. Dropping it kills the process; a panicking test prints what the server said.
+pub struct NatsServer {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    name: String,
+    monitor: SocketAddr,
+    home: TempDir,
+    child: Option<Child>,
+}
+
+impl NatsServer {
+    /// A server with the defaults.
+    pub fn start() -> Self {
+        NatsOptions::default().start()
+    }
+
+    fn new(name: &str, options: &NatsOptions, cluster: &str) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let (addr, monitor) = (free_port(), free_port());
+        let dir = home.path().display();
+        let configuration = format!(
+            "server_name: {name}\nlisten: \"{addr}\"\nhttp: \"{monitor}\"\n\
+             jetstream {{ store_dir: \"{dir}/data\", sync_interval: always, max_file: 1TB, max_mem: 1GB }}\n\
+             {cluster}{}",
+            options.lines
+        );
+        std::fs::write(home.path().join("nats.conf"), configuration).expect("a file in a new directory");
+        Self { addr, name: name.to_owned(), monitor, home, child: None }
+    }
+
+    fn spawned(mut self) -> Self {
+        self.spawn();
+        self.wait();
+        self
+    }
+
+    fn spawn(&mut self) {
+        let log = File::options().create(true).append(true).open(self.log_file()).expect("a log file");
+        let mut command = tools::python_tool("nats-server");
+        command.arg("--config").arg(self.home.path().join("nats.conf"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
+        self.child = Some(command.spawn().expect("nats-server starts"));
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.path().join("log")
+    }
+
+    /// A directory that lives as long as the server and its restarts.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The address for clients: `nats://127.0.0.1:…`.
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.addr)
+    }
+
+    /// What it has written to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+
+    /// Ends it with SIGKILL and waits until it is gone; one that is stopped as well.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            child.wait().expect("a killed process ends");
+        }
+    }
+
+    /// Asks it to stop (SIGTERM) and waits.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            process::signal(child.id(), "TERM");
+            child.wait().expect("our own child");
+        }
+    }
+
+    /// Starts it again over the same data, on the same ports, and waits until it serves; kills it first if it still runs.
+    pub fn restart(&mut self) {
+        self.restart_unwatched();
+        self.wait();
+    }
+
+    /// As [`Self::restart`], without waiting: alone, a server of a cluster does not serve.
+    pub fn restart_unwatched(&mut self) {
+        self.kill();
+        self.spawn();
+    }
+
+    /// Stands still (SIGSTOP): connections stay, and nothing is answered.
+    pub fn pause(&self) {
+        process::signal(self.pid(), "STOP");
+    }
+
+    /// Goes on (SIGCONT).
+    pub fn resume(&self) {
+        process::signal(self.pid(), "CONT");
+    }
+
+    /// Waits until it says that it is well, with all streams that it keeps.
+    ///
+    /// # Panics
+    /// When it does not, with what it wrote.
+    pub fn wait(&self) {
+        let asked = Instant::now();
+        while !self.is_well() {
+            assert!(asked.elapsed() < PATIENCE, "nats-server {} does not serve:\n{}", self.name, self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        TcpStream::connect(self.addr).is_ok()
+            && self.ask("/healthz").is_some_and(|health| health["status"] == "ok")
+    }
+
+    /// The name of the server that leads a stream, as this one knows it.
+    pub fn leader_of(&self, stream: &str) -> Option<String> {
+        let all = self.ask("/jsz?accounts=true&streams=true")?;
+        let accounts = all["account_details"].as_array()?.iter();
+        let mut streams = accounts.filter_map(|account| account["stream_detail"].as_array()).flatten();
+        let found = streams.find(|found| found["name"] == stream)?;
+        Some(found["cluster"]["leader"].as_str()?.to_owned())
+    }
+
+    /// What the server tells those who watch over it.
+    fn ask(&self, path: &str) -> Option<Value> {
+        let mut stream = TcpStream::connect(self.monitor).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- nats-server {} on {} said:\n{}", self.name, self.addr, self.log());
+        }
+    }
+}
+
+/// Servers that keep streams together.
+pub struct NatsCluster {
+    /// Each of them.
+    pub servers: Vec<NatsServer>,
+}
+
+impl NatsCluster {
+    /// A cluster with the defaults.
+    pub fn start(count: usize) -> Self {
+        NatsOptions::default().start_cluster(count)
+    }
+
+    /// The addresses for clients.
+    pub fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(NatsServer::url).collect()
+    }
+
+    /// Waits until all serve and say that they are well.
+    pub fn wait(&self) {
+        self.servers.iter().for_each(NatsServer::wait);
+    }
+
+    /// Which server leads a stream, waiting for one that does and runs.
+    ///
+    /// # Panics
+    /// When nobody does.
+    pub fn leader_of(&self, stream: &str) -> usize {
+        let asked = Instant::now();
+        loop {
+            let running = self.servers.iter().filter(|server| server.child.is_some());
+            let leader = running.filter_map(|server| server.leader_of(stream)).next();
+            let number = leader.and_then(|name| self.servers.iter().position(|server| server.name == name));
+            if let Some(number) = number.filter(|number| self.servers[*number].child.is_some()) {
+                return number;
+            }
+            assert!(asked.elapsed() < PATIENCE, "nobody leads {stream}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Ends all at once with SIGKILL.
+    pub fn kill(&mut self) {
+        self.servers.iter_mut().for_each(NatsServer::kill);
+    }
+
+    /// Starts all again, each over its data and on its ports, and waits until they serve.
+    pub fn restart(&mut self) {
+        self.servers.iter_mut().for_each(NatsServer::restart_unwatched);
+        self.wait();
+    }
+}
+
+/// A port that nobody uses. A server needs it before it starts, to be found again after a restart.
+pub fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket has an address")
+}
