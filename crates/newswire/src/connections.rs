@@ -397,11 +397,20 @@ impl Place {
         true
     }
 
-    /// It has shown another credential.
-    pub(crate) fn identify(&self, identity: Arc<Identity>) {
-        if let Some(visitor) = &mut self.shared.bells.lock().places[self.index as usize].visitor {
+    /// It has shown another credential. False where that is somebody else's who has as many places as they may; then the place
+    /// stays whose it was.
+    pub(crate) fn identify(&self, identity: Arc<Identity>) -> bool {
+        let mut bells = self.shared.bells.lock();
+        let seat = &mut bells.places[self.index as usize];
+        let id = &identity.principal.id;
+        if seat.of_identity.as_ref().is_none_or(|held| held.by() != id) {
+            let Some(held) = self.shared.identities.take(id) else { return false };
+            seat.of_identity = Some(held);
+        }
+        if let Some(visitor) = &mut seat.visitor {
             visitor.identity = Some(identity);
         }
+        true
     }
 
     /// Whether this connection should leave, and why.
@@ -463,11 +472,17 @@ mod tests {
         let stranger = connections.enter_unknown(None).unwrap();
         assert!(!stranger.admit(&a), "it says so only now, and is one too many");
         assert!(connections.enter(Some(&b)).is_ok() && connections.enter(None).is_ok());
+        let his = connections.enter(Some(&b)).unwrap();
+        assert!(!his.identify(Arc::new(a.clone())), "b says that it is a, who has enough");
         drop(guest);
-        assert!(stranger.admit(&a));
+        assert!(stranger.admit(&a) && !his.identify(Arc::new(a.clone())));
+        assert!(
+            first.identify(Arc::new(b.clone())) && his.identify(Arc::new(a.clone())),
+            "they change places"
+        );
         assert!(connections.enter(Some(&a)).is_err());
-        drop((first, stranger));
-        assert!(connections.enter(Some(&a)).is_ok());
+        drop((first, stranger, his));
+        assert!(connections.enter(Some(&a)).is_ok() && connections.enter(Some(&b)).is_ok());
     }
 
     #[test]

@@ -57,6 +57,13 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
     }
 }
 
+impl<K: Eq + Hash> Held<K> {
+    /// By whom.
+    pub fn by(&self) -> &K {
+        &self.by
+    }
+}
+
 impl<K: Eq + Hash + fmt::Debug> fmt::Debug for Held<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Held").field(&self.by).finish()

@@ -14,6 +14,7 @@ use newswire_core::{Backlog, BacklogPolicy, Hub, HubConfig, HubStats, Now};
 use newswire_log::{
     EmbeddedLog, EmbeddedOptions, EventLog, LogHealth, MemoryLog, MemoryOptions, Observer, OpenError, OsDisk,
 };
+use newswire_protocol::Start;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -345,6 +346,19 @@ impl Feed {
         let _ = tokio::time::timeout(SETTLE_PATIENCE, settled).await;
     }
 
+    /// As [`Self::caught_up_with_log`], and first waits for what the subscriber may have seen on another node of the same log.
+    /// `false` if that was not to be had in time.
+    pub(crate) async fn caught_up_with(&self, start: &Start, shard: &Shard) -> bool {
+        if let Start::After { offset, epoch } = start {
+            let epoch = epoch.as_deref().and_then(|epoch| epoch.parse().ok());
+            if !self.inner.log.settle(epoch, *offset).await {
+                return false;
+            }
+        }
+        self.caught_up_with_log(shard).await;
+        true
+    }
+
     /// State of the log and whether what it stores reaches the subscribers.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -363,7 +377,7 @@ impl Feed {
             dispatched,
             connections: inner.connections.open() as u64,
         };
-        Health::of(&state, log, feed, self.is_stopping())
+        Health::of(&state, inner.log.engine(), log, feed, self.is_stopping())
     }
 
     /// Everything counted, as Prometheus text.
@@ -397,6 +411,9 @@ impl Feed {
         sampled.tail.set(health.log.offset + 1);
         sampled.dispatched.set(health.feed.dispatched);
         sampled.moving.set(u64::from(health.feed.moving));
+        let is_behind = matches!(log.health, LogHealth::Stopped { .. } | LogHealth::Behind { .. });
+        sampled.following.set(u64::from(!is_behind));
+        raise(&sampled.interruptions, log.interruptions);
         sampled.disk_bytes.set(log.bytes);
         sampled.ring_bytes.set(hubs.ring_bytes as u64);
         sampled.cursors_on_ring.set((hubs.connections - hubs.lagging) as u64);
@@ -455,6 +472,7 @@ fn state_name(state: &LogHealth) -> &'static str {
         LogHealth::Ok => "ok",
         LogHealth::Full => "full",
         LogHealth::Stopped { .. } => "stopped",
+        LogHealth::Behind { .. } => "behind",
     }
 }
 

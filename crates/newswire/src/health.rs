@@ -28,7 +28,7 @@ pub struct Health {
 /// The log's part of [`Health`].
 #[derive(Clone, Debug, Serialize)]
 pub struct LogState {
-    /// `ok`, `full` or `stopped`.
+    /// `ok`, `full`, `stopped`, or `behind` the engine that keeps it.
     pub status: &'static str,
     /// What the offsets belong to.
     pub epoch: String,
@@ -64,7 +64,13 @@ impl Health {
         self.why_not.is_none()
     }
 
-    pub(crate) fn of(state: &LogHealth, log: LogState, feed: FeedState, stopping: bool) -> Self {
+    pub(crate) fn of(
+        state: &LogHealth,
+        engine: &'static str,
+        log: LogState,
+        feed: FeedState,
+        stopping: bool,
+    ) -> Self {
         let (status, why_not) = match state {
             _ if stopping => ("stopping", Some("the server is shutting down".to_owned())),
             LogHealth::Stopped { reason } => (
@@ -77,6 +83,12 @@ impl Health {
                     "the disk is full: publishing is refused until there is room, reading goes on".to_owned(),
                 ),
             ),
+            LogHealth::Behind { reason } => (
+                "degraded",
+                Some(format!(
+                    "nothing new is shown, and publishing may fail: {reason}; it is tried again all the time"
+                )),
+            ),
             LogHealth::Ok if !feed.moving => (
                 "stuck",
                 Some(format!(
@@ -86,7 +98,7 @@ impl Health {
             ),
             LogHealth::Ok => ("ok", None),
         };
-        let bus = BusState { engine: "embedded", status: log.status };
+        let bus = BusState { engine, status: log.status };
         Self { status, why_not, log, feed, bus }
     }
 }

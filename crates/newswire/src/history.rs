@@ -143,6 +143,14 @@ impl Feed {
     /// # Errors
     /// See [`HistoryError`].
     pub async fn history(&self, history: History) -> Result<HistoryPage, HistoryError> {
+        if let Some(after) = history.after
+            && !self.inner.log.settle(None, after).await
+        {
+            return Err(HistoryError::Refused(Refusal::because(
+                ErrorCode::Unavailable,
+                "this node is behind the log",
+            )));
+        }
         let end = self.inner.log.tail() - 1;
         let page = self.inner.reader.read(history.request(self)?).await?;
         let resumes = history.after.is_some() && history.order == Order::Asc;

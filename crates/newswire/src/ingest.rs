@@ -105,6 +105,7 @@ impl Feed {
         let mut span = self.inner.traces.publish(origin);
         let mut results = Vec::with_capacity(drafts.size_hint().0);
         let mut waiting = Chunk::default();
+        let max_events = self.inner.log.max_append_events();
         for draft in drafts {
             let admitted = draft.and_then(|draft| {
                 span.saw(&draft);
@@ -115,7 +116,7 @@ impl Feed {
                     waiting.answers.push((results.len(), event_id));
                     // Stands until the log answers, which it does for every event of an append.
                     results.push(Err(ErrorCode::Unavailable.into()));
-                    if waiting.is_full() {
+                    if waiting.is_full(max_events) {
                         self.store(std::mem::take(&mut waiting), &mut results, &mut span).await;
                     }
                 }
@@ -191,8 +192,9 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn is_full(&self) -> bool {
-        self.events.len() >= MAX_APPEND_EVENTS || self.events.bytes() >= MAX_APPEND_BYTES
+    /// Whether a log that takes so many events at once should get it now.
+    fn is_full(&self, max_events: usize) -> bool {
+        self.events.len() >= MAX_APPEND_EVENTS.min(max_events) || self.events.bytes() >= MAX_APPEND_BYTES
     }
 }
 

@@ -126,6 +126,8 @@ pub(crate) struct Sampled {
     pub(crate) subscriptions: Gauge<u64, AtomicU64>,
     pub(crate) channels: Gauge<u64, AtomicU64>,
     pub(crate) moving: Gauge<u64, AtomicU64>,
+    pub(crate) following: Gauge<u64, AtomicU64>,
+    pub(crate) interruptions: Counter,
 }
 
 impl Counters {
@@ -186,6 +188,12 @@ impl Counters {
         registry.register("connections", "WebSocket connections open now", metrics.connections.clone());
         registry.register("subscribers", "Subscribers in this process now", metrics.subscribers.clone());
         let sampled = Sampled {
+            following: gauge(registry, "log_following", "1 while new events reach this node's log"),
+            interruptions: counter(
+                registry,
+                "engine_interruptions",
+                "Times that following the engine which keeps the log was interrupted",
+            ),
             head: gauge(registry, "log_head_offset", "Oldest retained offset"),
             tail: gauge(registry, "log_tail_offset", "Offset the next event gets"),
             dispatched: gauge(registry, "dispatched_offset", "Last offset handed to subscribers"),

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use newswire_core::{Batch, BatchBuilder, Hub};
 use newswire_log::CommitReceiver;
+use newswire_protocol::Epoch;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
@@ -33,8 +34,14 @@ const GATHER_BYTES: usize = 64 << 10;
 /// millisecond.
 const WRITES_A_TURN: usize = 64;
 
-/// A batch on its way to every hub, and the span of its way.
-type Dispatched = (Arc<Batch>, Dispatch);
+/// What is on its way to every hub.
+#[derive(Clone)]
+enum Dispatched {
+    /// A batch, and the span of its way.
+    Batch(Arc<Batch>, Dispatch),
+    /// The log is shown anew, with these retained offsets: `head..tail`.
+    Epoch { epoch: Epoch, head: u64, tail: u64 },
+}
 
 /// A part of the connections, and the hub that knows them.
 pub(crate) struct Shard {
@@ -66,7 +73,7 @@ pub(crate) fn start(feed: &Feed, commits: CommitReceiver) {
     feed.inner.tasks.spawn(follow(feed.clone(), commits, queues));
 }
 
-/// Follows the log until it closes.
+/// Follows the log until it closes, from one epoch to the next.
 ///
 /// The log waits for this task when it lags (the receiver is bounded), and publishers wait for the log: so a
 /// fan-out that cannot keep up slows publishing down and loses nothing.
@@ -74,7 +81,17 @@ async fn follow(feed: Feed, mut commits: CommitReceiver, queues: Vec<mpsc::Sende
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut pace = Pace::new(feed.inner.settings.fanout_max_linger, cores);
     let room = GATHER_BYTES.min(feed.inner.settings.backlog_max_bytes / 4);
-    while let Some(first) = commits.recv().await {
+    loop {
+        let Some(first) = commits.recv().await else {
+            commits = feed.inner.log.follow();
+            if commits.is_over() {
+                break;
+            }
+            let (epoch, tail) = (commits.epoch(), commits.start());
+            let head = feed.inner.log.head().min(tail);
+            send_to_all(&queues, &Dispatched::Epoch { epoch, head, tail }).await;
+            continue;
+        };
         pace.committed(Instant::now());
         let mut gathered = Gathered { bytes: first.frames().len(), batches: vec![first], room };
         let held = gather(&feed, &mut commits, &mut pace, &mut gathered).await;
@@ -82,15 +99,19 @@ async fn follow(feed: Feed, mut commits: CommitReceiver, queues: Vec<mpsc::Sende
         feed.inner.metrics.dispatch_commits.observe(gathered.batches.len() as f64);
         for batch in std::iter::once(gathered.finish()).chain(held) {
             let span = feed.inner.traces.dispatch(&batch);
-            for queue in &queues {
-                // A shard ends after this task only.
-                let _ = queue.send((Arc::clone(&batch), span.clone())).await;
-            }
+            send_to_all(&queues, &Dispatched::Batch(batch, span)).await;
         }
         let reached = |shard: &Arc<Shard>| shard.reached.load(Ordering::Relaxed);
         pace.dispatched(feed.inner.shards.iter().map(reached).sum());
     }
     tracing::debug!("the log closed; fan-out ends");
+}
+
+async fn send_to_all(queues: &[mpsc::Sender<Dispatched>], dispatched: &Dispatched) {
+    for queue in queues {
+        // A shard ends after this task only.
+        let _ = queue.send(dispatched.clone()).await;
+    }
 }
 
 /// Adds the commits that are there, and while the machine is busy those that come within the linger. Ends at once when
@@ -158,7 +179,16 @@ impl Gathered {
 /// A batch is written to all of them before the next is handed over: what comes meanwhile is gathered. Dropped in
 /// between, it leaves the rest to the tasks of the connections.
 async fn dispatch(feed: Feed, shard: Arc<Shard>, mut batches: mpsc::Receiver<Dispatched>) {
-    while let Some((batch, span)) = batches.recv().await {
+    while let Some(dispatched) = batches.recv().await {
+        let (batch, span) = match dispatched {
+            Dispatched::Batch(batch, span) => (batch, span),
+            Dispatched::Epoch { epoch, head, tail } => {
+                // Dropped, they wake whom they are for.
+                drop(shard.hub.lock().epoch_changed(epoch, head, tail));
+                shard.dispatched.send_replace(tail.saturating_sub(1));
+                continue;
+            }
+        };
         let last = batch.last();
         let begun = Instant::now();
         let mut wakes = shard.hub.lock().publish(batch);

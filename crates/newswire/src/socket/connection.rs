@@ -7,6 +7,7 @@
 mod credentials;
 mod ending;
 mod publishing;
+mod settling;
 
 use std::future::Future;
 use std::mem::MaybeUninit;
@@ -42,6 +43,7 @@ use crate::{Caller, Feed, Rates, audit, ingest};
 use credentials::{Checking, standing};
 use ending::{Ending, Phase};
 use publishing::Publishing;
+use settling::Held;
 
 /// Bytes read from the socket at once, into a buffer that lives only while reading.
 const READ_BYTES: usize = 8 << 10;
@@ -75,20 +77,14 @@ pub(super) struct Connection<S> {
 /// What was asked for and awaits others.
 #[derive(Default)]
 struct Doing {
-    /// A subscribe that waits until the hub has everything that was durable when it came.
-    held: Option<(Held, BoxFuture<'static, ()>)>,
+    /// A subscribe that waits until the hub has everything that was durable when it came; `false` if it waited in vain.
+    held: Option<(Held, BoxFuture<'static, bool>)>,
     page: Option<BoxFuture<'static, Result<Page, ReadError>>>,
     publishing: Publishing,
     /// Who it is, by what it has shown.
     checking: Option<Checking>,
     /// What the address asked for, of one who has yet to say who it is.
     address: Option<Box<Subscribe>>,
-}
-
-enum Held {
-    /// What the address of the request asked for.
-    Address(Box<Subscribe>),
-    Command(String),
 }
 
 impl Doing {
@@ -270,13 +266,21 @@ impl<S: Transport> Connection<S> {
             }
             any = true;
         }
-        let settled = doing.held.as_mut().is_some_and(|(_, settled)| settled.as_mut().poll(cx).is_ready());
-        let held = if settled { doing.held.take() } else { None };
+        let settled = match doing.held.as_mut().map(|(_, settled)| settled.as_mut().poll(cx)) {
+            Some(Poll::Ready(settled)) => doing.held.take().map(|(held, _)| (held, settled)),
+            _ => None,
+        };
         if !doing.is_nothing() {
             self.doing = Some(doing);
         }
-        if let Some((held, _)) = held {
-            self.handle_held(held, now);
+        if let Some((held, is_here)) = settled {
+            if is_here {
+                self.handle_held(held, now);
+            } else {
+                // What it has seen on another node may come at any moment, here or there.
+                let reason = retry_reason(self.feed.inner.connections.open());
+                self.leave(CloseCode::ShuttingDown, &reason);
+            }
             any = true;
         }
         any
@@ -316,15 +320,6 @@ impl<S: Transport> Connection<S> {
                 }
             }
         }
-    }
-
-    fn hold(&mut self, held: Held) {
-        self.doing().held = Some(self.held(held));
-    }
-
-    fn held(&self, held: Held) -> (Held, BoxFuture<'static, ()>) {
-        let (feed, shard) = (self.feed.clone(), Arc::clone(&self.shard));
-        (held, Box::pin(async move { feed.caught_up_with_log(&shard).await }))
     }
 
     /// Reads and handles what the peer sent, as far as the session wants more. True if anything came.
@@ -395,13 +390,6 @@ impl<S: Transport> Connection<S> {
                 self.phase = Phase::Leaving { frame, ending: Ending::PeerClosed, answered: false };
             }
         }
-    }
-
-    /// Whether a frame may be a subscribe and the hub has not got everything that is durable.
-    fn must_settle(&self, frame: &str) -> bool {
-        frame.len() <= self.session.limits().command_bytes
-            && frame.contains("subscribe")
-            && *self.shard.dispatched.borrow() + 1 < self.feed.log().tail()
     }
 
     /// Takes a token for whoever this is; `Some` where it has none left.

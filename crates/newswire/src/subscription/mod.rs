@@ -15,7 +15,7 @@ use futures_util::Stream;
 use futures_util::future::poll_fn;
 use newswire_core::{Access, Answer, Missing, Notice};
 use newswire_log::ReadError;
-use newswire_protocol::{Epoch, GapReason, Refusal, Unsubscribe};
+use newswire_protocol::{Epoch, GapReason, Refusal, Start, Unsubscribe};
 
 use crate::connections::Peer;
 use crate::{Event, Feed, Interest, audit};
@@ -214,7 +214,7 @@ impl Subscription {
         let (ask, channels) = (interest.ask()?, &self.reading.feed().inner.channels);
         let principal = self.reading.principal().ok_or(SubscribeError::ShuttingDown)?;
         channels.permitted(&ask.channels, &interest.filters, principal, Access::of(&interest.start))?;
-        self.reading.settle().await;
+        self.reading.settle(interest.start.clone()).await?;
         self.reading.subscribe(&ask)?;
         self.unanswered += 1;
         self.asked.extend(ask.channels);
@@ -232,7 +232,7 @@ impl Subscription {
         channels: impl IntoIterator<Item = C>,
     ) -> Result<(), SubscribeError> {
         let ask = Unsubscribe { channels: channels.into_iter().map(Into::into).collect(), sub: None };
-        self.reading.settle().await;
+        self.reading.settle(Start::Live).await?;
         self.reading.unsubscribe(&ask)?;
         self.unanswered += 1;
         self.asked.retain(|channel| !ask.channels.contains(channel));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use newswire_core::{Output, Page, Piece, Principal, Run, Session, Standing, TURN_BYTES};
 use newswire_log::ReadError;
-use newswire_protocol::{CloseCode, ErrorCode, Refusal, Subscribe, Unsubscribe};
+use newswire_protocol::{CloseCode, ErrorCode, Refusal, Start, Subscribe, Unsubscribe};
 use tokio::time::{Instant, Sleep};
 
 use super::{Ended, SubscribeError, Update};
@@ -49,9 +49,14 @@ struct Live {
     why: &'static str,
 }
 
+fn behind() -> Refusal {
+    let told = "this node does not have yet what was seen on another; try again, here or there";
+    Refusal::because(ErrorCode::Unavailable, told)
+}
+
 impl Reading {
     pub(super) async fn begin(feed: &Feed, interest: Interest, peer: Peer) -> Result<Self, SubscribeError> {
-        let Interest { principal, identity, backlog, .. } = interest;
+        let Interest { principal, identity, backlog, start, .. } = interest;
         let metrics = &feed.inner.metrics;
         let connections = &feed.inner.connections;
         let place = connections.enter_as_guest(identity.as_deref()).map_err(|no_place| {
@@ -67,7 +72,9 @@ impl Reading {
             }
         })?;
         let shard = feed.shard_for_connection();
-        feed.caught_up_with_log(&shard).await;
+        if !feed.caught_up_with(&start, &shard).await {
+            return Err(behind().into());
+        }
         let config = feed.inner.live.session();
         let mut session = Session::in_process(&shard.hub, config, principal, backlog, feed.now());
         if let Some(identity) = &identity {
@@ -113,12 +120,13 @@ impl Reading {
         &self.feed
     }
 
-    /// Waits until the hub has what is durable now.
-    pub(super) fn settle(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// Waits until the hub has what is durable now, and what a subscriber who begins so may have seen already.
+    pub(super) fn settle(&self, start: Start) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
         let (feed, shard) = (self.feed.clone(), self.live.as_ref().map(|live| Arc::clone(&live.shard)));
         async move {
-            if let Some(shard) = shard {
-                feed.caught_up_with_log(&shard).await;
+            match shard {
+                Some(shard) if !feed.caught_up_with(&start, &shard).await => Err(behind()),
+                _ => Ok(()),
             }
         }
     }

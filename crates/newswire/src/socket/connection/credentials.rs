@@ -35,8 +35,14 @@ impl<S: Transport> Connection<S> {
                 false
             }
             Ok(identity) => {
-                self.session.on_authenticated(Ok((&identity).into()), hub);
-                self.place.identify(Arc::new(identity));
+                let identity = Arc::new(identity);
+                if !self.place.identify(Arc::clone(&identity)) {
+                    self.feed.inner.metrics.connections_refused.inc();
+                    let reason = retry_reason(self.feed.inner.connections.open());
+                    self.close(CloseCode::TooMany, &reason);
+                    return false;
+                }
+                self.session.on_authenticated(Ok((&*identity).into()), hub);
                 audit::authenticated(self.session.id(), self.session.principal());
                 self.recheck();
                 true
@@ -71,7 +77,8 @@ impl<S: Transport> Connection<S> {
             Ok(None) => {}
             Ok(Some(identity)) => {
                 let over = self.session.readmit((&identity).into(), &self.shard.hub);
-                self.place.identify(Arc::new(identity));
+                // Of the same name: there is always room.
+                let _ = self.place.identify(Arc::new(identity));
                 if let Some((code, reason)) = over {
                     self.cut_off(code, reason);
                 }
