@@ -176,11 +176,13 @@ async fn dashboard_and_alerts_ask_for_what_is_served() {
         "newswire_connections_opened_total",
         "newswire_connections_unauthenticated",
         "newswire_dropped_events",
+        "newswire_engine_interruptions_total",
         "newswire_http_accept_errors_total",
         "newswire_http_bodies_timed_out_total",
         "newswire_http_connections_accepted_total",
         "newswire_http_connections_timed_out_total",
         "newswire_http_tls_handshakes_failed_total",
+        "newswire_log_following",
         "newswire_log_read_bytes_total",
     ];
     assert_eq!(unseen, left_out, "not on the dashboard");

@@ -34,6 +34,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("server", "What stands before the server."),
     ("tls", "Certificates, for `https://` and `wss://`. TLS 1.2 and 1.3; HTTP/2 for clients that offer it."),
     ("log", "The durable log."),
+    ("jetstream", "Where NATS is, with `log.backend = \"jetstream\"`. Secrets stand in files, never here."),
     (
         "retention",
         "How long events are kept. Each limit applies on its own: an event goes as soon as one of them says so. Age \
@@ -152,10 +153,22 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Choice(&[
             ("embedded", "Segment files in `data_dir`."),
             ("memory", "Nothing on disk: everything is gone, and the epoch is another, after a restart."),
+            (
+                "jetstream",
+                "A stream of NATS JetStream, for several nodes; each has a copy in `data_dir` (docs/engines.md).",
+            ),
         ]),
         default: Some("embedded"),
         reload: Reload::Restart,
         help: "What keeps the events.",
+    },
+    Key {
+        path: "log.engine_timeout",
+        kind: Kind::Duration(Duration::from_millis(100), HOUR),
+        default: Some("5s"),
+        reload: Reload::Restart,
+        help: "With `jetstream`: how long a publish may take there before it is answered with `unavailable`, and how \
+               long a subscriber waits here for what another node has shown it already.",
     },
     Key {
         path: "log.sync",
@@ -209,6 +222,94 @@ pub const KEYS: &[Key] = &[
         default: Some("1000000"),
         reload: Reload::Restart,
         help: "How many such ids are remembered at most; beyond it the oldest is forgotten early.",
+    },
+    Key {
+        path: "jetstream.servers",
+        kind: Kind::Words,
+        default: Some("nats://127.0.0.1:4222"),
+        reload: Reload::Restart,
+        help: "Servers of the NATS cluster; one suffices, the others are then told by it. `tls://` asks for TLS.",
+    },
+    Key {
+        path: "jetstream.stream",
+        kind: Kind::Text,
+        default: Some("newswire"),
+        reload: Reload::Restart,
+        help: "Name of the stream, and of what is kept beside it: one for each deployment. It is made if it is not there; one \
+               that is set up otherwise is explained and left alone.",
+    },
+    Key {
+        path: "jetstream.replicas",
+        kind: Kind::Count(1, 5),
+        default: Some("1"),
+        reload: Reload::Restart,
+        help: "On how many servers of the cluster each event is kept: 3 to survive the loss of one.",
+    },
+    Key {
+        path: "jetstream.storage",
+        kind: Kind::Choice(&[
+            ("file", "On the servers' disks."),
+            ("memory", "In the servers' memory: everything is gone when the last of its replicas stops."),
+        ]),
+        default: Some("file"),
+        reload: Reload::Restart,
+        help: "Where the servers keep events, and the shared state beside them.",
+    },
+    Key {
+        path: "jetstream.credentials_file",
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "Credentials file of a NATS account (`.creds`).",
+    },
+    Key {
+        path: "jetstream.nkey_file",
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "File with the seed of an nkey.",
+    },
+    Key {
+        path: "jetstream.user",
+        kind: Kind::OrNone(&Kind::Text),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "User name, beside `jetstream.password_file`.",
+    },
+    Key {
+        path: "jetstream.password_file",
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "File with the password of `jetstream.user`.",
+    },
+    Key {
+        path: "jetstream.token_file",
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "File with a token, where the servers ask for one.",
+    },
+    Key {
+        path: "jetstream.tls_ca",
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "Certificates of the authorities that vouch for the servers (PEM); those of the system otherwise.",
+    },
+    Key {
+        path: "jetstream.tls_cert",
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "Certificate that the servers are shown (PEM), beside `jetstream.tls_key`.",
+    },
+    Key {
+        path: "jetstream.tls_key",
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "Key of that certificate (PEM).",
     },
     Key {
         path: "retention.max_age",

@@ -41,6 +41,7 @@ pub struct Config {
     #[serde(default)]
     pub tls: TlsConfig,
     pub log: LogConfig,
+    pub jetstream: JetStreamConfig,
     #[serde(default)]
     pub retention: RetentionConfig,
     pub backlog: BacklogConfig,
@@ -103,6 +104,35 @@ pub struct LogConfig {
     #[serde(deserialize_with = "millis")]
     pub dedup_window: Duration,
     pub dedup_max_ids: usize,
+    #[serde(deserialize_with = "millis")]
+    pub engine_timeout: Duration,
+}
+
+/// Where NATS is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct JetStreamConfig {
+    pub servers: Vec<String>,
+    pub stream: String,
+    pub replicas: usize,
+    pub storage: StreamStorage,
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
+    #[serde(default)]
+    pub nkey_file: Option<PathBuf>,
+    #[serde(default)]
+    pub user: Option<String>,
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub tls_ca: Option<PathBuf>,
+    #[serde(default)]
+    pub tls_cert: Option<PathBuf>,
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
 }
 
 /// `log.backend`
@@ -111,6 +141,17 @@ pub struct LogConfig {
 #[expect(missing_docs, reason = "the table of keys describes each value, once")]
 pub enum Backend {
     Embedded,
+    Memory,
+    #[serde(rename = "jetstream")]
+    JetStream,
+}
+
+/// `jetstream.storage`
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the table of keys describes each value, once")]
+pub enum StreamStorage {
+    File,
     Memory,
 }
 

@@ -179,6 +179,13 @@ impl Settings {
             let needed = "`tls.cert` and `tls.key` go together, and `tls.client_ca` needs both".to_owned();
             problems.push(Problem::Conflict(needed));
         }
+        if config.jetstream.servers.iter().any(|server| server.contains('@')) {
+            problems.push(Problem::Conflict(format!(
+                "`jetstream.servers` has credentials in an address ({}), which ends up in logs; set `jetstream.user` and \
+                 `jetstream.password_file`, or another of the files",
+                self.source("jetstream.servers")
+            )));
+        }
         if config.audit.channel.is_some() && !crate::auth::asks(&config.auth) {
             let needed = "`audit.channel` needs credentials (docs/security.md): on a server that asks nobody who they \
                           are, everybody would read it";

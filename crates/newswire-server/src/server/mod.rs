@@ -4,6 +4,7 @@ pub mod accept;
 mod audit;
 mod body;
 mod encoding;
+mod engine;
 pub mod guard;
 mod metrics;
 pub mod proxy;
@@ -52,6 +53,7 @@ use rate::RequestRates;
 use request::Refusals;
 use routes::Front;
 use sign_in::SignIn;
+use storage::Storage;
 use tls::Tls;
 
 /// Requests that may come at once, in seconds' worth, where `limits.requests_burst` does not say.
@@ -117,9 +119,9 @@ impl Server {
             },
             metrics: door_metrics,
         };
-        let log = storage::open(config, new_epoch, metrics.observer()).await?;
-        let gate = open_gate(config).await?;
-        let mut feed = Feed::builder().settings(settings(config)).metrics(metrics).log(log);
+        let storage = storage::open(config, new_epoch, metrics.observer()).await?;
+        let gate = open_gate(config, &storage).await?;
+        let mut feed = Feed::builder().settings(settings(config)).metrics(metrics).log(storage.log);
         if let Some(gate) = &gate {
             feed = feed.authenticate(Arc::clone(gate) as Arc<dyn Authenticate>);
         }
@@ -299,11 +301,11 @@ impl Reloader {
 }
 
 /// What checks credentials, where callers have to show some.
-async fn open_gate(config: &Config) -> anyhow::Result<Option<Arc<Gate>>> {
+async fn open_gate(config: &Config, storage: &Storage) -> anyhow::Result<Option<Arc<Gate>>> {
     if !auth::asks(&config.auth) {
         return Ok(None);
     }
-    let meta = storage::open_meta(config).await?;
+    let meta = storage.meta(config).await?;
     if config.log.backend == Backend::Memory {
         tracing::warn!(
             "log.backend = memory: revocations, tickets and sessions of browsers are gone when the server stops, and what was \

@@ -3,33 +3,54 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use newswire_core::LogView;
 use newswire_log::{
     BatchOptions, DedupOptions, EmbeddedLog, EmbeddedMeta, EmbeddedOptions, EventLog, MemoryLog, MemoryMeta,
-    MemoryOptions, Meta, Observer, OpenError, OsDisk, RetentionOptions, RetentionPolicy, SyncMode,
-    SystemClock,
+    MemoryOptions, Meta, Observer, OpenError, OsDisk, RemoteError, RemoteLog, RemoteOptions,
+    RetentionOptions, RetentionPolicy, SyncMode, SystemClock,
 };
 
+use super::engine;
 use crate::commands::{EXIT_DAMAGED, EXIT_IN_USE, Failure};
 use crate::config::{Backend, Config, RetentionLimits, Sync};
 
 /// Beside the log's own files, in the same directory and under the same lock.
 const META_FILE: &str = "meta.redb";
+/// Where a node keeps its copies of a log that an engine keeps.
+const COPIES: &str = "copies";
+
+/// What outlives the process: the log, and the small state beside it.
+pub struct Storage {
+    /// The log.
+    pub log: Arc<dyn EventLog>,
+    /// What an engine keeps beside the log; otherwise it is opened where somebody needs it.
+    meta: Option<Arc<dyn Meta>>,
+}
+
+impl Storage {
+    /// The store of what has to outlive the process beside the log, as durable as that is.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub(super) async fn meta(&self, config: &Config) -> anyhow::Result<Arc<dyn Meta>> {
+        match &self.meta {
+            Some(meta) => Ok(Arc::clone(meta)),
+            None => open_meta(config).await,
+        }
+    }
+}
 
 /// Opens the log; `observer` hears of its commits.
 ///
 /// # Errors
 /// A [`Failure`] with its exit code where another server has the directory, or the log is damaged; its text says what
 /// to do.
-pub async fn open(
-    config: &Config,
-    new_epoch: bool,
-    observer: Arc<dyn Observer>,
-) -> anyhow::Result<Arc<dyn EventLog>> {
-    match config.log.backend {
+pub async fn open(config: &Config, new_epoch: bool, observer: Arc<dyn Observer>) -> anyhow::Result<Storage> {
+    let log: Arc<dyn EventLog> = match config.log.backend {
         Backend::Memory => {
             tracing::warn!("log.backend = memory: all events are gone when the server stops");
             let log = MemoryLog::new(memory_options(config, observer)).context("cannot start the log")?;
-            Ok(Arc::new(log))
+            Arc::new(log)
         }
         Backend::Embedded => {
             let (directory, options) =
@@ -37,26 +58,38 @@ pub async fn open(
             let open = move || EmbeddedLog::open(&directory, options, Arc::new(OsDisk));
             let log = tokio::task::spawn_blocking(open).await.context("opening the log")?.map_err(explain)?;
             tracing::info!(directory = %log.dir().display(), "log open");
-            Ok(Arc::new(log))
+            Arc::new(log)
         }
-    }
+        Backend::JetStream => return open_remote(config, observer).await,
+    };
+    Ok(Storage { log, meta: None })
 }
 
-/// The store of what has to outlive the process beside the log, as durable as that is.
-pub(super) async fn open_meta(config: &Config) -> anyhow::Result<Arc<dyn Meta>> {
+async fn open_meta(config: &Config) -> anyhow::Result<Arc<dyn Meta>> {
     let clock = Arc::new(SystemClock);
-    match config.log.backend {
-        Backend::Memory => {
-            Ok(Arc::new(MemoryMeta::new(clock).context("cannot start the store of shared state")?))
-        }
-        Backend::Embedded => {
-            let file = config.data_dir.join(META_FILE);
-            let open = move || EmbeddedMeta::open(&file, clock);
-            Ok(Arc::new(
-                tokio::task::spawn_blocking(open).await.context("opening the store of shared state")??,
-            ))
-        }
+    if config.log.backend == Backend::Memory {
+        return Ok(Arc::new(MemoryMeta::new(clock).context("cannot start the store of shared state")?));
     }
+    let file = config.data_dir.join(META_FILE);
+    let open = move || EmbeddedMeta::open(&file, clock);
+    Ok(Arc::new(tokio::task::spawn_blocking(open).await.context("opening the store of shared state")??))
+}
+
+/// Opens this node's copy of the log that an engine keeps.
+async fn open_remote(config: &Config, observer: Arc<dyn Observer>) -> anyhow::Result<Storage> {
+    let (engine, meta) = engine::connect(config).await?;
+    let name = engine.name();
+    let options = RemoteOptions {
+        dir: config.data_dir.join(COPIES),
+        copy: embedded_options(config, false, observer),
+        patience: config.log.engine_timeout,
+    };
+    let log = RemoteLog::open(engine, Arc::clone(&meta), options).await.map_err(|error| match error {
+        RemoteError::Copy(error) => explain(error),
+        error @ RemoteError::Engine(_) => anyhow::Error::new(error).context("cannot follow the log"),
+    })?;
+    tracing::info!(engine = name, epoch = %log.epoch(), offset = log.tail() - 1, "log open");
+    Ok(Storage { log: Arc::new(log), meta: Some(meta) })
 }
 
 fn explain(error: OpenError) -> anyhow::Error {

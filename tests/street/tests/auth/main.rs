@@ -7,6 +7,7 @@ mod cookies;
 mod jwks;
 mod live;
 mod names;
+mod nodes;
 mod permissions;
 mod recognized;
 mod refused;
