@@ -4,7 +4,7 @@ ROUNDS ?= 1000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test book fuzz crash guard bench bench-peers audit schemas
+.PHONY: help run test book fuzz crash chaos guard bench bench-peers audit schemas
 
 help: ## list the tasks
 	@echo "make TASK, where TASK is one of:"
@@ -21,6 +21,10 @@ fuzz: ## fuzz every target for FUZZ_SECONDS=60 each (needs nightly and cargo-fuz
 
 crash: ## kill a loaded server at ROUNDS=1000 random moments, check that nothing acknowledged is lost
 	@scripts/crash.sh $(ROUNDS)
+
+chaos: ROUNDS = 100
+chaos: ## break nodes, engines and links under load for ROUNDS=100 rounds, check every history (SEED=n repeats choices)
+	@scripts/chaos.sh $(ROUNDS) $(SEED)
 
 guard: ## count the instructions of the hot paths, fail where one takes more than its limit (part of `make test`)
 	@scripts/guard.sh

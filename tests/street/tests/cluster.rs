@@ -1,0 +1,81 @@
+//! Nodes, engines and links break one at a time under load; then the recorded history is judged by `check-history`.
+//!
+//! `NEWSWIRE_CHAOS_ROUNDS` sets the number of rounds, `NEWSWIRE_CHAOS_SEED` the seed of the first (the next ones count on
+//! from it), `NEWSWIRE_CHAOS_DIR` where histories are put. Those of rounds that fail are kept.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use newswire_street_tests::chaos::{Embedded, Engine, JetStream, Options, directory, round};
+use newswire_street_tests::history::plant::Fault;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Runs rounds of which each has an engine of its own, and judges each.
+async fn rounds<E: Engine + 'static>(
+    name: &str,
+    rounds: u64,
+    options: &Options,
+    engine: impl AsyncFn() -> E,
+) {
+    let first = number("NEWSWIRE_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000_000));
+    eprintln!("{name}: {rounds} rounds; NEWSWIRE_CHAOS_SEED={first} repeats their choices");
+    for number in 0..rounds {
+        let seed = first + number;
+        let dir = directory(name, seed);
+        let about = format!("{name}, round {}, seed {seed}", number + 1);
+        let options = Options { seed, about, dir: dir.clone(), ..options.clone() };
+        let history = round(&options, Box::new(engine().await)).await;
+        tokio::task::block_in_place(|| judge(&history, &options));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+fn check(arguments: &[&str], history: &Path) -> (bool, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_check-history"));
+    let output = program.args(arguments).arg(history).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.success(), said + &String::from_utf8_lossy(&output.stderr))
+}
+
+/// The history must be sound, and the same one with something planted must not.
+fn judge(history: &Path, options: &Options) {
+    let (sound, said) = check(&[], history);
+    eprint!("{said}");
+    assert!(sound, "seed {}: the history is kept as {}", options.seed, history.display());
+    for (name, _) in Fault::ALL {
+        let seed = options.seed.to_string();
+        let (sound, said) = check(&["--plant", name, "--seed", &seed], history);
+        assert!(!sound && said.contains("NOT SOUND"), "a planted {name} is not found: {said}");
+    }
+}
+
+fn options(nodes: usize, breaking: Duration) -> Options {
+    Options {
+        nodes,
+        subscribers: 200,
+        publishers: 6,
+        breaking,
+        seed: 0,
+        about: String::new(),
+        dir: directory("", 0),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_that_is_killed_and_cut_off_loses_and_repeats_nothing() {
+    let options = options(1, Duration::from_secs(12));
+    rounds("embedded", number("NEWSWIRE_CHAOS_ROUNDS").unwrap_or(1), &options, async || Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_on_a_nats_cluster_lose_and_repeat_nothing() {
+    let options = options(3, Duration::from_secs(18));
+    let engine = async || JetStream::start(3, 3).await;
+    rounds("jetstream", number("NEWSWIRE_CHAOS_ROUNDS").unwrap_or(3), &options, engine).await;
+}
