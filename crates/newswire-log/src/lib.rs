@@ -22,8 +22,6 @@ mod lru;
 mod memory;
 mod meta;
 mod page;
-#[cfg(feature = "redis")]
-pub mod redis;
 pub mod remote;
 mod retention;
 mod shared;
