@@ -62,7 +62,7 @@ pub struct Message {
     /// Two messages of the same id are the same event. An engine may use it to store a repeat only once, for as long as
     /// it likes.
     pub id: MessageId,
-    /// The event, as [`super::message`] writes it.
+    /// The event, as `remote::message` writes it.
     pub body: Bytes,
 }
 
