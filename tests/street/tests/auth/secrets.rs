@@ -1,5 +1,7 @@
 //! Secrets that are planted everywhere come out nowhere.
 
+use std::path::Path;
+
 use newswire_street_tests::{PATIENCE, Server, Socket, binary, data, process, within};
 use serde_json::{Value, json};
 
@@ -32,15 +34,19 @@ impl Found {
     }
 }
 
-fn newswire(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+/// What the program says, started in a directory of its own: some of what is tried here gets as far as making its data.
+fn newswire_in(home: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let mut command = std::process::Command::new(binary::newswire());
-    let output = command.args(arguments).envs(environment.iter().copied()).output().unwrap();
+    command.args(arguments).envs(environment.iter().copied()).current_dir(home);
+    let output = command.output().unwrap();
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
 #[tokio::test]
 async fn no_secret_stands_in_a_log_an_error_a_metric_or_the_configuration() {
     let home = tempfile::tempdir().unwrap();
+    let newswire =
+        |arguments: &[&str], environment: &[(&str, &str)]| newswire_in(home.path(), arguments, environment);
     let mut found = Found::default();
     found.plant("the secret of tokens", SECRET);
     let hash = found.plant("the hash of a key", &KEY_HASH["sha256:".len()..]);
