@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +26,7 @@ use crate::fanout::Shard;
 use crate::health::{FeedState, Health, LogState, Progress};
 use crate::http::publish::BODY_GRAIN;
 use crate::metrics::{Counters, Metrics, Reason, raise};
-use crate::rates::{Caller, Rate, Rates};
+use crate::rates::{Caller, Rates};
 use crate::reader::LogReader;
 use crate::reload::LiveSettings;
 use crate::settings::Settings;
@@ -37,9 +36,6 @@ use crate::{fanout, http, ingest};
 
 /// Bytes of HTTP publish bodies in memory at once, over all requests; one that finds no room is answered 503.
 const BODIES_BYTES: usize = 256 << 20;
-
-/// Publishes that came too often and the audit tells of, of each identity: so many at once, and one a second.
-const TOLD_AT_ONCE: NonZeroU32 = NonZeroU32::new(20).expect("twenty is not zero");
 
 /// How long a subscribe waits for the hub to have what was durable before it.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
@@ -224,7 +220,7 @@ impl FeedBuilder {
                     settings.max_connections_per_identity,
                 ),
                 failures: Failures::new(settings.auth_failures),
-                told: Rates::new(Some(Rate { per_second: NonZeroU32::MIN, burst: TOLD_AT_ONCE })),
+                told: Rates::for_telling(),
                 authenticator: self.authenticator,
                 body_room: Arc::new(Semaphore::new(
                     BODIES_BYTES.max(settings.request_max_bytes).div_ceil(BODY_GRAIN),

@@ -18,6 +18,8 @@ use parking_lot::RwLock;
 
 /// Callers that are told apart. Who comes when so many are busy shares one bucket with all others of that kind.
 pub const MAX_CALLERS: usize = 65_536;
+/// See [`Rates::for_telling`].
+const TOLD_AT_ONCE: NonZeroU32 = NonZeroU32::new(20).expect("twenty is not zero");
 /// The least time between two looks for callers that are not busy any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -112,6 +114,13 @@ impl<K: Clone + Eq + Hash> Rates<K> {
         rates
     }
 
+    /// How often people are told of what comes too often, by whoever it comes from: twenty times at once, and then once a
+    /// second. Counters have all of it.
+    #[must_use]
+    pub fn for_telling() -> Self {
+        Self::new(Some(Rate { per_second: NonZeroU32::MIN, burst: TOLD_AT_ONCE }))
+    }
+
     /// Puts another limit in its place; everybody begins with a full bucket then. The same limit again changes nothing.
     pub fn set(&self, rate: Option<Rate>) {
         let mut table = self.0.table.write();
@@ -124,6 +133,11 @@ impl<K: Clone + Eq + Hash> Rates<K> {
     pub fn take(&self, caller: impl FnOnce() -> K) -> Option<Standing> {
         let table = self.0.table.read().clone()?;
         Some(table.take(&caller()))
+    }
+
+    /// As [`Self::take`], for whom it does not matter what is left: whether there was a token, or no limit.
+    pub fn allows(&self, caller: impl FnOnce() -> K) -> bool {
+        self.take(caller).is_none_or(|standing| standing.wait.is_none())
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::any::Any;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::time::Instant;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode};
-use newswire::{Caller, Problem, ProblemCode, Rate, Rates};
+use newswire::{Caller, Problem, ProblemCode, Rates};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,9 +19,6 @@ use uuid::Uuid;
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken from a client.
 const MAX_ID_BYTES: usize = 128;
-
-/// Requests that come too often and the audit tells of, of each address: so many at once, and one a second.
-const TOLD_AT_ONCE: NonZeroU32 = NonZeroU32::new(20).expect("twenty is not zero");
 
 /// Counts what is refused, and bounds what is told of it.
 #[derive(Clone)]
@@ -46,14 +42,12 @@ impl Code {
 
 impl Refusals {
     pub(super) fn new(counted: Family<Code, Counter>) -> Self {
-        let rate = Rate { per_second: NonZeroU32::MIN, burst: TOLD_AT_ONCE };
-        Self { counted, told: Rates::new(Some(rate)) }
+        Self { counted, told: Rates::for_telling() }
     }
 
     /// Whether the audit is to tell of one more of this address.
     fn may_tell(&self, address: Option<SocketAddr>) -> bool {
-        let caller = || address.map_or(Caller::Unknown, |address| Caller::at(address.ip()));
-        self.told.take(caller).is_none_or(|standing| standing.wait.is_none())
+        self.told.allows(|| address.map_or(Caller::Unknown, |address| Caller::at(address.ip())))
     }
 }
 

@@ -410,13 +410,8 @@ impl<S: Transport> Connection<S> {
             Some(wait) => {
                 let refused = Err(Refusal::too_often("more publishes than the server takes of you", wait));
                 self.feed.count_published(std::slice::from_ref(&refused));
-                if self
-                    .feed
-                    .inner
-                    .told
-                    .take(|| Caller::of(self.session.principal(), self.address))
-                    .is_none_or(|told| told.wait.is_none())
-                {
+                let caller = || Caller::of(self.session.principal(), self.address);
+                if self.feed.inner.told.allows(caller) {
                     audit::published(self.session.principal(), std::slice::from_ref(&refused));
                 }
                 self.session.on_published(ticket, refused);
