@@ -69,6 +69,10 @@ pub(crate) fn trim(
     raise_floors(store, shared, &segments, &cuts)
 }
 
+fn unwritten(store: &Store, error: &io::Error) -> TrimError {
+    TrimError::Io { file: store.dir.display().to_string(), error: error.to_string() }
+}
+
 /// Notes in an empty log that everything before this place is gone elsewhere, on channels that nobody here may know.
 pub(crate) fn begin_at(store: &Store, shared: &Shared, place: Place) -> Result<(), TrimError> {
     let Place { offset, stored_at } = place;
@@ -81,8 +85,7 @@ pub(crate) fn begin_at(store: &Store, shared: &Shared, place: Place) -> Result<(
         manifest.floors = floors.clone();
         manifest.next_offset = manifest.next_offset.max(tail);
     };
-    let io =
-        |error: io::Error| TrimError::Io { file: store.dir.display().to_string(), error: error.to_string() };
+    let io = |error: io::Error| unwritten(store, &error);
     store.change_manifest(note).map_err(io)?;
     store.change_catalog(|catalog| catalog.floors = Arc::new(floors));
     shared.advance(tail);
@@ -286,8 +289,7 @@ fn raise_floors(
     if trims.is_empty() && gone.is_empty() {
         return Ok(0);
     }
-    let io =
-        |error: io::Error| TrimError::Io { file: store.dir.display().to_string(), error: error.to_string() };
+    let io = |error: io::Error| unwritten(store, &error);
     for segment in &gone {
         ids::save(store, shared, segment).map_err(io)?;
     }

@@ -19,7 +19,7 @@ mod waiters;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -28,7 +28,6 @@ use newswire_protocol::{Epoch, UnixMicros};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use self::agreement::Disagreement;
 use self::copies::Copies;
@@ -110,10 +109,10 @@ struct Node {
     interruptions: AtomicU64,
     /// Somebody knows of an epoch that this node does not.
     recheck: Notify,
-    room: Arc<Semaphore>,
+    room: Semaphore,
     questions: Semaphore,
     patience: Duration,
-    closing: CancellationToken,
+    is_closed: AtomicBool,
 }
 
 /// How far the shown copy is.
@@ -149,10 +148,10 @@ impl RemoteLog {
             behind: Mutex::new(None),
             interruptions: AtomicU64::new(0),
             recheck: Notify::new(),
-            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            room: Semaphore::new(ROOM_KIB),
             questions: Semaphore::new(QUESTIONS),
             patience,
-            closing: CancellationToken::new(),
+            is_closed: AtomicBool::new(false),
         });
         let copier = tokio::spawn(copier::run(Arc::clone(&node), copy));
         Ok(Self { node, copier: Mutex::new(Some(copier)) })
@@ -175,7 +174,7 @@ impl Node {
                 format!("{} events are more than the {limit} that {engine} stores as one", events.len());
             return Err(unavailable(told));
         }
-        if self.closing.is_cancelled() {
+        if self.is_closed.load(Ordering::Acquire) {
             return Err(AppendError::Closed);
         }
         let kib = events.bytes().div_ceil(1024).clamp(1, ROOM_KIB) as u32;
@@ -364,7 +363,7 @@ impl EventLog for RemoteLog {
     }
 
     fn close(&self) {
-        self.node.closing.cancel();
+        self.node.is_closed.store(true, Ordering::Release);
         if let Some(copier) = self.copier.lock().take() {
             copier.abort();
         }
