@@ -38,6 +38,7 @@ package() {
 
 package chromium chromium "opens the pages that the documents and the server show"
 package chromedriver chromium-driver "drives that browser"
+package redis-server redis-server "keeps the log of several nodes; the tests start their own"
 package curl curl "follows an event stream"
 package python3 python3 "runs the examples that are written in Python"
 package npm npm "brings and runs tools that are written for Node.js"

@@ -22,6 +22,8 @@ mod lru;
 mod memory;
 mod meta;
 mod page;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod remote;
 mod retention;
 mod shared;

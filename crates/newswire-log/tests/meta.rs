@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use newswire_log::jetstream::{JetStream, JetStreamOptions};
+use newswire_log::redis::{Redis, RedisOptions};
 use newswire_log::testing::events::wait;
 use newswire_log::testing::meta_suite;
 use newswire_log::{Change, EmbeddedMeta, Expect, ManualClock, MemoryMeta, Meta, MetaError};
@@ -39,6 +40,20 @@ fn jetstream_meta() {
             ..JetStreamOptions::default()
         };
         let open = async { JetStream::connect(options).await.unwrap().meta(clock.clone()).await.unwrap() };
+        Box::new(runtime.block_on(open)) as Box<dyn Meta>
+    });
+}
+
+#[test]
+fn redis_meta() {
+    let server = newswire_street_tests::RedisServer::start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    meta_suite::run(&|clock| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let options =
+            RedisOptions { url: server.url(), prefix: format!("log{number}"), ..RedisOptions::default() };
+        let open = async { Redis::connect(options).await.unwrap().meta(clock.clone()).await.unwrap() };
         Box::new(runtime.block_on(open)) as Box<dyn Meta>
     });
 }
