@@ -138,7 +138,7 @@ async fn who_cannot_use_it_is_told_why() {
     };
     assert!(Redis::connect(with(Some("right"))).await.is_ok());
     for (password, part) in [(None, "NOAUTH"), (Some("wrong"), "assword")] {
-        let Err(RedisError::Connect { server: at, reason }) = Redis::connect(with(password)).await else {
+        let Err(RedisError::Refused { server: at, reason }) = Redis::connect(with(password)).await else {
             panic!("it opened");
         };
         assert!(at.contains(&server.addr.to_string()) && reason.contains(part), "{at}: {reason}");

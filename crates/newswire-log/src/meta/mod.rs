@@ -4,6 +4,8 @@ mod actor;
 pub(crate) mod embedded;
 pub(crate) mod memory;
 mod table;
+#[cfg(any(feature = "jetstream", feature = "redis"))]
+pub(crate) mod watchers;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -59,7 +59,7 @@ impl Redis {
         let key = |name: &str| Arc::from(format!("{{{}}}:{name}", options.prefix));
         let source = Source { stream: key("events"), hash: key("log") };
         let engine = Self { inner: Arc::new(Inner { connection, options, source }) };
-        engine.extent().await.map_err(|error| engine.explained(error))?;
+        engine.extent().await.map_err(|error| engine.explained(&error))?;
         persistence::look(&engine.inner.connection).await?;
         if engine.inner.options.retention != RedisRetention::default() {
             tokio::spawn(retention::run(Arc::downgrade(&engine.inner)));
@@ -72,14 +72,18 @@ impl Redis {
     /// # Errors
     /// [`RedisError`].
     pub async fn meta(&self, clock: Arc<dyn Clock>) -> Result<RedisMeta, RedisError> {
-        RedisMeta::open(&self.inner.options, clock).await.map_err(|error| self.explained(error))
+        RedisMeta::open(&self.inner.options, clock).await.map_err(|error| self.explained(&error))
     }
 
     /// With where it is, without the password that an address may have.
-    fn explained(&self, error: SequenceError) -> RedisError {
+    fn explained(&self, error: &SequenceError) -> RedisError {
         let url = &self.inner.options.url;
         let server = url.rsplit('@').next().unwrap_or(url).to_owned();
-        RedisError::Connect { server, reason: error.to_string() }
+        let reason = error.to_string();
+        match error {
+            SequenceError::Refused { .. } => RedisError::Refused { server, reason },
+            _ => RedisError::Connect { server, reason },
+        }
     }
 }
 

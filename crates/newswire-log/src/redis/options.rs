@@ -63,12 +63,20 @@ pub struct RedisRetention {
 /// Why a node could not use Redis.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
-    /// No server answers, or it refuses.
-    #[error("cannot use Redis at {server}: {reason}")]
+    /// No server answers, or not yet.
+    #[error("cannot reach Redis at {server}: {reason}")]
     Connect {
         /// Where.
         server: String,
         /// What was seen.
+        reason: String,
+    },
+    /// It answers, and refuses.
+    #[error("Redis at {server} refuses: {reason}")]
+    Refused {
+        /// Where.
+        server: String,
+        /// What it said.
         reason: String,
     },
     /// The server cannot do what is needed.

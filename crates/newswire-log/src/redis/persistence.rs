@@ -22,7 +22,7 @@ pub(super) async fn look(connection: &Connection) -> Result<(), RedisError> {
     let (fsync, policy) = (setting("appendfsync").await, setting("maxmemory-policy").await);
     match (info.get("aof_enabled").map(String::as_str), fsync.as_deref()) {
         (Some("1"), Some("always")) => {
-            tracing::info!("Redis keeps what it acknowledged (appendfsync always)")
+            tracing::info!("Redis keeps what it acknowledged (appendfsync always)");
         }
         (Some("1"), Some("everysec")) => {
             tracing::warn!("Redis may lose the last second when its machine fails (appendfsync everysec)");

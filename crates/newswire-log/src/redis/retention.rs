@@ -30,7 +30,7 @@ pub(super) async fn trim(inner: &Inner) -> Result<(), SequenceError> {
     let numbers = [age, bounds.max_bytes.unwrap_or(0), bounds.max_events.unwrap_or(0), AT_ONCE];
     let numbers = numbers.map(|number| number.to_string());
     loop {
-        let args = numbers.iter().map(|number| number.as_bytes()).collect();
+        let args = numbers.iter().map(String::as_bytes).collect();
         let gone: u64 = inner.ask(&scripts::TRIM, None, args, Again::Reads).await?;
         if gone < AT_ONCE {
             return Ok(());

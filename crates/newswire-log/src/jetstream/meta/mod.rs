@@ -18,11 +18,11 @@ use tokio::task::JoinHandle;
 
 use self::bucket::{Bucket, Write, check};
 use self::record::Kind;
-use self::watching::Watchers;
 use super::connect::Connection;
 use super::options::{JetStreamError, JetStreamOptions};
 use super::stream;
 use crate::clock::Clock;
+use crate::meta::watchers::Watchers;
 use crate::meta::{Answer, Entry, Expect, Lease, MAX_KEY_BYTES, MAX_VALUE_BYTES, Meta, MetaError, Watch};
 
 /// Writes of one node that it has not read back yet: fewer than versions of one key that the bucket keeps, so that a node

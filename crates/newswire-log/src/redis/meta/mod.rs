@@ -10,12 +10,12 @@ use bytes::Bytes;
 use newswire_protocol::UnixMicros;
 use tokio::task::JoinHandle;
 
-use self::watching::Watchers;
 use super::connect::{Again, Call, Connection};
 use super::follow::Source;
 use super::options::RedisOptions;
 use super::scripts::Text;
 use crate::clock::Clock;
+use crate::meta::watchers::Watchers;
 use crate::meta::{Answer, Entry, Expect, Lease, MAX_KEY_BYTES, MAX_VALUE_BYTES, Meta, MetaError, Watch};
 use crate::remote::SequenceError;
 
@@ -122,7 +122,7 @@ impl Inner {
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, MetaError> {
         let record: Option<Vec<u8>> = self.ask(&scripts::GET, vec![key.as_bytes()], Again::Reads).await?;
-        Ok(record.and_then(|record| self.entry(record)))
+        Ok(record.and_then(|record| self.entry(&record)))
     }
 
     async fn put(
@@ -153,7 +153,7 @@ impl Inner {
         let mut found = found.into_iter();
         let mut entries = Vec::new();
         while let (Some(key), Some(record)) = (found.next(), found.next()) {
-            if let (Ok(key), Some(entry)) = (String::from_utf8(key), self.entry(record)) {
+            if let (Ok(key), Some(entry)) = (String::from_utf8(key), self.entry(&record)) {
                 entries.push((key.into(), entry));
             }
         }
@@ -203,7 +203,7 @@ impl Inner {
     }
 
     /// What a record says, unless it is expired.
-    fn entry(&self, record: Vec<u8>) -> Option<Entry> {
+    fn entry(&self, record: &[u8]) -> Option<Entry> {
         let mut parts = record.splitn(3, |byte| *byte == b':');
         let version = number(parts.next()?)?;
         let ends = number(parts.next()?)?;
