@@ -181,7 +181,7 @@ fn bad_values_are_named_with_their_place_and_what_is_expected() {
             "",
             None,
             Some("log.backend=postgres"),
-            "`log.backend` = \"postgres\" (flag --set): expected embedded, memory or jetstream",
+            "`log.backend` = \"postgres\" (flag --set): expected embedded, memory, jetstream or redis",
         ),
         (
             "",

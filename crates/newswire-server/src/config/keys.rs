@@ -35,6 +35,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("tls", "Certificates, for `https://` and `wss://`. TLS 1.2 and 1.3; HTTP/2 for clients that offer it."),
     ("log", "The durable log."),
     ("jetstream", "Where NATS is, with `log.backend = \"jetstream\"`. Secrets stand in files, never here."),
+    ("redis", "Where Redis is, with `log.backend = \"redis\"`. Secrets stand in files, never here."),
     (
         "retention",
         "How long events are kept. Each limit applies on its own: an event goes as soon as one of them says so. Age \
@@ -157,6 +158,7 @@ pub const KEYS: &[Key] = &[
                 "jetstream",
                 "A stream of NATS JetStream, for several nodes; each has a copy in `data_dir` (docs/engines.md).",
             ),
+            ("redis", "A stream of Redis, likewise."),
         ]),
         default: Some("embedded"),
         reload: Reload::Restart,
@@ -167,7 +169,7 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Duration(Duration::from_millis(100), HOUR),
         default: Some("5s"),
         reload: Reload::Restart,
-        help: "With `jetstream`: how long a publish may take there before it is answered with `unavailable`, and how \
+        help: "With `jetstream` and `redis`: how long a publish may take there before it is answered with `unavailable`, and how \
                long a subscriber waits here for what another node has shown it already.",
     },
     Key {
@@ -310,6 +312,42 @@ pub const KEYS: &[Key] = &[
         default: Some("none"),
         reload: Reload::Restart,
         help: "Key of that certificate (PEM).",
+    },
+    Key {
+        path: "redis.url",
+        kind: Kind::Text,
+        default: Some("redis://127.0.0.1:6379"),
+        reload: Reload::Restart,
+        help: "Where the server is; after a failover it has to lead to the new primary. `rediss://` asks for TLS, `/1` behind the port for \
+               another database.",
+    },
+    Key {
+        path: "redis.prefix",
+        kind: Kind::Text,
+        default: Some("newswire"),
+        reload: Reload::Restart,
+        help: "What the names of all keys begin with: one for each deployment.",
+    },
+    Key {
+        path: "redis.user",
+        kind: Kind::OrNone(&Kind::Text),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "User name, beside `redis.password_file`; the user `default` otherwise.",
+    },
+    Key {
+        path: "redis.password_file",
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "File with the password.",
+    },
+    Key {
+        path: "redis.tls_ca",
+        kind: Kind::OrNone(&Kind::Path),
+        default: Some("none"),
+        reload: Reload::Restart,
+        help: "Certificates of the authorities that vouch for the server (PEM), with `rediss://`; those of the system otherwise.",
     },
     Key {
         path: "retention.max_age",

@@ -42,6 +42,7 @@ pub struct Config {
     pub tls: TlsConfig,
     pub log: LogConfig,
     pub jetstream: JetStreamConfig,
+    pub redis: RedisConfig,
     #[serde(default)]
     pub retention: RetentionConfig,
     pub backlog: BacklogConfig,
@@ -135,6 +136,21 @@ pub struct JetStreamConfig {
     pub tls_key: Option<PathBuf>,
 }
 
+/// Where Redis is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys describes each field, once")]
+pub struct RedisConfig {
+    pub url: String,
+    pub prefix: String,
+    #[serde(default)]
+    pub user: Option<String>,
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    #[serde(default)]
+    pub tls_ca: Option<PathBuf>,
+}
+
 /// `log.backend`
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
@@ -144,6 +160,7 @@ pub enum Backend {
     Memory,
     #[serde(rename = "jetstream")]
     JetStream,
+    Redis,
 }
 
 /// `jetstream.storage`

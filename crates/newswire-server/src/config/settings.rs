@@ -168,6 +168,23 @@ impl Settings {
         }
     }
 
+    /// Secrets stand in files.
+    fn check_engines(&self, config: &Config, problems: &mut Vec<Problem>) {
+        let (nats, redis) = (&config.jetstream, &config.redis);
+        let addresses = [
+            ("jetstream.servers", nats.servers.iter().any(|server| server.contains('@'))),
+            ("redis.url", redis.url.contains('@')),
+        ];
+        for (key, _) in addresses.iter().filter(|(_, has_secret)| *has_secret) {
+            let engine = key.split('.').next().unwrap_or_default();
+            problems.push(Problem::Conflict(format!(
+                "`{key}` has credentials in an address ({}), which ends up in logs; set `{engine}.user` and \
+                 `{engine}.password_file`",
+                self.source(key)
+            )));
+        }
+    }
+
     /// Rules over several keys.
     fn check(&self, config: &Config, problems: &mut Vec<Problem>) {
         self.check_credentials(config, problems);
@@ -179,13 +196,7 @@ impl Settings {
             let needed = "`tls.cert` and `tls.key` go together, and `tls.client_ca` needs both".to_owned();
             problems.push(Problem::Conflict(needed));
         }
-        if config.jetstream.servers.iter().any(|server| server.contains('@')) {
-            problems.push(Problem::Conflict(format!(
-                "`jetstream.servers` has credentials in an address ({}), which ends up in logs; set `jetstream.user` and \
-                 `jetstream.password_file`, or another of the files",
-                self.source("jetstream.servers")
-            )));
-        }
+        self.check_engines(config, problems);
         if config.audit.channel.is_some() && !crate::auth::asks(&config.auth) {
             let needed = "`audit.channel` needs credentials (docs/security.md): on a server that asks nobody who they \
                           are, everybody would read it";

@@ -8,6 +8,7 @@ use anyhow::Context;
 use newswire_log::jetstream::{
     JetStream, JetStreamError, JetStreamOptions, NatsCredentials, StreamRetention, StreamStorage,
 };
+use newswire_log::redis::{Redis, RedisError, RedisOptions, RedisRetention};
 use newswire_log::{Meta, Sequencer, SystemClock};
 
 use crate::config::{self, Backend, Config, JetStreamConfig};
@@ -25,15 +26,45 @@ type Engine = (Arc<dyn Sequencer>, Arc<dyn Meta>);
 /// Where it cannot be reached, refuses, or is set up otherwise than asked for; the text says what to do.
 pub(super) async fn connect(config: &Config) -> anyhow::Result<Engine> {
     match config.log.backend {
-        Backend::JetStream => jetstream(config).await,
+        Backend::JetStream => {
+            let options = jetstream_options(config)?;
+            patiently(async || open_jetstream(options.clone()).await, is_not_ready).await
+        }
+        Backend::Redis => {
+            let options = redis_options(config)?;
+            let is_not_there = |error: &RedisError| matches!(error, RedisError::Connect { .. });
+            patiently(async || open_redis(options.clone()).await, is_not_there).await
+        }
         Backend::Embedded | Backend::Memory => unreachable!("these are no engines"),
     }
 }
 
-async fn jetstream(config: &Config) -> anyhow::Result<Engine> {
+/// Servers that start with us need a while to serve, or to choose a leader: what may end by itself is tried again.
+async fn patiently<E: std::error::Error + Send + Sync + 'static>(
+    open: impl AsyncFn() -> Result<Engine, E>,
+    may_end: impl Fn(&E) -> bool,
+) -> anyhow::Result<Engine> {
+    let until = Instant::now() + START_PATIENCE;
+    loop {
+        match open().await {
+            Ok(engine) => return Ok(engine),
+            Err(error) if may_end(&error) && Instant::now() < until => {
+                tracing::warn!(%error, "the engine is not ready; it is tried again");
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn is_not_ready(error: &JetStreamError) -> bool {
+    matches!(error, JetStreamError::Connect { .. } | JetStreamError::Setup { .. })
+}
+
+fn jetstream_options(config: &Config) -> anyhow::Result<JetStreamOptions> {
     let nats = &config.jetstream;
     let limits = &config.retention.all;
-    let options = JetStreamOptions {
+    Ok(JetStreamOptions {
         servers: nats.servers.clone(),
         credentials: nats_credentials(nats)?,
         tls_ca: nats.tls_ca.clone(),
@@ -52,25 +83,36 @@ async fn jetstream(config: &Config) -> anyhow::Result<Engine> {
         duplicate_window: config.log.dedup_window,
         timeout: config.log.engine_timeout,
         ..JetStreamOptions::default()
-    };
-    let until = Instant::now() + START_PATIENCE;
-    loop {
-        match open_jetstream(options.clone()).await {
-            Ok(engine) => return Ok(engine),
-            // Servers that start with us need a while to choose a leader.
-            Err(error @ (JetStreamError::Connect { .. } | JetStreamError::Setup { .. }))
-                if Instant::now() < until =>
-            {
-                tracing::warn!(%error, "the engine is not ready; it is tried again");
-                tokio::time::sleep(START_PAUSE).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    })
 }
 
 async fn open_jetstream(options: JetStreamOptions) -> Result<Engine, JetStreamError> {
     let engine = JetStream::connect(options).await?;
+    let meta = engine.meta(Arc::new(SystemClock)).await?;
+    Ok((Arc::new(engine), Arc::new(meta)))
+}
+
+fn redis_options(config: &Config) -> anyhow::Result<RedisOptions> {
+    let (redis, limits) = (&config.redis, &config.retention.all);
+    let default = RedisOptions::default();
+    Ok(RedisOptions {
+        url: redis.url.clone(),
+        user: redis.user.clone(),
+        password: redis.password_file.as_deref().map(secret).transpose()?,
+        tls_ca: redis.tls_ca.clone(),
+        prefix: redis.prefix.clone(),
+        retention: RedisRetention {
+            max_age: limits.max_age,
+            max_bytes: limits.max_bytes,
+            max_events: limits.max_events,
+        },
+        repeat_window: default.repeat_window.max(config.log.engine_timeout * 2),
+        timeout: config.log.engine_timeout,
+    })
+}
+
+async fn open_redis(options: RedisOptions) -> Result<Engine, RedisError> {
+    let engine = Redis::connect(options).await?;
     let meta = engine.meta(Arc::new(SystemClock)).await?;
     Ok((Arc::new(engine), Arc::new(meta)))
 }

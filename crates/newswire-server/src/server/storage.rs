@@ -60,7 +60,7 @@ pub async fn open(config: &Config, new_epoch: bool, observer: Arc<dyn Observer>)
             tracing::info!(directory = %log.dir().display(), "log open");
             Arc::new(log)
         }
-        Backend::JetStream => return open_remote(config, observer).await,
+        Backend::JetStream | Backend::Redis => return open_remote(config, observer).await,
     };
     Ok(Storage { log, meta: None })
 }
