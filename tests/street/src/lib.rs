@@ -13,6 +13,7 @@ pub mod chaos;
 pub mod check;
 pub mod clients;
 pub mod collector;
+pub mod daemon;
 pub mod data;
 pub mod deflated;
 pub mod documents;

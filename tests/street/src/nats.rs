@@ -1,17 +1,15 @@
 //! NATS servers with JetStream: one alone, or several as a cluster. Everything acknowledged is synced to the disk first.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::net::{SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::{PATIENCE, process, tools};
+use crate::daemon::{Daemon, free_port};
+use crate::{PATIENCE, tools};
 
 /// How a server is to be started.
 #[derive(Clone, Default)]
@@ -73,21 +71,33 @@ impl NatsOptions {
                 NatsServer::new(&format!("n{number}"), self, &format!("{cluster}] }}\n"))
             })
             .collect();
-        servers.iter_mut().for_each(NatsServer::spawn);
+        servers.iter_mut().for_each(NatsServer::restart_unwatched);
         let cluster = NatsCluster { servers };
         cluster.wait();
         cluster
     }
 }
 
-/// One server. Dropping it kills the process; a panicking test prints what the server said.
+/// One server; see [`Daemon`] for what can be done to it.
 pub struct NatsServer {
     /// Where it listens.
     pub addr: SocketAddr,
-    name: String,
     monitor: SocketAddr,
-    home: TempDir,
-    child: Option<Child>,
+    daemon: Daemon,
+}
+
+impl Deref for NatsServer {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        &self.daemon
+    }
+}
+
+impl DerefMut for NatsServer {
+    fn deref_mut(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
 }
 
 impl NatsServer {
@@ -97,74 +107,27 @@ impl NatsServer {
     }
 
     fn new(name: &str, options: &NatsOptions, cluster: &str) -> Self {
-        let home = tempfile::tempdir().expect("a temporary directory");
+        let daemon = Daemon::new(name);
         let (addr, monitor) = (free_port(), free_port());
-        let dir = home.path().display();
+        let dir = daemon.home().display();
         let configuration = format!(
             "server_name: {name}\nlisten: \"{addr}\"\nhttp: \"{monitor}\"\n\
              jetstream {{ store_dir: \"{dir}/data\", sync_interval: always, max_file: 1TB, max_mem: 1GB }}\n\
              {cluster}{}",
             options.lines
         );
-        std::fs::write(home.path().join("nats.conf"), configuration).expect("a file in a new directory");
-        Self { addr, name: name.to_owned(), monitor, home, child: None }
+        std::fs::write(daemon.home().join("nats.conf"), configuration).expect("a file in a new directory");
+        Self { addr, monitor, daemon }
     }
 
     fn spawned(mut self) -> Self {
-        self.spawn();
-        self.wait();
+        self.restart();
         self
-    }
-
-    fn spawn(&mut self) {
-        let log = File::options().create(true).append(true).open(self.log_file()).expect("a log file");
-        let mut command = tools::python_tool("nats-server");
-        command.arg("--config").arg(self.home.path().join("nats.conf"));
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
-        self.child = Some(command.spawn().expect("nats-server starts"));
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.home.path().join("log")
-    }
-
-    /// A directory that lives as long as the server and its restarts.
-    pub fn home(&self) -> &Path {
-        self.home.path()
     }
 
     /// The address for clients: `nats://127.0.0.1:…`.
     pub fn url(&self) -> String {
         format!("nats://{}", self.addr)
-    }
-
-    /// What it has written to its log.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.log_file()).unwrap_or_default()
-    }
-
-    /// Its process id.
-    ///
-    /// # Panics
-    /// When it does not run.
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("the server runs").id()
-    }
-
-    /// Ends it with SIGKILL and waits until it is gone; one that is stopped as well.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            child.wait().expect("a killed process ends");
-        }
-    }
-
-    /// Asks it to stop (SIGTERM) and waits.
-    pub fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            process::signal(child.id(), "TERM");
-            child.wait().expect("our own child");
-        }
     }
 
     /// Starts it again over the same data, on the same ports, and waits until it serves; kills it first if it still runs.
@@ -175,18 +138,9 @@ impl NatsServer {
 
     /// As [`Self::restart`], without waiting: alone, a server of a cluster does not serve.
     pub fn restart_unwatched(&mut self) {
-        self.kill();
-        self.spawn();
-    }
-
-    /// Stands still (SIGSTOP): connections stay, and nothing is answered.
-    pub fn pause(&self) {
-        process::signal(self.pid(), "STOP");
-    }
-
-    /// Goes on (SIGCONT).
-    pub fn resume(&self) {
-        process::signal(self.pid(), "CONT");
+        let mut command = tools::python_tool("nats-server");
+        command.arg("--config").arg(self.home().join("nats.conf"));
+        self.spawn(command);
     }
 
     /// Waits until it says that it is well, with all streams that it keeps.
@@ -194,11 +148,7 @@ impl NatsServer {
     /// # Panics
     /// When it does not, with what it wrote.
     pub fn wait(&self) {
-        let asked = Instant::now();
-        while !self.is_well() {
-            assert!(asked.elapsed() < PATIENCE, "nats-server {} does not serve:\n{}", self.name, self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.wait_until(|| self.is_well());
     }
 
     fn is_well(&self) -> bool {
@@ -223,15 +173,6 @@ impl NatsServer {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
-    }
-}
-
-impl Drop for NatsServer {
-    fn drop(&mut self) {
-        self.kill();
-        if std::thread::panicking() {
-            eprintln!("--- nats-server {} on {} said:\n{}", self.name, self.addr, self.log());
-        }
     }
 }
 
@@ -264,10 +205,10 @@ impl NatsCluster {
     pub fn leader_of(&self, stream: &str) -> usize {
         let asked = Instant::now();
         loop {
-            let running = self.servers.iter().filter(|server| server.child.is_some());
+            let running = self.servers.iter().filter(|server| server.runs());
             let leader = running.filter_map(|server| server.leader_of(stream)).next();
-            let number = leader.and_then(|name| self.servers.iter().position(|server| server.name == name));
-            if let Some(number) = number.filter(|number| self.servers[*number].child.is_some()) {
+            let number = leader.and_then(|name| self.servers.iter().position(|server| server.name() == name));
+            if let Some(number) = number.filter(|number| self.servers[*number].runs()) {
                 return number;
             }
             assert!(asked.elapsed() < PATIENCE, "nobody leads {stream}");
@@ -277,7 +218,7 @@ impl NatsCluster {
 
     /// Ends all at once with SIGKILL.
     pub fn kill(&mut self) {
-        self.servers.iter_mut().for_each(NatsServer::kill);
+        self.servers.iter_mut().for_each(|server| server.kill());
     }
 
     /// Starts all again, each over its data and on its ports, and waits until they serve.
@@ -285,10 +226,4 @@ impl NatsCluster {
         self.servers.iter_mut().for_each(NatsServer::restart_unwatched);
         self.wait();
     }
-}
-
-/// A port that nobody uses. A server needs it before it starts, to be found again after a restart.
-pub fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use newswire_street_tests::chaos::{Embedded, Engine, JetStream, Options, directory, round};
+use newswire_street_tests::chaos::{Embedded, Engine, JetStream, Options, Redis, directory, round};
 use newswire_street_tests::history::plant::Fault;
 
 fn number(name: &str) -> Option<u64> {
@@ -78,4 +78,11 @@ async fn three_nodes_on_a_nats_cluster_lose_and_repeat_nothing() {
     let options = options(3, Duration::from_secs(18));
     let engine = async || JetStream::start(3, 3).await;
     rounds("jetstream", number("NEWSWIRE_CHAOS_ROUNDS").unwrap_or(3), &options, engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_on_redis_lose_and_repeat_nothing() {
+    let options = options(3, Duration::from_secs(18));
+    let engine = async || Redis::start(3).await;
+    rounds("redis", number("NEWSWIRE_CHAOS_ROUNDS").unwrap_or(1), &options, engine).await;
 }

@@ -1,5 +1,6 @@
 //! What keeps the log under the nodes, as far as it can be broken.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::proxy::Proxy;
@@ -10,6 +11,14 @@ pub struct Link {
     pub ends: (String, String),
     /// The connection.
     pub proxy: Arc<Proxy>,
+}
+
+/// Adds a breakable way to `target`, and says where it begins.
+pub(super) async fn link(links: &mut Vec<Link>, ends: (String, String), target: SocketAddr) -> SocketAddr {
+    let proxy = Arc::new(Proxy::start(target).await);
+    let addr = proxy.addr();
+    links.push(Link { ends, proxy });
+    addr
 }
 
 /// The servers that keep the log, and the links to them. Calls may block.

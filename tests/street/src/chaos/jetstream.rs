@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use super::engine::{Engine, Link};
-use crate::nats::{NatsCluster, NatsOptions, free_port};
-use crate::proxy::Proxy;
+use super::engine::{Engine, Link, link};
+use crate::daemon::free_port;
+use crate::nats::{NatsCluster, NatsOptions};
 
 /// Keeps addresses to themselves, so that nobody learns of a way around the proxies: clients are told of no further
 /// servers, and what servers tell each other leads nowhere.
@@ -52,14 +51,6 @@ impl JetStream {
         }
         Self { cluster, ways, links }
     }
-}
-
-/// Adds a breakable way to `target`, and says where it begins.
-async fn link(links: &mut Vec<Link>, ends: (String, String), target: SocketAddr) -> SocketAddr {
-    let proxy = Arc::new(Proxy::start(target).await);
-    let addr = proxy.addr();
-    links.push(Link { ends, proxy });
-    addr
 }
 
 impl Engine for JetStream {

@@ -9,6 +9,7 @@ mod faults;
 pub mod jetstream;
 mod nodes;
 mod publisher;
+pub mod redis;
 mod subscriber;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 pub use engine::{Embedded, Engine, Link};
 pub use jetstream::JetStream;
 use nodes::Nodes;
+pub use redis::Redis;
 
 use crate::Http;
 use crate::history::{Record, Writer};
