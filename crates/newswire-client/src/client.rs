@@ -4,15 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 use url::Url;
 
-use crate::tls::{Tls, TlsError};
+use crate::problem::of_request;
+use crate::stream;
+use crate::tls::{self, Tls, TlsError};
 
 /// The HTTP API is below this path.
 const API: [&str; 2] = ["api", "v1"];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a server that broke a connection is given to say on another one that it wants no connection of ours.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A handle to one Newswire server; cheap to clone, holds pooled connections.
 #[derive(Clone, Debug)]
@@ -23,6 +29,13 @@ pub struct Client {
     http: reqwest::Client,
     /// Sent with every request and upgrade. Marked as sensitive, so that it is in no debug output.
     authorization: Option<HeaderValue>,
+}
+
+/// Why a request has no answer.
+pub(crate) enum Unanswered {
+    /// The two sides do not trust, or do not understand, each other: asking again is in vain.
+    Distrust(String),
+    Unreachable(String),
 }
 
 /// Why there is no client.
@@ -119,6 +132,27 @@ impl Client {
         let mut url = self.endpoint("ws");
         let _always_allowed = url.set_scheme(if self.tls.is_some() { "wss" } else { "ws" });
         url
+    }
+
+    /// What to say of a request that failed. May take a connection of its own, and [`REFUSAL_TIMEOUT`].
+    pub(crate) async fn unanswered(&self, error: &reqwest::Error) -> Unanswered {
+        if let Some(reason) = tls::in_words(error) {
+            return Unanswered::Distrust(reason);
+        }
+        let broke = error.is_request() && !error.is_connect() && !error.is_timeout();
+        match if broke { self.refusal().await } else { None } {
+            Some(reason) => Unanswered::Distrust(reason),
+            None => Unanswered::Unreachable(of_request(error)),
+        }
+    }
+
+    /// Why the server ends connections on which nothing was asked yet, if it says so. In TLS 1.3 it can look at this side's
+    /// certificate only when this side takes the handshake for done, and where its word against it comes before the request is
+    /// written, the HTTP client forgets the word.
+    async fn refusal(&self) -> Option<String> {
+        let tls = self.tls.as_ref()?;
+        let listen = async { stream::open(&self.base, Some(tls)).await?.read_u8().await };
+        tls::in_words(&timeout(REFUSAL_TIMEOUT, listen).await.ok()?.err()?)
     }
 
     /// By what a WebSocket shakes hands; `None` where the server is spoken to without TLS.

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use newswire_protocol::{Epoch, Event};
 use serde_json::value::RawValue;
 
-use crate::client::Client;
-use crate::problem::{Problem, of_request};
-use crate::tls;
+use crate::client::{Client, Unanswered};
+use crate::problem::Problem;
 
 /// An event as it arrived: read, and in the server's own words.
 #[derive(Clone, Debug)]
@@ -169,13 +168,17 @@ impl Client {
         if !parameters.is_empty() {
             url.query_pairs_mut().extend_pairs(parameters);
         }
-        let unreachable = |error: reqwest::Error| match tls::in_words(&error) {
-            Some(reason) => RequestError::Distrust(reason),
-            None => RequestError::Unreachable(of_request(&error)),
+        let answer = async {
+            let response = self.http().get(url.clone()).send().await?;
+            Ok::<_, reqwest::Error>((response.status(), response.bytes().await?))
         };
-        let response = self.http().get(url.clone()).send().await.map_err(unreachable)?;
-        let status = response.status();
-        Ok((url, status, response.bytes().await.map_err(unreachable)?))
+        match answer.await {
+            Ok((status, body)) => Ok((url, status, body)),
+            Err(error) => Err(match self.unanswered(&error).await {
+                Unanswered::Distrust(reason) => RequestError::Distrust(reason),
+                Unanswered::Unreachable(reason) => RequestError::Unreachable(reason),
+            }),
+        }
     }
 }
 

@@ -7,9 +7,8 @@ use newswire_protocol::ErrorCode;
 use serde_json::value::RawValue;
 
 use crate::backoff::Backoff;
-use crate::client::Client;
+use crate::client::{Client, Unanswered};
 use crate::problem::Problem;
-use crate::tls;
 
 /// What became of one event of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,10 +103,15 @@ impl Client {
             .post(url.clone())
             .header(http::header::CONTENT_TYPE, "application/x-ndjson")
             .body(ndjson(events));
-        let response = request.send().await.map_err(|error| unreachable_server(&error))?;
-        let status = response.status();
-        let retry_after = retry_after(response.headers());
-        let body = response.bytes().await.map_err(|error| unreachable_server(&error))?;
+        let answer = async {
+            let response = request.send().await?;
+            let (status, retry_after) = (response.status(), retry_after(response.headers()));
+            Ok::<_, reqwest::Error>((status, retry_after, response.bytes().await?))
+        };
+        let (status, retry_after, body) = match answer.await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.unanswered(&error).await.into()),
+        };
         if status.is_success() {
             return read_results(&body, events.len())
                 .map_err(|detail| PublishError::Unreadable { url: url.to_string(), detail });
@@ -160,11 +164,13 @@ fn ndjson<T: AsRef<str>>(events: &[T]) -> String {
     body
 }
 
-fn unreachable_server(error: &reqwest::Error) -> PublishError {
-    if let Some(reason) = tls::in_words(error) {
-        return PublishError::Distrust { reason };
+impl From<Unanswered> for PublishError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Distrust(reason) => Self::Distrust { reason },
+            Unanswered::Unreachable(reason) => Self::Retryable { reason, retry_after: None },
+        }
     }
-    PublishError::Retryable { reason: crate::problem::of_request(error), retry_after: None }
 }
 
 pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
