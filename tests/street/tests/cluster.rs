@@ -1,16 +1,21 @@
-//! Nodes, engines and links break one at a time under load; then the recorded history is judged by `check-history`.
+//! Nodes, engines and links break one at a time under load, or nodes are restarted in turn; then the recorded history is
+//! judged by `check-history`.
 //!
 //! `NEWSWIRE_CHAOS_ROUNDS` sets the number of rounds, `NEWSWIRE_CHAOS_SEED` the seed of the first (the next ones count on
 //! from it), `NEWSWIRE_CHAOS_DIR` where histories are put. Those of rounds that fail are kept.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use newswire_street_tests::chaos::{Embedded, Engine, JetStream, Options, Redis, directory, round};
+use newswire_street_tests::chaos::{
+    Choice, Embedded, Engine, JetStream, Options, Plan, Redis, directory, round,
+};
 use newswire_street_tests::history::plant::Fault;
+use newswire_street_tests::history::{self, Answer, Record};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -32,6 +37,9 @@ async fn rounds<E: Engine + 'static>(
         let options = Options { seed, about, dir: dir.clone(), ..options.clone() };
         let history = round(&options, Box::new(engine().await)).await;
         tokio::task::block_in_place(|| judge(&history, &options));
+        if matches!(options.plan, Plan::RestartEach) {
+            everybody_moved(&history, &options);
+        }
         std::fs::remove_dir_all(dir).unwrap();
     }
 }
@@ -55,12 +63,31 @@ fn judge(history: &Path, options: &Options) {
     }
 }
 
+/// Nobody can have stayed where they were, and publishers met what they had stored already.
+fn everybody_moved(history: &Path, options: &Options) {
+    let (mut nodes, mut restarts, mut duplicates) = (BTreeMap::<u64, BTreeSet<usize>>::new(), 0, 0);
+    for record in history::read(history).unwrap() {
+        match record {
+            Record::Asks { subscriber, node, .. } => _ = nodes.entry(subscriber).or_default().insert(node),
+            Record::Fault { what } => restarts += usize::from(what.starts_with("SIGTERM node")),
+            Record::Answered { answer: Answer::Stored { duplicate, .. }, .. } => {
+                duplicates += usize::from(duplicate);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(restarts, options.nodes, "each node is restarted once");
+    assert!(nodes.values().all(|nodes| nodes.len() > 1), "all resumed on another node: {nodes:?}");
+    assert!(duplicates > 0, "somebody asked again for what was stored");
+}
+
 fn options(nodes: usize, breaking: Duration) -> Options {
     Options {
         nodes,
         subscribers: 200,
         publishers: 6,
-        breaking,
+        plan: Plan::Break(breaking),
+        choice: Choice::Any,
         seed: 0,
         about: String::new(),
         dir: directory("", 0),
@@ -85,4 +112,12 @@ async fn three_nodes_on_redis_lose_and_repeat_nothing() {
     let options = options(3, Duration::from_secs(18));
     let engine = async || Redis::start(3).await;
     rounds("redis", number("NEWSWIRE_CHAOS_ROUNDS").unwrap_or(1), &options, engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_of_three_nodes_loses_and_repeats_nothing() {
+    let mut options = options(3, Duration::ZERO);
+    (options.plan, options.choice, options.subscribers) = (Plan::RestartEach, Choice::Ready, 50);
+    let engine = async || JetStream::start(3, 3).await;
+    rounds("rolling", number("NEWSWIRE_CHAOS_ROUNDS").unwrap_or(1), &options, engine).await;
 }

@@ -10,9 +10,10 @@ pub mod jetstream;
 mod nodes;
 mod publisher;
 pub mod redis;
+mod rolling;
 mod subscriber;
+mod ways;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,8 +25,9 @@ pub use engine::{Embedded, Engine, Link};
 pub use jetstream::JetStream;
 use nodes::Nodes;
 pub use redis::Redis;
+use ways::Ways;
+pub use ways::{Before, Choice};
 
-use crate::Http;
 use crate::history::{Record, Writer};
 
 /// How long everything may take to come to the end once all is mended.
@@ -40,8 +42,10 @@ pub struct Options {
     pub subscribers: u64,
     /// Publishers over all nodes.
     pub publishers: u64,
-    /// How long things break while publishers publish.
-    pub breaking: Duration,
+    /// What is done to them while publishers publish.
+    pub plan: Plan,
+    /// Who chooses the node of a client.
+    pub choice: Choice,
     /// What the choices are drawn from.
     pub seed: u64,
     /// What runs, for people.
@@ -50,10 +54,19 @@ pub struct Options {
     pub dir: PathBuf,
 }
 
+/// What is done to nodes and engine.
+#[derive(Debug, Clone, Copy)]
+pub enum Plan {
+    /// One thing after another breaks and is mended, for this long.
+    Break(Duration),
+    /// Each node is stopped in order and started again, one at a time.
+    RestartEach,
+}
+
 /// What the clients of one round share.
 struct Shared {
-    /// For each node the addresses that lead to it.
-    doors: Vec<Vec<(SocketAddr, Http)>>,
+    /// How they come to nodes.
+    ways: Ways,
     history: Writer,
     /// No new events are to be made.
     stop: AtomicBool,
@@ -72,12 +85,6 @@ impl Shared {
     fn end(&self) -> Option<u64> {
         Some(self.end.load(Ordering::Relaxed)).filter(|end| *end > 0)
     }
-
-    /// A node, and a way to it.
-    fn door(&self, random: &mut fastrand::Rng) -> (usize, &(SocketAddr, Http)) {
-        let node = random.usize(..self.doors.len());
-        (node, random.choice(&self.doors[node]).expect("a node has doors"))
-    }
 }
 
 /// Runs one round and gives the path of its history.
@@ -90,7 +97,7 @@ pub async fn round(options: &Options, mut engine: Box<dyn Engine>) -> PathBuf {
     let mut random = fastrand::Rng::with_seed(options.seed);
     let mut nodes = Nodes::start(options, engine.as_ref()).await;
     let shared = Arc::new(Shared {
-        doors: nodes.doors(),
+        ways: Ways::new(options.choice, nodes.doors(), &nodes.addrs()),
         history: Writer::create(&options.dir.join("history.jsonl")),
         stop: AtomicBool::new(false),
         end: AtomicU64::new(0),
@@ -101,7 +108,11 @@ pub async fn round(options: &Options, mut engine: Box<dyn Engine>) -> PathBuf {
         new_epochs: engine.may_lose(),
         about: options.about.clone(),
     });
-    let (mut publishers, mut subscribers) = (JoinSet::new(), JoinSet::new());
+    let (mut publishers, mut subscribers, mut watch) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+    if matches!(options.choice, Choice::Ready) {
+        let (shared, nodes) = (Arc::clone(&shared), nodes.https());
+        watch.spawn(async move { shared.ways.watch(&nodes).await });
+    }
     for number in 0..options.subscribers {
         subscribers.spawn(subscriber::run(Arc::clone(&shared), number, random.fork()));
     }
@@ -111,8 +122,13 @@ pub async fn round(options: &Options, mut engine: Box<dyn Engine>) -> PathBuf {
 
     let began = Instant::now();
     let mut broken = Vec::new();
-    while began.elapsed() < options.breaking {
-        broken.push(faults::one(&mut nodes, engine.as_mut(), &shared.history, &mut random).await);
+    match options.plan {
+        Plan::Break(time) => {
+            while began.elapsed() < time {
+                broken.push(faults::one(&mut nodes, engine.as_mut(), &shared.history, &mut random).await);
+            }
+        }
+        Plan::RestartEach => broken = rolling::restart_each(&mut nodes, &shared.history, &mut random).await,
     }
     shared.stop.store(true, Ordering::Relaxed);
     let ended = tokio::time::timeout(END, publishers.join_all()).await;

@@ -57,6 +57,16 @@ impl Nodes {
         self.nodes.iter().map(doors).collect()
     }
 
+    /// Where each of them listens itself.
+    pub(super) fn addrs(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.server.addr).collect()
+    }
+
+    /// A client of each of them, which goes through no door.
+    pub(super) fn https(&self) -> Vec<Http> {
+        self.nodes.iter().map(|node| node.server.http()).collect()
+    }
+
     /// One of a node's doors.
     pub(super) fn door(&self, node: usize, door: usize) -> &Proxy {
         &self.nodes[node].doors[door % DOORS]
@@ -66,7 +76,27 @@ impl Nodes {
         self.nodes[node].server.kill();
     }
 
-    /// Starts a killed node again, and waits until it accepts connections.
+    /// Asks a node to stop, and waits until it has.
+    ///
+    /// # Panics
+    /// When it does not stop in order.
+    pub(super) fn stop(&mut self, node: usize) {
+        let server = &mut self.nodes[node].server;
+        let status = server.stop();
+        assert!(status.success(), "node {node} ends with {status}:\n{}", server.stderr());
+    }
+
+    /// Waits until a node says that it takes and delivers events.
+    pub(super) async fn ready(&self, node: usize) {
+        let http = self.nodes[node].server.http();
+        crate::eventually("the node is ready", async || {
+            let answer = http.try_send("GET", "/api/v1/health/ready", &[], Vec::new()).await;
+            answer.is_ok_and(|answer| answer.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a node that has ended again, and waits until it accepts connections.
     pub(super) fn restart(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         keep(&node.log, &node.server);

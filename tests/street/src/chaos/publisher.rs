@@ -56,7 +56,7 @@ fn event(publisher: u64, number: u64, random: &mut fastrand::Rng) -> Value {
 
 /// Asks a random node for all of them in one request; whether all were answered with an offset.
 async fn ask(shared: &Shared, publisher: u64, events: &[Value], random: &mut fastrand::Rng) -> bool {
-    let (node, (_, http)) = shared.door(random);
+    let (node, (_, http)) = shared.ways.door(random);
     let ask = shared.history.next_ask();
     for event in events {
         shared.history.write(&Record::Asked { ask, publisher, node, event: event.clone() });

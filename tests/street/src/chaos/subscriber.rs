@@ -67,7 +67,7 @@ impl Subscriber {
     async fn visit(&mut self, random: &mut fastrand::Rng) -> Result<u64, String> {
         let stay = Instant::now() + Duration::from_millis(random.u64(300..8_000));
         let shared = Arc::clone(&self.shared);
-        let (node, (addr, _)) = shared.door(random);
+        let (node, (addr, _)) = shared.ways.door(random);
         let opened = tokio::time::timeout(ANSWER, Socket::try_open(*addr, "/api/v1/ws")).await;
         let mut socket = opened.map_err(|_| "no connection in time".to_owned())??;
         self.tell(&Record::Asks {

@@ -29,6 +29,7 @@ pub(super) struct Published {
     asks: HashMap<(u64, String), usize>,
     highest: Option<(u64, usize)>,
     unanswered: usize,
+    duplicates: usize,
 }
 
 impl Published {
@@ -73,6 +74,7 @@ impl Published {
             self.unanswered += 1;
             return;
         };
+        self.duplicates += usize::from(duplicate);
         match event.stored {
             Some((before, earlier)) if before != offset && !new_epochs => {
                 report.add(Kind::Offset, format!("{id} is answered {before} and {offset}"), &[earlier, line]);
@@ -112,5 +114,6 @@ impl Published {
         counts.acknowledged = self.events.values().filter(|event| event.stored.is_some()).count();
         counts.asked_again = self.events.values().filter(|event| event.asks > 1).count();
         counts.unanswered = self.unanswered;
+        counts.duplicates = self.duplicates;
     }
 }

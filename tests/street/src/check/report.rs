@@ -52,6 +52,8 @@ pub struct Counts {
     pub acknowledged: usize,
     /// Of these, how many were asked for more than once.
     pub asked_again: usize,
+    /// Answers that name an earlier ask as the one that stored the event.
+    pub duplicates: usize,
     /// Asks that got no answer or an error.
     pub unanswered: usize,
     /// Subscribers.
@@ -103,11 +105,12 @@ impl Report {
     pub fn text(&self, records: &[Record]) -> String {
         let c = &self.counts;
         let mut text = format!(
-            "{} events asked for ({} acknowledged, {} asked for again, {} asks unanswered or refused)\n\
+            "{} events asked for ({} acknowledged, {} asked for again, {} answers as duplicates, {} asks unanswered or refused)\n\
              {} subscribers: {} deliveries owed and {} made, {} subscribes of which {} resumed, {} positions, {} gaps; {} epochs; {} lines of faults\n",
             c.events,
             c.acknowledged,
             c.asked_again,
+            c.duplicates,
             c.unanswered,
             c.subscribers,
             c.owed,
