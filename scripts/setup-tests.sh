@@ -39,6 +39,9 @@ package() {
 package chromium chromium "opens the pages that the documents and the server show"
 package chromedriver chromium-driver "drives that browser"
 package redis-server redis-server "keeps the log of several nodes; the tests start their own"
+# The directory of programs for administrators is not on everybody's path.
+[ -x /usr/sbin/haproxy ] || package haproxy haproxy "stands before several nodes, as deploy/haproxy.cfg says"
+package openssl openssl "makes the certificates of deploy/secrets.sh"
 package curl curl "follows an event stream"
 package python3 python3 "runs the examples that are written in Python"
 package npm npm "brings and runs tools that are written for Node.js"

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::{Deref, DerefMut};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -62,19 +63,14 @@ impl NatsOptions {
         reach: impl Fn(usize, usize) -> Option<SocketAddr>,
     ) -> NatsCluster {
         let count = listen.len();
-        let mut servers: Vec<NatsServer> = (0..count)
-            .map(|number| {
-                let mut cluster =
-                    format!("cluster {{ name: street, listen: \"{}\"\n{lines}\nroutes: [", listen[number]);
-                let routes = (0..count).filter_map(|to| reach(number, to));
-                routes.for_each(|route| writeln!(cluster, "\"nats-route://{route}\"").unwrap());
-                NatsServer::new(&format!("n{number}"), self, &format!("{cluster}] }}\n"))
-            })
-            .collect();
-        servers.iter_mut().for_each(NatsServer::restart_unwatched);
-        let cluster = NatsCluster { servers };
-        cluster.wait();
-        cluster
+        let servers = (0..count).map(|number| {
+            let mut cluster =
+                format!("cluster {{ name: street, listen: \"{}\"\n{lines}\nroutes: [", listen[number]);
+            let routes = (0..count).filter_map(|to| reach(number, to));
+            routes.for_each(|route| writeln!(cluster, "\"nats-route://{route}\"").unwrap());
+            NatsServer::new(&format!("n{number}"), self, &format!("{cluster}] }}\n"))
+        });
+        NatsCluster::start_as(servers)
     }
 }
 
@@ -116,6 +112,12 @@ impl NatsServer {
              {cluster}{}",
             options.lines
         );
+        Self::configured(addr, monitor, daemon, &configuration)
+    }
+
+    /// One with a configuration of the caller's, which says where it listens and is watched; not started. It finds its name
+    /// in `NATS_NAME`, and keeps its data in the home of `daemon`, where the caller may have put files.
+    pub fn configured(addr: SocketAddr, monitor: SocketAddr, daemon: Daemon, configuration: &str) -> Self {
         std::fs::write(daemon.home().join("nats.conf"), configuration).expect("a file in a new directory");
         Self { addr, monitor, daemon }
     }
@@ -123,6 +125,13 @@ impl NatsServer {
     fn spawned(mut self) -> Self {
         self.restart();
         self
+    }
+
+    /// `nats-server` with its configuration.
+    pub fn command(&self) -> Command {
+        let mut command = tools::python_tool("nats-server");
+        command.env("NATS_NAME", self.name()).arg("--config").arg(self.home().join("nats.conf"));
+        command
     }
 
     /// The address for clients: `nats://127.0.0.1:…`.
@@ -138,8 +147,7 @@ impl NatsServer {
 
     /// As [`Self::restart`], without waiting: alone, a server of a cluster does not serve.
     pub fn restart_unwatched(&mut self) {
-        let mut command = tools::python_tool("nats-server");
-        command.arg("--config").arg(self.home().join("nats.conf"));
+        let command = self.command();
         self.spawn(command);
     }
 
@@ -186,6 +194,18 @@ impl NatsCluster {
     /// A cluster with the defaults.
     pub fn start(count: usize) -> Self {
         NatsOptions::default().start_cluster(count)
+    }
+
+    /// Starts these servers, which know of each other, and waits until all serve.
+    ///
+    /// # Panics
+    /// When they do not, with what they wrote.
+    pub fn start_as(servers: impl IntoIterator<Item = NatsServer>) -> Self {
+        let mut servers: Vec<NatsServer> = servers.into_iter().collect();
+        servers.iter_mut().for_each(NatsServer::restart_unwatched);
+        let cluster = Self { servers };
+        cluster.wait();
+        cluster
     }
 
     /// The addresses for clients.

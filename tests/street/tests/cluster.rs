@@ -7,13 +7,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use newswire_street_tests::chaos::{
-    Choice, Embedded, Engine, JetStream, Options, Plan, Redis, directory, round,
+    Before, Choice, Embedded, Engine, JetStream, Options, Plan, Redis, directory, round,
 };
+use newswire_street_tests::haproxy::{Front, HaProxy};
 use newswire_street_tests::history::plant::Fault;
 use newswire_street_tests::history::{self, Answer, Record};
 
@@ -37,7 +39,7 @@ async fn rounds<E: Engine + 'static>(
         let options = Options { seed, about, dir: dir.clone(), ..options.clone() };
         let history = round(&options, Box::new(engine().await)).await;
         tokio::task::block_in_place(|| judge(&history, &options));
-        if matches!(options.plan, Plan::RestartEach) {
+        if matches!((options.plan, options.choice), (Plan::RestartEach, Choice::Ready)) {
             everybody_moved(&history, &options);
         }
         std::fs::remove_dir_all(dir).unwrap();
@@ -120,4 +122,13 @@ async fn a_rolling_restart_of_three_nodes_loses_and_repeats_nothing() {
     (options.plan, options.choice, options.subscribers) = (Plan::RestartEach, Choice::Ready, 50);
     let engine = async || JetStream::start(3, 3).await;
     rounds("rolling", number("NEWSWIRE_CHAOS_ROUNDS").unwrap_or(1), &options, engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_behind_the_load_balancer_of_the_deployment_loses_and_repeats_nothing() {
+    let mut options = options(3, Duration::ZERO);
+    let before = |nodes: &[SocketAddr]| -> Box<dyn Before> { Box::new(HaProxy::start(nodes, Front::Plain)) };
+    (options.plan, options.choice, options.subscribers) = (Plan::RestartEach, Choice::Before(before), 50);
+    let engine = async || JetStream::start(3, 3).await;
+    rounds("balanced", number("NEWSWIRE_CHAOS_ROUNDS").unwrap_or(1), &options, engine).await;
 }
