@@ -280,6 +280,14 @@ fn values_that_do_not_go_together_are_refused() {
             "limits.channels=4",
             "configuration: `channels` (default) names more channels than `limits.channels` (flag --set) allows",
         ),
+        (
+            "jetstream.user=newswire",
+            "configuration: `jetstream.user` and `jetstream.password_file` go together",
+        ),
+        (
+            "jetstream.tls_key=nats.key",
+            "configuration: `jetstream.tls_cert` and `jetstream.tls_key` go together",
+        ),
     ] {
         assert_eq!(refused("", &[], &[set]), said);
     }

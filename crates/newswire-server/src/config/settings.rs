@@ -183,6 +183,17 @@ impl Settings {
                 self.source(key)
             )));
         }
+        for (one, other, name, partner) in [
+            (nats.user.is_some(), nats.password_file.is_some(), "jetstream.user", "jetstream.password_file"),
+            (nats.tls_cert.is_some(), nats.tls_key.is_some(), "jetstream.tls_cert", "jetstream.tls_key"),
+        ] {
+            if one != other {
+                problems.push(Problem::Conflict(format!("`{name}` and `{partner}` go together")));
+            }
+        }
+        if redis.user.is_some() && redis.password_file.is_none() {
+            problems.push(Problem::Conflict("`redis.user` needs `redis.password_file`".to_owned()));
+        }
     }
 
     /// Rules over several keys.
