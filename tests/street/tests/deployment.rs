@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -198,6 +199,15 @@ fn the_image_is_built_from_what_the_workspace_needs() {
     }
 }
 
+/// Asks a node as its container is asked.
+fn is_healthy(node: SocketAddr) -> bool {
+    let check = compose()["services"]["node-a"]["healthcheck"]["test"].clone();
+    let words: Vec<&str> = check.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let [_, program, option, script] = words[..] else { panic!("{words:?}") };
+    let script = replaced(script, "127.0.0.1/8080", &format!("127.0.0.1/{}", node.port()));
+    Command::new(program).args([option, &script]).output().unwrap().status.success()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_over_three_servers_behind_the_load_balancer_serve_through_restarts() {
     let deployment = Deployment::new();
@@ -227,6 +237,7 @@ async fn three_nodes_over_three_servers_behind_the_load_balancer_serve_through_r
             if let Some(node) = node {
                 let status = tokio::task::block_in_place(|| nodes[node].stop());
                 assert!(status.success(), "{}", nodes[node].stderr());
+                assert!(!is_healthy(addrs[node]));
             }
             let id = format!("node {restarted}, {when}");
             let event =
@@ -244,6 +255,7 @@ async fn three_nodes_over_three_servers_behind_the_load_balancer_serve_through_r
             (nodes[restarted].http().get("/health/ready").await.status == 200).then_some(())
         })
         .await;
+        assert!(is_healthy(addrs[restarted]));
     }
     let shown = || -> Vec<String> {
         let events = tail.lines().into_iter().map(|line| serde_json::from_str::<Value>(&line).unwrap());
