@@ -117,7 +117,7 @@ async fn three_nodes_on_redis_lose_and_repeat_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_of_three_nodes_loses_and_repeats_nothing() {
+async fn a_rolling_restart_of_nodes_and_servers_loses_and_repeats_nothing() {
     let mut options = options(3, Duration::ZERO);
     (options.plan, options.choice, options.subscribers) = (Plan::RestartEach, Choice::Ready, 50);
     let engine = async || JetStream::start(3, 3).await;

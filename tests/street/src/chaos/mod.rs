@@ -1,8 +1,9 @@
 //! Several nodes under load while one thing after another breaks; what happened is written down as a [history](crate::history).
 //!
-//! A [`round`] starts nodes over an [`Engine`], lets publishers and subscribers work on all of them, breaks and mends one
-//! thing at a time, mends everything, and waits until all subscribers have come to the end. It judges nothing: that is
-//! for `check-history`. What is drawn at random follows from the seed; when it meets what, from the machine.
+//! A [`round`] starts nodes over an [`Engine`], lets publishers and subscribers work on all of them, breaks and mends (or
+//! restarts) one thing at a time, mends everything, and waits until all subscribers have come to the end. It judges
+//! nothing: that is for `check-history`. What is drawn at random follows from the seed; when it meets what, from the
+//! machine.
 
 pub mod engine;
 mod faults;
@@ -59,7 +60,7 @@ pub struct Options {
 pub enum Plan {
     /// One thing after another breaks and is mended, for this long.
     Break(Duration),
-    /// Each node is stopped in order and started again, one at a time.
+    /// Each node and then each server is stopped in order and started again, one at a time.
     RestartEach,
 }
 
@@ -128,7 +129,10 @@ pub async fn round(options: &Options, mut engine: Box<dyn Engine>) -> PathBuf {
                 broken.push(faults::one(&mut nodes, engine.as_mut(), &shared.history, &mut random).await);
             }
         }
-        Plan::RestartEach => broken = rolling::restart_each(&mut nodes, &shared.history, &mut random).await,
+        Plan::RestartEach => {
+            let engine = engine.as_mut();
+            broken = rolling::restart_each(&mut nodes, engine, &shared.history, &mut random).await;
+        }
     }
     shared.stop.store(true, Ordering::Relaxed);
     let ended = tokio::time::timeout(END, publishers.join_all()).await;
