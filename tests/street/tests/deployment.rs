@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use newswire_street_tests::daemon::{Daemon, free_port};
+use newswire_street_tests::daemon::{Daemon, free_port};
 use newswire_street_tests::deployment::{Deployment, LETTERS, file, replaced};
 use newswire_street_tests::haproxy::{self, Front, HaProxy};
 use newswire_street_tests::nats::NatsServer;
-use newswire_street_tests::{binary, clients, eventually, tools};
+use newswire_street_tests::{binary, clients, documents, eventually, tools};
 use serde_json::{Value, json};
 
 /// Both streams of a program, and whether it was content.
@@ -98,6 +99,52 @@ fn systemd_takes_the_units() {
     let (good, text) =
         verify("newswire.service", "LimitNOFILE", Path::new("LimitNOFILES"), home.path()).unwrap();
     assert!(!good || text.contains("LimitNOFILES"), "a mistake is found: {text}");
+}
+
+#[test]
+fn the_page_installs_what_is_looked_for() {
+    let page = documents::read("docs/operations.md");
+    let blocks = documents::blocks(&page).into_iter().filter(|(info, _)| *info == "sh install");
+    // On this machine nobody is to be made, and nothing to be started.
+    let lines = blocks
+        .flat_map(|(_, text)| text.lines())
+        .filter(|line| !["useradd", "systemctl"].iter().any(|word| line.starts_with(word)));
+    let script: String = lines.map(|line| format!("{line}\n")).collect();
+    let (deployment, home) = (Deployment::new(), tempfile::tempdir().unwrap());
+    let etc = home.path().join("etc");
+    for dir in ["haproxy", "systemd/system"] {
+        std::fs::create_dir_all(etc.join(dir)).unwrap();
+    }
+    let secrets = deployment.secret("").display().to_string();
+    let script =
+        [(" -g nats", ""), (" secrets/", &format!(" {secrets}")), ("/etc/", &format!("{}/", etc.display()))]
+            .into_iter()
+            .fold(script, |script, (from, to)| replaced(&script, from, to));
+    tools::succeeds(
+        Command::new("bash").args(["-eu", "-c", &script]).current_dir(binary::workspace_root()),
+        "",
+    );
+
+    let mut looked_for =
+        BTreeSet::from(["/etc/nats/auth.conf".to_owned(), "/etc/haproxy/haproxy.cfg".to_owned()]);
+    for name in ["nats.conf", "newswire.toml", "haproxy.cfg"] {
+        looked_for.extend(paths(&file(name)));
+    }
+    for name in ["newswire.service", "nats-server.service"] {
+        assert!(etc.join("systemd/system").join(name).exists(), "{name}");
+        looked_for.extend(paths(&file(&format!("systemd/{name}"))));
+    }
+    assert!(looked_for.len() > 9, "{looked_for:?}");
+    for path in looked_for {
+        assert!(etc.join(path.trim_start_matches("/etc/")).exists(), "{path} is not installed:\n{script}");
+    }
+}
+
+/// What a configuration names below `/etc`.
+fn paths(text: &str) -> impl Iterator<Item = String> {
+    let settings = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let words = settings.flat_map(|line| line.split([' ', '"', '=', ':']));
+    words.filter(|word| word.starts_with("/etc/")).map(str::to_owned)
 }
 
 /// YAML with its merges done.
