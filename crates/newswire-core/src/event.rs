@@ -386,6 +386,10 @@ fn add_entry(
 }
 
 /// Bytes before the JSON of a frame that can be one of [`encode_frame`].
+pub fn frame_header_len(frame: &[u8]) -> Option<usize> {
+    header_len(frame).map(usize::from)
+}
+
 fn header_len(frame: &[u8]) -> Option<u8> {
     let len = match frame.get(1)? {
         0..=125 => 2,

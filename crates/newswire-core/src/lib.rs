@@ -154,7 +154,7 @@ pub mod view;
 
 pub use channel::{ChannelPattern, ChannelPolicy};
 pub use config::{Backlog, BacklogPolicy, HubConfig, Now, SessionConfig};
-pub use event::{Batch, BatchBuilder, EventView, Picks, PlacedBatch, Run, encode_frame};
+pub use event::{Batch, BatchBuilder, EventView, Picks, PlacedBatch, Run, encode_frame, frame_header_len};
 pub use figures::{ConnectionInfo, HubStats, SubscriptionInfo};
 pub use filter::{Clause, Filter, Key};
 pub use grants::{ADMINS, Action, BadPattern, Grants, OWN};

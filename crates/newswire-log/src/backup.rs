@@ -77,6 +77,16 @@ fn io_error<'a>(doing: &'static str, file: &'a Path) -> impl FnOnce(io::Error) -
 /// # Errors
 /// [`CopyError::NotEmpty`] where `to`, or the name it is made under, is there already.
 pub fn backup(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Copied, CopyError> {
+    backup_in(from, to, Epoch(uuid::Uuid::new_v4()), progress)
+}
+
+/// As [`backup`], in this epoch: that of the original only where the original is not used any more.
+pub(crate) fn backup_in(
+    from: &Path,
+    to: &Path,
+    epoch: Epoch,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Copied, CopyError> {
     let mut temporary = to.as_os_str().to_owned();
     temporary.push(".incomplete");
     let temporary = PathBuf::from(temporary);
@@ -88,7 +98,7 @@ pub fn backup(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Res
         io::ErrorKind::AlreadyExists => CopyError::NotEmpty(temporary.clone()),
         _ => io_error("creating", &temporary)(error),
     })?;
-    let copied = copy(&OsDisk, from, &snapshot, &temporary, progress).and_then(|copied| {
+    let copied = copy(&OsDisk, from, &snapshot, (&temporary, epoch), progress).and_then(|copied| {
         // A directory that appeared in the meantime is only replaced where it is empty.
         std::fs::rename(&temporary, to).map_err(io_error("renaming to", to))?;
         let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -129,7 +139,7 @@ pub fn restore_on(
     }
     let lock = disk.lock(&to.join(LOCK_FILE)).map_err(io_error("locking", to))?;
     let Some(_lock) = lock else { return Err(CopyError::InUse(to.to_owned())) };
-    copy(disk, from, &snapshot, to, progress)
+    copy(disk, from, &snapshot, (to, Epoch(uuid::Uuid::new_v4())), progress)
 }
 
 fn look(disk: &dyn Disk, from: &Path) -> Result<Snapshot, CopyError> {
@@ -141,7 +151,7 @@ fn copy(
     disk: &dyn Disk,
     from: &Path,
     snapshot: &Snapshot,
-    to: &Path,
+    (to, epoch): (&Path, Epoch),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Copied, CopyError> {
     let (total, mut done) = (snapshot.bytes(), 0);
@@ -158,7 +168,6 @@ fn copy(
         copy_if_there(disk, &small, to)?;
     }
     disk.sync_dir(to).map_err(io_error("syncing", to))?;
-    let epoch = Epoch(uuid::Uuid::new_v4());
     let manifest = manifest_of_copy(snapshot, epoch);
     // Before it has a manifest: a server may be told not to verify, and must not start on what is unsound.
     let report = inspect_with(disk, to, &manifest).map_err(io_error("reading", to))?;
@@ -180,7 +189,7 @@ fn whose_damage(disk: &dyn Disk, from: &Path, of_copy: Damage) -> CopyError {
     }
 }
 
-/// The manifest of a log that ends cleanly where the snapshot does, and goes on in another epoch.
+/// The manifest of a log that ends cleanly where the snapshot does, and goes on in this epoch.
 fn manifest_of_copy(snapshot: &Snapshot, epoch: Epoch) -> crate::embedded::manifest::Manifest {
     let mut manifest = snapshot.manifest.clone();
     manifest.synced_always = true;
@@ -189,7 +198,9 @@ fn manifest_of_copy(snapshot: &Snapshot, epoch: Epoch) -> crate::embedded::manif
         manifest.last_sequence = last.header.sequence;
         manifest.clean_end = Some(Position { sequence: last.header.sequence, byte: last.end });
     }
-    manifest.begin_epoch(epoch, snapshot.next_offset);
+    if manifest.epoch() != epoch {
+        manifest.begin_epoch(epoch, snapshot.next_offset);
+    }
     manifest
 }
 

@@ -21,6 +21,7 @@ pub mod jetstream;
 mod lru;
 mod memory;
 mod meta;
+pub mod moving;
 mod page;
 #[cfg(feature = "redis")]
 pub mod redis;

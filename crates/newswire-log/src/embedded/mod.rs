@@ -21,7 +21,7 @@ pub(crate) mod options;
 mod planner;
 mod postings;
 mod reader;
-mod record;
+pub(crate) mod record;
 mod recovery;
 mod scan;
 mod segment;
@@ -136,6 +136,14 @@ impl EmbeddedLog {
     pub fn begin_at(&self, place: Place) -> Result<(), TrimError> {
         assert_eq!(self.head(), self.tail(), "only an empty copy begins somewhere");
         trim::begin_at(&self.store, &self.shared, place)
+    }
+
+    /// Notes in a copy that channels lost their events up to these places, before they could be copied. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`TrimError::Io`]; then nothing is noted.
+    pub(crate) fn note_gone(&self, gone: &[(Arc<str>, Place)]) -> Result<(), TrimError> {
+        trim::note_gone(&self.store, gone)
     }
 
     /// Offset and frame of the event that was stored last, whether it is retained or not; `None` if no segment is left that

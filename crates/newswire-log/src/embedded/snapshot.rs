@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use newswire_core::{Batch, BatchBuilder};
+use newswire_core::{Batch, BatchBuilder, DamagedMeta};
 use newswire_protocol::Epoch;
 
 use super::disk::{Disk, DiskFile, OpenMode};
 use super::format::{IDS_EXTENSION, SEGMENT_EXTENSION, base_of, segment_path};
 use super::manifest::Manifest;
 use super::options::OpenError;
+use super::record::Record;
 use super::recovery::{check_complete, read_header, read_manifest};
 use super::scan::{ScanStop, scan};
 use super::segment::SegmentHeader;
@@ -121,6 +122,21 @@ impl Snapshot {
     /// Where something durable does not verify, or the file system fails.
     pub fn visit(&self, after: u64, visit: &mut dyn FnMut(&Batch) -> bool) -> Result<(), ReadError> {
         let mut page = Pending { builder: BatchBuilder::new(), bytes: 0, goes_on: true };
+        self.visit_records(after, &mut |record| {
+            page.push(record, visit)?;
+            Ok(page.goes_on)
+        })?;
+        page.flush(visit);
+        Ok(())
+    }
+
+    /// As [`Self::visit`], with each record as it stands in the files.
+    pub(crate) fn visit_records(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&Record<'_>) -> Result<bool, DamagedMeta>,
+    ) -> Result<(), ReadError> {
+        let mut goes_on = true;
         for (index, piece) in self.pieces.iter().enumerate() {
             let is_before =
                 self.pieces.get(index + 1).is_some_and(|next| next.header.base_offset <= after + 1);
@@ -131,11 +147,10 @@ impl Snapshot {
             let scanned = scan(piece.file.as_ref(), &piece.header, piece.end, &mut |place, record| {
                 let meta = newswire_core::MetaView::decode(record.meta);
                 let floor = |meta: newswire_core::MetaView<'_>| self.manifest.floors.of(meta.channel());
-                let is_wanted = meta.map(|meta| record.offset > after.max(floor(meta)));
-                match is_wanted {
-                    Ok(false) => {}
-                    Ok(true) if page.push(record, visit).is_ok() => {}
-                    _ => drop(damaged.get_or_insert(place.head)),
+                let is_wanted = meta.map(|meta| goes_on && record.offset > after.max(floor(meta)));
+                match is_wanted.and_then(|is_wanted| if is_wanted { visit(record) } else { Ok(goes_on) }) {
+                    Ok(wants_more) => goes_on = wants_more,
+                    Err(_) => drop(damaged.get_or_insert(place.head)),
                 }
             });
             let name = || piece.path.display().to_string();
@@ -145,11 +160,10 @@ impl Snapshot {
             if let Some(byte) = damaged {
                 return Err(ReadError::Damaged { file: name(), byte });
             }
-            if !page.goes_on {
+            if !goes_on {
                 return Ok(());
             }
         }
-        page.flush(visit);
         Ok(())
     }
 }
@@ -168,9 +182,9 @@ struct Pending {
 impl Pending {
     fn push(
         &mut self,
-        record: &super::record::Record<'_>,
+        record: &Record<'_>,
         visit: &mut dyn FnMut(&Batch) -> bool,
-    ) -> Result<(), newswire_core::DamagedMeta> {
+    ) -> Result<(), DamagedMeta> {
         if !self.goes_on {
             return Ok(());
         }

@@ -92,6 +92,20 @@ pub(crate) fn begin_at(store: &Store, shared: &Shared, place: Place) -> Result<(
     Ok(())
 }
 
+/// See [`super::EmbeddedLog::note_gone`].
+pub(crate) fn note_gone(store: &Store, gone: &[(Arc<str>, Place)]) -> Result<(), TrimError> {
+    let _one_at_a_time = store.trimming.lock();
+    let (old, _) = store.floors_and_head();
+    let mut floors = (*old).clone();
+    for (channel, place) in gone {
+        floors.raise(channel, Floor { to: place.offset, stored_at: place.stored_at });
+    }
+    let note = |manifest: &mut Manifest| manifest.floors = floors.clone();
+    store.change_manifest(note).map_err(|error| unwritten(store, &error))?;
+    store.change_catalog(|catalog| catalog.floors = Arc::new(floors));
+    Ok(())
+}
+
 /// Whether the segment that is written to holds events, but none that is retained.
 pub(crate) fn is_active_segment_trimmed(store: &Store) -> bool {
     let segments = store.segments();

@@ -20,6 +20,19 @@ pub(super) async fn append(inner: &Inner, messages: Vec<Message>) -> Result<Acce
     if messages.is_empty() || messages.len() > MAX_BATCH {
         return Err(refusal(format!("a batch has at least one and at most {MAX_BATCH} messages")));
     }
+    send(inner, messages, None).await
+}
+
+/// Sends a batch that is stored only where the stream's last sequence is this one.
+pub(super) async fn append_behind(
+    inner: &Inner,
+    messages: Vec<Message>,
+    last: u64,
+) -> Result<Accepted, SequenceError> {
+    send(inner, messages, Some(last)).await
+}
+
+async fn send(inner: &Inner, messages: Vec<Message>, behind: Option<u64>) -> Result<Accepted, SequenceError> {
     let began = Instant::now();
     let until = began + inner.options.timeout;
     let Ok(Ok(_turn)) = timeout_at(until, inner.batches.acquire()).await else {
@@ -28,7 +41,7 @@ pub(super) async fn append(inner: &Inner, messages: Vec<Message>) -> Result<Acce
     if !inner.connection.is_up(until).await {
         return Err(given_up(false, "there is no connection"));
     }
-    let batch = Batch { inner, id: uuid::Uuid::new_v4().simple().to_string(), until };
+    let batch = Batch { inner, id: uuid::Uuid::new_v4().simple().to_string(), until, behind };
     let subjects = messages.first().map(|message| batch.subject(message));
     let sent = batch.send(messages).await;
     let forbidden = subjects.and_then(|subject| inner.connection.refusal(&subject, began));
@@ -42,6 +55,8 @@ struct Batch<'a> {
     inner: &'a Inner,
     id: String,
     until: Instant,
+    /// What the stream's last sequence has to be.
+    behind: Option<u64>,
 }
 
 impl Batch<'_> {
@@ -54,6 +69,9 @@ impl Batch<'_> {
         headers.insert(header::NATS_BATCH_ID, self.id.as_str());
         headers.insert(header::NATS_BATCH_SEQUENCE, number.to_string());
         headers.insert(header::NATS_EXPECTED_STREAM, self.inner.options.stream.as_str());
+        if let (1, Some(last)) = (number, self.behind) {
+            headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, last.to_string());
+        }
         headers
     }
 

@@ -1,7 +1,7 @@
 //! The log of several nodes in a stream of NATS JetStream.
 //!
 //! `options` says where it is and how it has to be, `connect` keeps the connection, `stream` makes or verifies the stream,
-//! `append` and `batch` publish, `follow` reads along and `leader` watches over that, `errors` says what answers mean, `meta`
+//! `append` and `batch` publish, `place` does so at chosen sequences, `follow` reads along and `leader` watches over that, `errors` says what answers mean, `meta`
 //! keeps the small shared state in a key-value bucket beside it. One message is one event, on the subject of its channel;
 //! its sequence is the offset.
 
@@ -13,6 +13,7 @@ mod follow;
 mod leader;
 mod meta;
 mod options;
+mod place;
 mod stream;
 
 use std::sync::Arc;
@@ -110,6 +111,20 @@ impl Sequencer for JetStream {
 
     fn max_messages(&self) -> usize {
         batch::MAX_BATCH
+    }
+
+    fn place(
+        &self,
+        last: u64,
+        messages: Vec<(u64, Message)>,
+    ) -> BoxFuture<'static, Result<(), SequenceError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { place::place(&inner, last, messages).await })
+    }
+
+    fn placed(&self, last: u64, next: u64) -> BoxFuture<'static, Result<(), SequenceError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { place::placed(&inner, last, next).await })
     }
 
     fn follow(&self, after: u64) -> BoxFuture<'static, Result<Following, SequenceError>> {

@@ -116,6 +116,28 @@ impl Inner {
         Ok(Accepted { first, repeated })
     }
 
+    async fn place(&self, mut last: u64, messages: &[(u64, Message)]) -> Result<(), SequenceError> {
+        let fresh = fresh();
+        for messages in messages.chunks(MAX_MESSAGES) {
+            let expected = last.to_string();
+            let offsets: Vec<String> = messages.iter().map(|(offset, _)| offset.to_string()).collect();
+            let mut args = vec![fresh.as_bytes(), expected.as_bytes()];
+            for (offset, (_, message)) in offsets.iter().zip(messages) {
+                args.extend([offset.as_bytes(), &message.body[..]]);
+            }
+            let _: u64 = self.ask(&scripts::PLACE, None, args, Again::Never).await?;
+            last = messages.last().map_or(last, |(offset, _)| *offset);
+        }
+        Ok(())
+    }
+
+    async fn placed(&self, last: u64, next: u64) -> Result<(), SequenceError> {
+        let (fresh, expected, last) = (fresh(), last.to_string(), next.saturating_sub(1).to_string());
+        let args = vec![fresh.as_bytes(), expected.as_bytes(), last.as_bytes()];
+        let _: u64 = self.ask(&scripts::PLACED, None, args, Again::Never).await?;
+        Ok(())
+    }
+
     async fn at(&self, offset: u64) -> Result<Option<Sequenced>, SequenceError> {
         let before = offset.saturating_sub(1).to_string();
         let args = vec![before.as_bytes(), &b"1"[..], &b"1"[..]];
@@ -149,6 +171,20 @@ impl Sequencer for Redis {
 
     fn max_messages(&self) -> usize {
         MAX_MESSAGES
+    }
+
+    fn place(
+        &self,
+        last: u64,
+        messages: Vec<(u64, Message)>,
+    ) -> BoxFuture<'static, Result<(), SequenceError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { inner.place(last, &messages).await })
+    }
+
+    fn placed(&self, last: u64, next: u64) -> BoxFuture<'static, Result<(), SequenceError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { inner.placed(last, next).await })
     }
 
     fn follow(&self, after: u64) -> BoxFuture<'static, Result<Following, SequenceError>> {

@@ -79,6 +79,42 @@ return {f(first), 0}
     ])
 });
 
+/// ARGV: the name, the last offset that there is, and then offset and body of each; refuses another last offset.
+pub(super) static PLACE: LazyLock<Text> = LazyLock::new(|| {
+    text(&[
+        NUMBERS,
+        OPEN,
+        r"
+local log = open()
+if log[2] ~= ARGV[2] then return redis.error_reply('ERR the last offset is ' .. log[2] .. ' instead of ' .. ARGV[2]) end
+local at = math.max(now(), tonumber(log[3]))
+local last, bytes = log[2], tonumber(log[4])
+for i = 3, #ARGV, 2 do
+  last = ARGV[i]
+  bytes = bytes + #ARGV[i + 1]
+  redis.call('XADD', KEYS[1], last .. '-0', 'b', ARGV[i + 1], 't', f(at), 's', f(bytes))
+end
+redis.call('HSET', KEYS[2], 'last', last, 'at', f(at), 'bytes', f(bytes))
+return 1
+",
+    ])
+});
+
+/// ARGV: the name, the last offset that there is, and the one that is to count as that.
+pub(super) static PLACED: LazyLock<Text> = LazyLock::new(|| {
+    text(&[
+        NUMBERS,
+        OPEN,
+        r"
+local log = open()
+if log[2] ~= ARGV[2] then return redis.error_reply('ERR the last offset is ' .. log[2] .. ' instead of ' .. ARGV[2]) end
+redis.call('XSETID', KEYS[1], ARGV[3] .. '-0')
+redis.call('HSET', KEYS[2], 'last', ARGV[3])
+return 1
+",
+    ])
+});
+
 /// Answers the name, the first offset and the last.
 pub(super) static EXTENT: LazyLock<Text> = LazyLock::new(|| {
     text(&[

@@ -17,6 +17,8 @@ use crate::meta::{Expect, Meta, MetaError};
 
 /// Where the agreement stands.
 const KEY: &str = "log/epoch";
+/// Where it says that a log is being moved here; see [`begin_move`].
+const MOVING: &str = "log/moving";
 /// How often another node may come in between before it is given up for this time.
 const ATTEMPTS: usize = 8;
 
@@ -49,7 +51,7 @@ pub(super) struct Agreed {
 
 /// Why nothing could be agreed on, for now.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Disagreement {
+pub(crate) enum Disagreement {
     #[error(transparent)]
     Engine(#[from] SequenceError),
     #[error(transparent)]
@@ -58,6 +60,10 @@ pub(super) enum Disagreement {
     Copy(#[from] ReadError),
     #[error("the record of the log's epoch cannot be read: {0}")]
     Unreadable(String),
+    #[error(
+        "a log is being moved here and is not whole yet: let `newswire copy` end, or repeat it where it broke off"
+    )]
+    Moving,
     #[error("other nodes change the log's epoch all the time")]
     Contended,
 }
@@ -89,10 +95,11 @@ pub(super) async fn agree(
                 (Expect::Version(entry.version), reason)
             }
         };
+        if entry.is_none() && meta.get(MOVING).await?.is_some() {
+            return Err(Disagreement::Moving);
+        }
         let epoch = Epoch(uuid::Uuid::new_v4());
-        let record = Record { epoch: epoch.to_string(), incarnation: extent.incarnation.clone() };
-        let record = serde_json::to_vec(&record).expect("two texts are JSON");
-        match meta.put(KEY, Bytes::from(record), expect, None).await {
+        match meta.put(KEY, write(epoch, &extent.incarnation), expect, None).await {
             Ok(_) => {
                 tracing::warn!(%epoch, engine = engine.name(), reason, "the log begins a new epoch");
                 return Ok(Agreed { epoch, extent });
@@ -105,9 +112,55 @@ pub(super) async fn agree(
 }
 
 /// The epoch that stands there now.
-pub(super) async fn current_epoch(meta: &dyn Meta) -> Result<Option<Epoch>, Disagreement> {
+pub(crate) async fn current_epoch(meta: &dyn Meta) -> Result<Option<Epoch>, Disagreement> {
     let entry = meta.get(KEY).await?;
     entry.map(|entry| Ok(read(&entry.value)?.0)).transpose()
+}
+
+/// What stood in an engine that a log is to be moved into.
+pub(crate) enum Found {
+    /// Nothing.
+    Nothing,
+    /// A part of this very log, of a move that broke off.
+    Part,
+    /// A log in this epoch, or a part of it.
+    Log(Epoch),
+    /// Messages of whoever.
+    Messages,
+}
+
+/// Notes that the log of this epoch is being moved into the engine, so that no node begins with a part of it; only where
+/// there is nothing else.
+pub(crate) async fn begin_move(
+    meta: &dyn Meta,
+    epoch: Epoch,
+    extent: &Extent,
+) -> Result<Found, Disagreement> {
+    if let Some(there) = current_epoch(meta).await? {
+        return Ok(Found::Log(there));
+    }
+    let record = write(epoch, &extent.incarnation);
+    match meta.get(MOVING).await? {
+        Some(noted) if noted.value == record => Ok(Found::Part),
+        Some(noted) => Ok(Found::Log(read(&noted.value)?.0)),
+        None if extent.last > 0 => Ok(Found::Messages),
+        None => {
+            meta.put(MOVING, record, Expect::Absent, None).await?;
+            Ok(Found::Nothing)
+        }
+    }
+}
+
+/// The log is whole: nodes may begin with it, in its epoch.
+pub(crate) async fn end_move(meta: &dyn Meta, epoch: Epoch, extent: &Extent) -> Result<(), Disagreement> {
+    meta.put(KEY, write(epoch, &extent.incarnation), Expect::Absent, None).await?;
+    meta.delete(MOVING, Expect::Any).await?;
+    Ok(())
+}
+
+fn write(epoch: Epoch, incarnation: &str) -> Bytes {
+    let record = Record { epoch: epoch.to_string(), incarnation: incarnation.to_owned() };
+    Bytes::from(serde_json::to_vec(&record).expect("two texts are JSON"))
 }
 
 fn read(value: &[u8]) -> Result<(Epoch, String), Disagreement> {

@@ -138,7 +138,7 @@ async fn begin(
     let position = extent.first.saturating_sub(1);
     if position > 0 {
         let oldest = engine.at(extent.first).await?;
-        let stored_at = oldest.map_or(UnixMicros(u64::MAX), |oldest| oldest.place.stored_at);
+        let stored_at = oldest.map_or(UnixMicros(u64::MAX), |oldest| stored_at(&oldest));
         blocking(|| log.begin_at(Place { offset: extent.first, stored_at }))?;
     }
     Ok(Copy { log, position })
@@ -192,25 +192,44 @@ async fn next_chunk(following: &mut Following) -> Result<Vec<Sequenced>, Interru
     Ok(chunk)
 }
 
+/// When a message was stored, where it was first.
+fn stored_at(message: &Sequenced) -> UnixMicros {
+    let moved = message::decode(&message.body).and_then(|incoming| incoming.stored_at);
+    let gone = || message::decode_gone(&message.body).map(|(_, stored_at)| stored_at);
+    moved.or_else(gone).unwrap_or(message.place.stored_at)
+}
+
 /// Copies messages. What is none of ours leaves a hole.
-async fn store(copy: &mut Copy, chunk: &[Sequenced]) -> Result<Vec<(MessageId, Copied)>, AppendError> {
+async fn store(copy: &mut Copy, chunk: &[Sequenced]) -> Result<Vec<(MessageId, Copied)>, Interrupted> {
     let (mut events, mut places, mut ids) = (NewEvents::default(), Vec::new(), Vec::new());
+    let mut gone = Vec::new();
     for Sequenced { place, body } in chunk {
         match message::decode(body) {
             // An engine that follows anew may begin with what is here already.
             Some(_) if place.offset <= copy.position => {}
             Some(incoming) => {
                 incoming.push_to(&mut events);
-                places.push(*place);
+                places.push(Place { stored_at: incoming.stored_at.unwrap_or(place.stored_at), ..*place });
                 ids.push(incoming.id);
             }
-            None => {
-                tracing::warn!(offset = place.offset, "a message that Newswire did not write is left out");
-            }
+            None => match message::decode_gone(body) {
+                Some((channel, stored_at)) => {
+                    gone.push((Arc::from(channel), Place { stored_at, ..*place }));
+                }
+                None => {
+                    tracing::warn!(
+                        offset = place.offset,
+                        "a message that Newswire did not write is left out"
+                    );
+                }
+            },
         }
     }
     let outcomes: Vec<Appended> =
         if ids.is_empty() { Vec::new() } else { copy.log.append_at(places.clone(), events).await? };
+    if !gone.is_empty() {
+        blocking(|| copy.log.note_gone(&gone))?;
+    }
     if let Some(last) = chunk.last() {
         copy.position = copy.position.max(last.place.offset);
     }

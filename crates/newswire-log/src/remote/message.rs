@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! | bytes | what                                                          |
-//! | 1     | version of this shape                                         |
+//! | 1     | version of this shape: 1, or 2 with the time that comes next  |
+//! | 8     | in version 2: when it was stored elsewhere, in µs since 1970  |
 //! | 16    | the message's id                                              |
 //! | 1     | 1 if its publisher gave it an id of its own, else 0           |
 //! | 32    | if so: key and fingerprint of that id                         |
@@ -14,9 +15,15 @@
 //! ```
 //!
 //! Numbers are little-endian. The offset is not in it: the engine gives it, and it is put between the two pieces of JSON.
+//!
+//! A log that was moved here has events of version 2. Where the newest event stood that a channel had lost before, there is a
+//! message of version 3: version, time in µs, the channel's name, CRC.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use newswire_core::{MetaView, encode_frame};
+use newswire_protocol::UnixMicros;
 
 use super::sequencer::{Message, MessageId};
 use crate::dedup::Dedup;
@@ -24,15 +31,21 @@ use crate::embedded::format::{Fields, put_checksum, verified};
 use crate::event_log::{NewEvent, NewEvents};
 
 const VERSION: u8 = 1;
+/// Of an event that was moved here and keeps its time.
+const MOVED: u8 = 2;
+/// Of a place whose event was gone when the log was moved.
+const GONE: u8 = 3;
 /// What stands around head and JSON.
-const FRAME_BYTES: usize = 1 + 16 + 1 + 32 + 4 + 4 + 4;
+const FRAME_BYTES: usize = 1 + 8 + 16 + 1 + 32 + 4 + 4 + 4;
 
 /// An event that came out of an engine.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Incoming<'a> {
+pub(crate) struct Incoming<'a> {
     pub(super) id: MessageId,
-    dedup: Option<Dedup>,
-    head: &'a [u8],
+    /// When it was stored where it was moved from.
+    pub(crate) stored_at: Option<UnixMicros>,
+    pub(crate) dedup: Option<Dedup>,
+    pub(crate) head: &'a [u8],
     before: &'a [u8],
     behind: &'a [u8],
 }
@@ -41,10 +54,42 @@ pub(super) struct Incoming<'a> {
 pub(super) fn encode(events: &NewEvents) -> Vec<Message> {
     let message = |event: NewEvent<'_>| {
         let id = id_of(event.dedup);
-        let channel = MetaView::decode(event.meta).map_or_else(|_| "".into(), |head| head.channel().into());
-        Message { channel, id, body: body(id, &event) }
+        Message { channel: channel_of(event.meta), id, body: body(id, &event, None) }
     };
     events.iter().map(message).collect()
+}
+
+fn channel_of(head: &[u8]) -> Arc<str> {
+    MetaView::decode(head).map_or_else(|_| "".into(), |head| head.channel().into())
+}
+
+/// An event that was stored elsewhere, and keeps its time; the same bytes whenever it is written.
+pub(crate) fn encode_moved(event: &NewEvent<'_>, stored_at: UnixMicros) -> Message {
+    let mut id = [0; 16];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(event.meta).update(event.before).update(event.behind).update(&stored_at.0.to_le_bytes());
+    hasher.finalize_xof().fill(&mut id);
+    let id = event.dedup.map_or(MessageId(id), |dedup| id_of(Some(dedup)));
+    Message { channel: channel_of(event.meta), id, body: body(id, event, Some(stored_at)) }
+}
+
+/// Stands where a channel had its newest event of those that are gone.
+pub(crate) fn encode_gone(channel: &Arc<str>, stored_at: UnixMicros) -> Message {
+    let mut body = vec![GONE];
+    body.extend_from_slice(&stored_at.0.to_le_bytes());
+    body.extend_from_slice(channel.as_bytes());
+    put_checksum(&mut body, 0);
+    Message { channel: Arc::clone(channel), id: id_of(None), body: body.into() }
+}
+
+/// Reads what [`encode_gone`] wrote: the channel, and when its lost event had been stored.
+pub(crate) fn decode_gone(body: &[u8]) -> Option<(&str, UnixMicros)> {
+    let mut fields = Fields(verified(body)?);
+    if fields.u8()? != GONE {
+        return None;
+    }
+    let stored_at = UnixMicros(fields.u64()?);
+    Some((std::str::from_utf8(fields.0).ok()?, stored_at))
 }
 
 /// The same for the same event of the same publisher, so that an engine which knows ids stores a repeat once.
@@ -57,10 +102,13 @@ fn id_of(dedup: Option<&Dedup>) -> MessageId {
     MessageId(id)
 }
 
-fn body(id: MessageId, event: &NewEvent<'_>) -> Bytes {
+fn body(id: MessageId, event: &NewEvent<'_>, moved: Option<UnixMicros>) -> Bytes {
     let json = event.before.len() + event.behind.len();
     let mut out = Vec::with_capacity(FRAME_BYTES + event.meta.len() + json);
-    out.push(VERSION);
+    out.push(if moved.is_some() { MOVED } else { VERSION });
+    if let Some(stored_at) = moved {
+        out.extend_from_slice(&stored_at.0.to_le_bytes());
+    }
     out.extend_from_slice(&id.0);
     out.push(u8::from(event.dedup.is_some()));
     if let Some(Dedup { key, fingerprint }) = event.dedup {
@@ -77,11 +125,13 @@ fn body(id: MessageId, event: &NewEvent<'_>) -> Bytes {
 }
 
 /// Reads a message; `None` if nobody of us wrote it.
-pub(super) fn decode(body: &[u8]) -> Option<Incoming<'_>> {
+pub(crate) fn decode(body: &[u8]) -> Option<Incoming<'_>> {
     let mut fields = Fields(verified(body)?);
-    if fields.u8()? != VERSION {
-        return None;
-    }
+    let stored_at = match fields.u8()? {
+        VERSION => None,
+        MOVED => Some(UnixMicros(fields.u64()?)),
+        _ => return None,
+    };
     let id = MessageId(fields.array()?);
     let dedup = match fields.u8()? {
         0 => None,
@@ -92,7 +142,7 @@ pub(super) fn decode(body: &[u8]) -> Option<Incoming<'_>> {
     MetaView::decode(head).ok()?;
     let before_len = fields.u32()? as usize;
     let before = fields.bytes(before_len)?;
-    Some(Incoming { id, dedup, head, before, behind: fields.0 })
+    Some(Incoming { id, stored_at, dedup, head, before, behind: fields.0 })
 }
 
 impl Incoming<'_> {
@@ -103,7 +153,7 @@ impl Incoming<'_> {
     }
 
     /// The event at this offset, as it is sent to subscribers.
-    pub(super) fn frame_at(&self, offset: u64) -> Vec<u8> {
+    pub(crate) fn frame_at(&self, offset: u64) -> Vec<u8> {
         let mut frame = Vec::new();
         encode_frame(&mut frame, offset, self.before, self.behind);
         frame
@@ -138,6 +188,29 @@ mod tests {
         let json = frame.iter().position(|byte| *byte == b'{').unwrap();
         let json: serde_json::Value = serde_json::from_slice(&frame[json..]).unwrap();
         assert_eq!((&json["offset"], &json["payload"]["n"]), (&4711.into(), &"é".into()));
+    }
+
+    #[test]
+    fn a_moved_event_brings_its_time_and_is_the_same_bytes_each_time() {
+        let events = sample();
+        for event in events.iter() {
+            let message = encode_moved(&event, UnixMicros(4711));
+            assert_eq!(message, encode_moved(&event, UnixMicros(4711)));
+            let read = decode(&message.body).unwrap();
+            assert_eq!(
+                (read.stored_at, read.head, read.dedup),
+                (Some(UnixMicros(4711)), event.meta, event.dedup.copied())
+            );
+            assert_eq!(decode_gone(&message.body), None);
+            for bit in 0..message.body.len() * 8 {
+                let mut flipped = message.body.to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode(&flipped).is_none(), "bit {bit}");
+            }
+        }
+        let gone = encode_gone(&"tasks".into(), UnixMicros(7));
+        assert_eq!(decode_gone(&gone.body), Some(("tasks", UnixMicros(7))));
+        assert!(decode(&gone.body).is_none());
     }
 
     #[test]

@@ -10,10 +10,10 @@
 //! speak of the same history, `copies` the directories on this node, `copier` the task that follows the engine, `waiters`
 //! the publishers that it answers. Why so: docs/decisions/copies-of-a-log.md.
 
-mod agreement;
+pub(crate) mod agreement;
 mod copier;
 mod copies;
-mod message;
+pub(crate) mod message;
 pub mod sequencer;
 mod waiters;
 
@@ -53,6 +53,7 @@ const QUESTIONS: usize = 16;
 pub(crate) fn read_anything(bytes: &[u8]) {
     let mut summed = bytes.to_vec();
     crate::embedded::format::put_checksum(&mut summed, 0);
+    let _ = message::decode_gone(&summed);
     for message in [bytes, &summed].into_iter().filter_map(message::decode) {
         let mut events = NewEvents::default();
         message.push_to(&mut events);
@@ -155,6 +156,13 @@ impl RemoteLog {
         });
         let copier = tokio::spawn(copier::run(Arc::clone(&node), copy));
         Ok(Self { node, copier: Mutex::new(Some(copier)) })
+    }
+}
+
+impl RemoteLog {
+    /// The directory of the copy that is shown.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.node.shown().dir().to_owned()
     }
 }
 

@@ -47,6 +47,19 @@ pub trait Sequencer: Send + Sync + 'static {
     /// What the engine holds now; not older than what was acknowledged to anybody before the call.
     fn extent(&self) -> BoxFuture<'static, Result<Extent, SequenceError>>;
 
+    /// Stores messages at offsets of their own, for a log that is moved here: ascending, all beyond `last`, the newest that the
+    /// engine gave. Nobody else appends meanwhile; refused where somebody did. A failure may leave the first of them stored.
+    /// Nothing is to be read before [`Self::placed`].
+    fn place(
+        &self,
+        last: u64,
+        messages: Vec<(u64, Message)>,
+    ) -> BoxFuture<'static, Result<(), SequenceError>>;
+
+    /// What was placed is all: the engine, whose newest offset is `last`, gives no offset below `next` any more, and offsets
+    /// for which there was no message have none.
+    fn placed(&self, last: u64, next: u64) -> BoxFuture<'static, Result<(), SequenceError>>;
+
     /// The message at an offset; `None` if there is none (any more).
     fn at(&self, offset: u64) -> BoxFuture<'static, Result<Option<Sequenced>, SequenceError>>;
 }

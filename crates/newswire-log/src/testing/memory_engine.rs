@@ -202,6 +202,47 @@ impl Sequencer for MemoryEngine {
         1000
     }
 
+    fn place(
+        &self,
+        last: u64,
+        messages: Vec<(u64, Message)>,
+    ) -> BoxFuture<'static, Result<(), SequenceError>> {
+        let engine = self.clone();
+        Box::pin(async move {
+            let stored_at = engine.inner.clock.now();
+            let mut answer = Err(unreachable());
+            engine.change(|state| {
+                if state.is_down || state.last != last {
+                    return;
+                }
+                for (offset, Message { body, .. }) in messages {
+                    if state.messages.is_empty() {
+                        state.first = offset;
+                    }
+                    let place = Place { offset, stored_at };
+                    state.messages.insert(offset, Sequenced { place, body });
+                    state.last = offset;
+                }
+                answer = Ok(());
+            });
+            answer
+        })
+    }
+
+    fn placed(&self, last: u64, next: u64) -> BoxFuture<'static, Result<(), SequenceError>> {
+        let engine = self.clone();
+        Box::pin(async move {
+            engine.change(|state| {
+                assert_eq!(state.last, last);
+                state.last = next - 1;
+                if state.messages.is_empty() {
+                    state.first = next;
+                }
+            });
+            Ok(())
+        })
+    }
+
     fn follow(&self, after: u64) -> BoxFuture<'static, Result<Following, SequenceError>> {
         let engine = self.clone();
         Box::pin(async move {
