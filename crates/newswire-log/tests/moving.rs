@@ -13,8 +13,9 @@ use newswire_log::redis::{Redis, RedisOptions};
 use newswire_log::testing::MemoryEngine;
 use newswire_log::testing::events::{event, request, selector};
 use newswire_log::{
-    Appended, Clock, DedupOptions, EmbeddedLog, EmbeddedOptions, EventLog, ManualClock, MemoryMeta, Meta,
-    NewEvents, OsDisk, RemoteError, RemoteLog, RemoteOptions, RetentionOptions, Sequencer, SystemClock, Trim,
+    Appended, Clock, DedupOptions, EmbeddedLog, EmbeddedMeta, EmbeddedOptions, Entry, EventLog, ManualClock,
+    MemoryMeta, Meta, NewEvents, OsDisk, RemoteError, RemoteLog, RemoteOptions, RetentionOptions, Sequencer,
+    SystemClock, Trim,
 };
 use newswire_protocol::UnixMicros;
 use newswire_street_tests::{NatsServer, RedisServer};
@@ -61,7 +62,7 @@ fn shown(log: &dyn EventLog) -> (Vec<(u64, u64, String)>, Vec<String>) {
     let mut events = Vec::new();
     loop {
         let page = log.read(&asked).unwrap();
-        for event in page.runs.iter().flat_map(|run| run.iter()) {
+        for event in page.runs.iter().flat_map(newswire_core::Run::iter) {
             events.push((event.offset, event.stored_at.0, String::from_utf8(event.json.to_vec()).unwrap()));
         }
         if page.end {
@@ -80,7 +81,8 @@ fn shown(log: &dyn EventLog) -> (Vec<(u64, u64, String)>, Vec<String>) {
 }
 
 async fn mover(source: &Source, to: &To) -> Result<Compared, MoveError> {
-    moving::into_engine(source, &*to.engine, &*to.meta, DedupOptions::default(), &mut |_, _| {}).await
+    moving::into_engine(source, &*to.engine, &*to.meta, DedupOptions::default(), &state(), &mut |_, _| {})
+        .await
 }
 
 /// An engine with its shared state.
@@ -125,10 +127,11 @@ async fn is_the_same(to: &To, home: &TempDir) {
             let _ = broke.take().map(|broke| broke.send(()));
         }
     };
+    let state = state();
     tokio::select! {
         biased;
         _ = broken => {}
-        moved = moving::into_engine(&source, &*to.engine, &*to.meta, DedupOptions::default(), &mut told) => {
+        moved = moving::into_engine(&source, &*to.engine, &*to.meta, DedupOptions::default(), &state, &mut told) => {
             panic!("{moved:?}");
         }
     }
@@ -150,6 +153,7 @@ async fn is_the_same(to: &To, home: &TempDir) {
     let again = mover(&source, to).await;
     assert!(matches!(again, Err(MoveError::Taken { there }) if there == epoch), "{again:?}");
 
+    has_state(&*to.meta).await;
     let dir_of_node = tempfile::tempdir().unwrap();
     let node = to.node(&dir_of_node).await;
     assert_eq!(node.epoch(), epoch);
@@ -176,13 +180,29 @@ async fn is_the_same(to: &To, home: &TempDir) {
     let fetched = fetched.await.unwrap();
     let source = Source::open(&fetched).unwrap();
     let back = home.path().join("back");
-    moving::into_files(&source, &back, &mut |_, _| {}).await.unwrap();
+    moving::into_files(&source, &back, ("meta.redb", &state), &mut |_, _| {}).await.unwrap();
     drop(source);
+    has_state(&EmbeddedMeta::open(&back.join("meta.redb"), Arc::new(SystemClock)).unwrap()).await;
     let log = EmbeddedLog::open(&back, unbounded(), Arc::new(OsDisk)).unwrap();
     assert_eq!(log.epoch(), epoch);
     let is = shown(&log);
     assert_eq!(is.0[..was.0.len()], was.0);
     assert_eq!(is.0.len(), was.0.len() + 1);
+}
+
+/// What goes along: for good, for a while, and what is over.
+fn state() -> Vec<(Arc<str>, Entry)> {
+    let until = |seconds: u64| Some(UnixMicros(SystemClock.now().0 + seconds * 1_000_000));
+    let entry = |key: &str, expires_at| {
+        (Arc::from(key), Entry { value: bytes::Bytes::from_static(b"{}"), version: 7, expires_at })
+    };
+    vec![entry("kept/a", None), entry("kept/b", until(600)), entry("kept/over", Some(UnixMicros(1)))]
+}
+
+async fn has_state(meta: &dyn Meta) {
+    let kept = meta.list("kept/").await.unwrap();
+    let kept: Vec<_> = kept.iter().map(|(key, entry)| (&**key, entry.expires_at.is_some())).collect();
+    assert_eq!(kept, [("kept/a", false), ("kept/b", true)]);
 }
 
 fn meta() -> Arc<dyn Meta> {
@@ -251,10 +271,10 @@ async fn what_is_there_already_is_left_alone() {
     let full = home.path().join("full");
     std::fs::create_dir(&full).unwrap();
     std::fs::write(full.join("a file"), "of somebody").unwrap();
-    let refused = moving::into_files(&source, &full, &mut |_, _| {}).await;
+    let refused = moving::into_files(&source, &full, ("meta.redb", &[]), &mut |_, _| {}).await;
     assert!(matches!(refused, Err(MoveError::Copy(_))), "{refused:?}");
     assert_eq!(std::fs::read_to_string(full.join("a file")).unwrap(), "of somebody");
-    assert!(!home.path().join("full.incomplete").exists());
+    assert!(!home.path().join("full.moving").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

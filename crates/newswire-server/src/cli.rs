@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    Failure, backup, bench, check, completions, config, demo, export, publish, schemas, serve, tail, token,
+    Failure, backup, bench, check, completions, config, copy, demo, export, publish, schemas, serve, tail,
+    token,
 };
 
 #[derive(Debug, Parser)]
@@ -34,6 +35,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Fill a data directory from a backup.
     Restore(backup::RestoreArgs),
+    /// Move a log to another engine or directory, with its offsets and its epoch.
+    Copy(copy::Args),
     /// Write events as JSON Lines, SQLite or Parquet.
     Export(export::Args),
     /// Look at the configuration without starting a server.
@@ -76,6 +79,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(args).await,
         Command::Backup(args) => backup::run_backup(args).await,
         Command::Restore(args) => backup::run_restore(args).await,
+        Command::Copy(args) => copy::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Config(args) => config::run(args).await,
         Command::Completions(args) => completions::run(args, self::command()).await,

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use newswire_street_tests::daemon::{Daemon, free_port};
-use newswire_street_tests::daemon::{Daemon, free_port};
 use newswire_street_tests::deployment::{Deployment, LETTERS, file, replaced};
 use newswire_street_tests::haproxy::{self, Front, HaProxy};
 use newswire_street_tests::nats::NatsServer;

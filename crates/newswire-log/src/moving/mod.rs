@@ -20,10 +20,12 @@ use newswire_protocol::Epoch;
 pub use self::compare::Compared;
 pub use self::source::Source;
 use crate::backup::{CopyError, backup_in};
+use crate::clock::{Clock, SystemClock};
 use crate::dedup::DedupOptions;
+use crate::embedded::disk::{Disk, OsDisk};
 use crate::embedded::{EmbeddedOptions, OpenError};
 use crate::event_log::{EventLog, ReadError};
-use crate::meta::Meta;
+use crate::meta::{EmbeddedMeta, Entry, Expect, Meta};
 use crate::remote::agreement::{self, Disagreement, Found};
 use crate::remote::{RemoteError, RemoteLog, RemoteOptions, SequenceError, Sequencer};
 use crate::retention::RetentionOptions;
@@ -98,7 +100,7 @@ impl From<Disagreement> for MoveError {
 }
 
 /// Moves a log from files into an engine that is empty, or that has a part of it since an attempt before; reads it back,
-/// compares, and only then lets nodes begin with it. `told` hears up to which offset things are done, and what is done.
+/// compares, and only then lets nodes begin with it, and with `state`. `told` hears up to which offset things are done, and what is done.
 ///
 /// # Errors
 /// [`MoveError`]. Until this has succeeded no node begins with what is there. Dropping the future is like an error.
@@ -107,6 +109,7 @@ pub async fn into_engine(
     engine: &dyn Sequencer,
     meta: &dyn Meta,
     dedup: DedupOptions,
+    state: &State,
     told: &mut (dyn FnMut(Doing, u64) + Send),
 ) -> Result<Compared, MoveError> {
     let extent = engine.extent().await?;
@@ -127,8 +130,23 @@ pub async fn into_engine(
     }
     engine.placed(last, source.tail()).await?;
     let compared = compare::with_engine(source, &facts, engine, told).await?;
+    put(state, meta).await?;
     agreement::end_move(meta, source.epoch(), &engine.extent().await?).await?;
     Ok(compared)
+}
+
+/// What goes along of the shared state: keys with what they have, until when.
+pub type State = [(Arc<str>, Entry)];
+
+/// What is over by now does not go along.
+async fn put(state: &State, meta: &dyn Meta) -> Result<(), MoveError> {
+    for (key, entry) in state {
+        let ttl = entry.expires_at.map(|at| Duration::from_micros(at.0.saturating_sub(SystemClock.now().0)));
+        if ttl != Some(Duration::ZERO) {
+            meta.put(key, entry.value.clone(), Expect::Any, ttl).await.map_err(Disagreement::from)?;
+        }
+    }
+    Ok(())
 }
 
 /// What is being done.
@@ -180,28 +198,52 @@ fn same_epoch(source: &Source, other: Option<Epoch>) -> Result<(), MoveError> {
     }
 }
 
-/// Copies a log from files into the directory `to`, missing or empty, in the same epoch. Made under another name, and named
-/// `to` when it is whole; what an attempt before has left of it is removed.
+/// Copies a log from files into the directory `to`, missing or empty, in the same epoch, with `state` in a file of that name
+/// beside it. Made as `to` with `.moving` behind it, and named `to` when it was compared; what an attempt before has left of it
+/// is removed.
 ///
 /// # Errors
 /// [`MoveError`].
 pub async fn into_files(
     source: &Source,
     to: &Path,
+    (meta_file, state): (&str, &State),
     told: &mut (dyn FnMut(Doing, u64) + Send),
 ) -> Result<Compared, MoveError> {
-    let (from, dir, epoch) = (source.dir().to_owned(), to.to_owned(), source.epoch());
+    let unfinished = beside(to, ".moving");
+    let (from, dir, epoch) = (source.dir().to_owned(), unfinished.clone(), source.epoch());
+    if std::fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(CopyError::NotEmpty(to.to_owned()).into());
+    }
     let copy = move || {
-        let mut unfinished = dir.as_os_str().to_owned();
-        unfinished.push(".incomplete");
-        let _ = std::fs::remove_dir_all(&unfinished);
-        // Only an empty one goes; any other is found by what follows.
-        let _ = std::fs::remove_dir(&dir);
+        // What is not there, or cannot be removed, is found by what follows.
+        for left in [&beside(&dir, ".incomplete"), &dir] {
+            let _ = std::fs::remove_dir_all(left);
+        }
         backup_in(&from, &dir, epoch, &mut |_, _| {})
     };
     blocking(copy).await??;
-    let other = Source::open(to)?;
-    compare::with_files(source, &other, told).await
+    let compared = compare::with_files(source, &Source::open(&unfinished)?, told).await?;
+    if !state.is_empty() {
+        let meta = EmbeddedMeta::open(&unfinished.join(meta_file), Arc::new(SystemClock));
+        put(state, &meta.map_err(|error| MoveError::State(error.to_string()))?).await?;
+    }
+    std::fs::rename(&unfinished, to).map_err(io("renaming to", to))?;
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    OsDisk.sync_dir(parent).map_err(io("syncing", parent))?;
+    Ok(compared)
+}
+
+fn io<'a>(doing: &'static str, file: &'a Path) -> impl FnOnce(std::io::Error) -> MoveError + 'a {
+    move |error| CopyError::Io { doing, file: file.to_owned(), error }.into()
+}
+
+/// The name of a directory with more behind it.
+fn beside(dir: &Path, more: &str) -> PathBuf {
+    // The last slash of `data/` is not part of the name.
+    let mut name = dir.components().as_path().as_os_str().to_owned();
+    name.push(more);
+    PathBuf::from(name)
 }
 
 /// Fetches the log of an engine into files beneath `dir`, in the engine's epoch; answers in which directory they are. What

@@ -31,6 +31,7 @@ use fetcher::Fetcher;
 pub(crate) use jwt::{create_secret, secret_of};
 pub(crate) use keys::{KEY_PREFIX, new_key};
 pub(crate) use permissions::Permissions;
+pub(crate) use revocations::PREFIX as REVOCATIONS;
 pub(crate) use secret::random_text;
 pub(crate) use sessions::Sessions;
 pub(crate) use sign::NewToken;

@@ -12,7 +12,8 @@ use super::{now_micros, unavailable};
 
 /// Revocations that hold at once; one more is refused, and lifting one makes room.
 const MAX: usize = 100_000;
-const PREFIX: &str = "auth/revoked/";
+/// Under which revocations stand in the shared state.
+pub(crate) const PREFIX: &str = "auth/revoked/";
 /// Before the store is asked again, where it failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// How much longer a token may count than it says: as much as `auth.jwt.leeway` may be.

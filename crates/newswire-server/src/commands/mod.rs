@@ -5,6 +5,7 @@ pub mod bench;
 pub mod check;
 pub mod completions;
 pub mod config;
+pub mod copy;
 pub mod demo;
 pub mod export;
 pub mod publish;

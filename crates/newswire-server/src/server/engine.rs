@@ -24,7 +24,7 @@ type Engine = (Arc<dyn Sequencer>, Arc<dyn Meta>);
 ///
 /// # Errors
 /// Where it cannot be reached, refuses, or is set up otherwise than asked for; the text says what to do.
-pub(super) async fn connect(config: &Config) -> anyhow::Result<Engine> {
+pub(crate) async fn connect(config: &Config) -> anyhow::Result<Engine> {
     match config.log.backend {
         Backend::JetStream => {
             let options = jetstream_options(config)?;
@@ -35,6 +35,15 @@ pub(super) async fn connect(config: &Config) -> anyhow::Result<Engine> {
             let is_not_there = |error: &RedisError| matches!(error, RedisError::Connect { .. });
             patiently(async || open_redis(options.clone()).await, is_not_there).await
         }
+        Backend::Embedded | Backend::Memory => unreachable!("these are no engines"),
+    }
+}
+
+/// How people know it.
+pub(crate) fn described(config: &Config) -> String {
+    match config.log.backend {
+        Backend::JetStream => format!("stream {} of JetStream", config.jetstream.stream),
+        Backend::Redis => format!("the stream of Redis with the prefix {}", config.redis.prefix),
         Backend::Embedded | Backend::Memory => unreachable!("these are no engines"),
     }
 }

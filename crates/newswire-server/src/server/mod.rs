@@ -4,7 +4,7 @@ pub mod accept;
 mod audit;
 mod body;
 mod encoding;
-mod engine;
+pub(crate) mod engine;
 pub mod guard;
 mod metrics;
 pub mod proxy;

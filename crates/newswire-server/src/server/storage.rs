@@ -15,7 +15,7 @@ use crate::commands::{EXIT_DAMAGED, EXIT_IN_USE, Failure};
 use crate::config::{Backend, Config, RetentionLimits, Sync};
 
 /// Beside the log's own files, in the same directory and under the same lock.
-const META_FILE: &str = "meta.redb";
+pub(crate) const META_FILE: &str = "meta.redb";
 /// Where a node keeps its copies of a log that an engine keeps.
 const COPIES: &str = "copies";
 
@@ -129,7 +129,8 @@ fn memory_options(config: &Config, observer: Arc<dyn Observer>) -> MemoryOptions
     }
 }
 
-fn dedup(config: &Config) -> DedupOptions {
+/// How far back the configuration has repeats recognised.
+pub(crate) fn dedup(config: &Config) -> DedupOptions {
     DedupOptions { window: config.log.dedup_window, max_ids: config.log.dedup_max_ids }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use newswire_street_tests::{Heard, PATIENCE, Server, Socket, data, eventually, process, within};
+use newswire_street_tests::{Heard, PATIENCE, Server, Socket, clients, data, eventually, process, within};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -104,6 +104,23 @@ async fn revocations_survive_a_restart() {
         get_as(&server, &good("sarah", "observer"), "/api/v1/events").await.problem(401),
         "unauthorized"
     );
+    assert_eq!(get_as(&server, &good("tom", "observer"), "/api/v1/events").await.status, 200);
+}
+
+#[tokio::test]
+async fn revocations_go_along_with_a_log_that_is_copied() {
+    let (home, mut server) = server();
+    publish_as(&server, &good("p", "publisher"), &data::task(1)).await;
+    revoke(&server, &json!({"identity": "sarah"})).await;
+    let from = server.data_dir();
+    assert!(server.stop().success());
+    let to = home.path().join("copied");
+    let output = clients::run(&["copy", "--from", from.to_str().unwrap(), "--to", to.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 revocation copied"), "{said}");
+    let server = options(&home).data_dir(to).start();
+    let refused = get_as(&server, &good("sarah", "observer"), "/api/v1/events").await;
+    assert_eq!(refused.problem(401), "unauthorized");
     assert_eq!(get_as(&server, &good("tom", "observer"), "/api/v1/events").await.status, 200);
 }
 

@@ -1,0 +1,137 @@
+//! `newswire copy`: out of files into an engine for several nodes, and back, while subscribers keep their cursors.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+use std::path::Path;
+use std::process::Output;
+
+use newswire_street_tests::{NatsServer, ServerOptions, clients};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const EVENTS: u64 = 2_500;
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn copied(from: &Path, to: &Path, more: &[&str]) -> (Option<i32>, String) {
+    let output = clients::run(&[&["copy", "--from", text(from), "--to", text(to)], more].concat());
+    (output.status.code(), said(&output))
+}
+
+fn event(n: u64) -> Value {
+    let channel = if n.is_multiple_of(3) { "agents" } else { "tasks" };
+    json!({"channel": channel, "event_type": "test.copied", "event_id": format!("e-{n}"), "payload": {"n": n}})
+}
+
+/// A server that has published some, and stopped in order.
+async fn original(dir: &Path) -> (Vec<Value>, String) {
+    let options = || ServerOptions::default().data_dir(dir).set("retention.max_events", 2_000);
+    let mut server = options().start();
+    for from in (1..=EVENTS).step_by(500) {
+        server.http().publish(&(from..from + 500).map(event).collect::<Vec<_>>()).await;
+    }
+    let (code, said) = copied(dir, &dir.with_extension("elsewhere"), &[]);
+    assert!(code == Some(3) && said.contains("in use by a server; stop it first"), "{code:?} {said}");
+    let epoch = server.http().get("/events").await.json()["epoch"].as_str().unwrap().to_owned();
+    let log = server.http().history("").await;
+    assert!(server.stop().success());
+    (log, epoch)
+}
+
+/// A file that says where a stream is, and the same for a server under test.
+fn engine(home: &TempDir, nats: &NatsServer) -> (std::path::PathBuf, ServerOptions) {
+    let file = home.path().join("jetstream.toml");
+    let data = home.path().join("node");
+    let servers = format!("nats://{}", nats.addr);
+    let lines = format!(
+        "data_dir = {:?}\n[log]\nbackend = \"jetstream\"\n[jetstream]\nservers = [{servers:?}]\n",
+        text(&data)
+    );
+    std::fs::write(&file, lines).unwrap();
+    let options = ServerOptions::default().data_dir(data).set("log.backend", "jetstream");
+    (file, options.set("jetstream.servers", servers))
+}
+
+#[tokio::test]
+async fn a_log_moves_to_several_nodes_and_back_and_nobody_notices() {
+    let (home, nats) = (tempfile::tempdir().unwrap(), NatsServer::start());
+    let dir = home.path().join("files");
+    let (before, epoch) = original(&dir).await;
+    let (config, node) = engine(&home, &nats);
+
+    let (code, said) = copied(&dir, &config, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let digest = |said: &str| said.split("BLAKE3 ").nth(1).unwrap()[..64].to_owned();
+    let there = digest(&said);
+    assert!(said.contains(&epoch) && said.contains("up to offset 2,500"), "{said}");
+    let (code, said) = copied(&dir, &config, &[]);
+    assert!(code == Some(1) && said.contains("there is a log already") && said.contains(&epoch), "{said}");
+
+    let server = node.start();
+    assert_eq!(server.http().history("").await, before);
+    let mut socket = server.socket().await;
+    let cursor = EVENTS - 100;
+    socket.send(&json!({"action": "subscribe", "channels": ["*"], "after": cursor, "epoch": epoch})).await;
+    let (told, _) = socket.until("caught_up").await;
+    assert!(told.iter().all(|message| message["action"] != "gap"), "{told:?}");
+    let offsets = told.iter().filter(|message| message["event_type"].is_string());
+    let offsets: Vec<u64> = offsets.map(|event| event["offset"].as_u64().unwrap()).collect();
+    assert_eq!(offsets, (cursor + 1..=EVENTS).collect::<Vec<_>>());
+    let repeated = server.http().publish(&[event(EVENTS - 3), event(EVENTS + 1)]).await;
+    assert!(repeated[0]["duplicate"] == true && repeated[0]["offset"] == EVENTS - 3, "{repeated:?}");
+    let after = server.http().history("").await;
+    assert_eq!(after[..before.len()], before);
+    drop(server);
+
+    let (code, said) = copied(&dir, &config, &["--verify-only"]);
+    assert!(code == Some(0) && digest(&said) == there, "what came since does not count: {said}");
+    let back = home.path().join("back");
+    std::fs::create_dir(&back).unwrap();
+    let (code, said) = copied(&config, &back, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!home.path().join("back.fetched").exists() && !home.path().join("back.moving").exists());
+    let server = ServerOptions::default().data_dir(&back).start();
+    assert_eq!(server.http().history("").await, after);
+    assert_eq!(server.http().get("/events").await.json()["epoch"], epoch);
+    drop(server);
+
+    let (code, said) = copied(&dir, &back, &[]);
+    assert!(code == Some(1) && said.contains("is not empty"), "{code:?} {said}");
+}
+
+#[tokio::test]
+async fn between_files_everything_goes_along() {
+    let home = tempfile::tempdir().unwrap();
+    let (from, to) = (home.path().join("from"), home.path().join("to"));
+    let (before, epoch) = original(&from).await;
+    let (code, said) = copied(&from, &to, &[]);
+    assert!(code == Some(0) && said.contains("0 revocations copied"), "{code:?} {said}");
+    let server = ServerOptions::default().data_dir(&to).start();
+    assert_eq!(server.http().history("").await, before);
+    assert_eq!(server.http().get("/events").await.json()["epoch"], epoch);
+    drop(server);
+    // A server was killed there: what it left does not count as the end of a log.
+    let (code, said) = copied(&to, &home.path().join("again"), &[]);
+    assert!(code == Some(1) && said.contains("was not stopped in order"), "{code:?} {said}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_copied_is_said_before_anything_is_touched() {
+    let home = tempfile::tempdir().unwrap();
+    let nothing = home.path().join("nothing");
+    let (code, said) = copied(&nothing, &home.path().join("to"), &[]);
+    assert!(code == Some(1) && said.contains("holds no log"), "{code:?} {said}");
+    let (code, said) = copied(&nothing, &home.path().join("to.toml"), &[]);
+    assert!(code == Some(2) && said.contains("there is no file"), "{code:?} {said}");
+    let memory = home.path().join("memory.toml");
+    std::fs::write(&memory, "[log]\nbackend = \"memory\"\n").unwrap();
+    let (code, said) = copied(&memory, &home.path().join("to"), &[]);
+    assert!(code == Some(2) && said.contains("log.backend = memory"), "{code:?} {said}");
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+}
