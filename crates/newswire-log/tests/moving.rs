@@ -18,7 +18,7 @@ use newswire_log::{
     SystemClock, Trim,
 };
 use newswire_protocol::UnixMicros;
-use newswire_street_tests::{NatsServer, RedisServer};
+use newswire_street_tests::{NatsCluster, NatsServer, RedisServer};
 use tempfile::TempDir;
 
 /// Events of the log that is moved; more than two pages of the mover.
@@ -209,12 +209,12 @@ fn meta() -> Arc<dyn Meta> {
     Arc::new(MemoryMeta::new(Arc::new(SystemClock)).unwrap())
 }
 
-async fn nats(server: &NatsServer, stream: &str) -> To {
-    let servers = vec![format!("nats://{}", server.addr)];
+async fn nats(servers: Vec<String>, replicas: usize, stream: &str) -> To {
     let options = JetStreamOptions {
         servers,
         stream: stream.to_owned(),
         timeout: PATIENCE,
+        replicas,
         ..JetStreamOptions::default()
     };
     let engine = JetStream::connect(options).await.unwrap();
@@ -296,13 +296,20 @@ async fn a_log_that_was_not_stopped_in_order_does_not_move() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_moves_into_jetstream_and_back() {
     let server = NatsServer::start();
-    let (to, home) = (nats(&server, "moved").await, tempfile::tempdir().unwrap());
+    let (to, home) =
+        (nats(vec![format!("nats://{}", server.addr)], 1, "moved").await, tempfile::tempdir().unwrap());
     is_the_same(&to, &home).await;
     let source = Source::open(&home.path().join("from")).unwrap();
     let client = async_nats::connect(format!("nats://{}", server.addr)).await.unwrap();
     let stream = async_nats::jetstream::new(client).get_stream("moved").await.unwrap();
     stream.delete_message(777).await.unwrap();
     differs(&to, &source, 777, "is missing").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_moves_into_a_cluster_and_back() {
+    let cluster = NatsCluster::start(3);
+    is_the_same(&nats(cluster.urls(), 3, "moved").await, &tempfile::tempdir().unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
