@@ -289,8 +289,12 @@ async fn a_log_that_was_not_stopped_in_order_does_not_move() {
     }
     let refused = Source::open(&killed).err().unwrap();
     assert!(matches!(refused, MoveError::Unclean(_)), "{refused}");
-    let nothing = Source::open(&home.path().join("nothing")).err().unwrap();
-    assert!(matches!(nothing, MoveError::NoLog(_)), "{nothing}");
+    std::fs::create_dir(home.path().join("of something else")).unwrap();
+    for nothing in ["nothing", "of something else"] {
+        let refused = Source::open(&home.path().join(nothing)).err().unwrap();
+        assert!(matches!(refused, MoveError::NoLog(_)), "{refused}");
+    }
+    assert_eq!(std::fs::read_dir(home.path().join("of something else")).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,8 +31,7 @@ fn event(n: u64) -> Value {
 
 /// A server that has published some, and stopped in order.
 async fn original(dir: &Path) -> (Vec<Value>, String) {
-    let options = || ServerOptions::default().data_dir(dir).set("retention.max_events", 2_000);
-    let mut server = options().start();
+    let mut server = ServerOptions::default().data_dir(dir).start();
     for from in (1..=EVENTS).step_by(500) {
         server.http().publish(&(from..from + 500).map(event).collect::<Vec<_>>()).await;
     }
@@ -100,6 +99,16 @@ async fn a_log_moves_to_several_nodes_and_back_and_nobody_notices() {
     assert_eq!(server.http().history("").await, after);
     assert_eq!(server.http().get("/events").await.json()["epoch"], epoch);
     drop(server);
+
+    let other = home.path().join("other.toml");
+    let lines = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&other, lines.replace("/node\"", "/other\"") + "stream = \"other\"\n").unwrap();
+    let (code, said) = copied(&config, &other, &[]);
+    assert!(
+        code == Some(0) && said.contains("stream other of JetStream: 2,501 events, up to offset 2,502"),
+        "{code:?} {said}"
+    );
+    assert!(!home.path().join("other/fetched").exists());
 
     let (code, said) = copied(&dir, &back, &[]);
     assert!(code == Some(1) && said.contains("is not empty"), "{code:?} {said}");

@@ -98,6 +98,36 @@ mod tests {
     use crate::testing::events::event;
 
     #[test]
+    fn whatever_is_not_the_same_is_found() {
+        let dedup = Some(Dedup { key: [1; 16], fingerprint: [2; 16] });
+        let of = |time, head: &[u8], frame: &[u8], dedup| Item {
+            offset: 7,
+            stored_at: UnixMicros(time),
+            what: What::Event { head: head.to_vec(), frame: frame.to_vec(), dedup },
+        };
+        let item = of(1, b"head", b"frame", dedup);
+        assert_eq!(item.difference(&of(1, b"head", b"frame", dedup)), None);
+        let others = [
+            (of(2, b"head", b"frame", dedup), "time"),
+            (of(1, b"daeh", b"frame", dedup), "head"),
+            (of(1, b"head", b"fraem", dedup), "another event"),
+            (of(1, b"head", b"frame", None), "id"),
+            (
+                Item { offset: 7, stored_at: UnixMicros(1), what: What::Gone("tasks".into()) },
+                "something else",
+            ),
+        ];
+        for (other, what) in &others {
+            assert!(item.difference(other).is_some_and(|found| found.contains(what)), "{what}");
+            assert!(other.difference(&item).is_some_and(|found| found.contains(what)), "{what}");
+        }
+        let gone =
+            |channel: &str| Item { offset: 7, stored_at: UnixMicros(1), what: What::Gone(channel.into()) };
+        assert!(gone("tasks").difference(&gone("tasks")).is_none());
+        assert!(gone("tasks").difference(&gone("agents")).is_some());
+    }
+
+    #[test]
     fn a_frame_is_cut_at_its_own_offset_whatever_is_in_the_payload() {
         let payload = r#"{"x":{"n":1,"offset":7,"version":1},"y":",\"offset\":7,\"version\":1"}"#;
         for source in ["", r#","source":"a \",\"offset\":7,\"version\":1""#] {

@@ -53,6 +53,8 @@ impl Source {
         if !dir.is_dir() {
             return Err(nothing());
         }
+        // Before the lock makes a file in a directory of something else.
+        Snapshot::open(&OsDisk, dir)?.ok_or_else(nothing)?;
         let path = dir.join(LOCK_FILE);
         let lock = OsDisk.lock(&path).map_err(OpenError::io("locking", &path))?;
         let lock = lock.ok_or_else(|| MoveError::InUse(dir.to_owned()))?;
