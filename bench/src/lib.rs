@@ -7,6 +7,7 @@
 
 pub mod bare;
 pub mod bare_door;
+pub mod cluster;
 pub mod contest;
 pub mod filtered;
 pub mod goals;

@@ -8,14 +8,19 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use newswire_bench::contest::{self, Field};
 use newswire_bench::report::Report;
-use newswire_bench::{bare_door, filtered, goals, handshakes, log, peers, publishing, scaling, security};
-use newswire_load::compare::interleave;
+use newswire_bench::{
+    bare_door, cluster, filtered, goals, handshakes, log, peers, publishing, scaling, security,
+};
+use newswire_load::compare::{Contestant, interleave};
 use newswire_load::machine;
 use newswire_load::scenario::{Settings, Site};
 use newswire_load::{bare, chart};
 
 /// Measured by this process itself, not by a scenario that others take part in.
 const IN_PROCESS: [&str; 5] = ["log", "filtered-core", "scaling", "security", "handshakes"];
+
+/// Several nodes over one log; its scenarios have contestants of their own.
+const CLUSTER: &str = "cluster";
 
 /// What the plot shows.
 const PLOTTED: &[(&str, &str)] = &[
@@ -32,7 +37,7 @@ const PLOTTED: &[(&str, &str)] = &[
 #[derive(Parser)]
 struct Args {
     /// What to measure: paced, flood, latency, filtered, durable, connect, memory, reconnect, stall, replay, log,
-    /// filtered-core, scaling, security, handshakes;
+    /// cluster, filtered-core, scaling, security, handshakes;
     /// everything if nothing is named
     what: Vec<String>,
     /// Interleaved rounds of each scenario; ratios are taken round by round, and their median counts
@@ -79,8 +84,10 @@ fn main() -> anyhow::Result<()> {
         return peers::try_out(names);
     }
     let mut report = Report::begin(command());
-    let (in_process, scenarios): (Vec<String>, Vec<String>) =
+    let (in_process, mut scenarios): (Vec<String>, Vec<String>) =
         args.what.iter().cloned().partition(|what| IN_PROCESS.contains(&what.as_str()));
+    let cluster = scenarios.iter().any(|what| what == CLUSTER);
+    scenarios.retain(|what| what != CLUSTER);
     let everything = args.what.is_empty();
     for what in IN_PROCESS.iter().filter(|what| everything || in_process.iter().any(|named| named == **what))
     {
@@ -91,8 +98,11 @@ fn main() -> anyhow::Result<()> {
     if everything || !in_process.is_empty() {
         println!("\n{}", report.plain_table());
     }
-    if args.what.is_empty() || !scenarios.is_empty() {
+    if everything || !scenarios.is_empty() {
         measure_systems(&args, &scenarios, &mut report)?;
+    }
+    if everything || cluster {
+        measure_cluster(&args, &mut report)?;
     }
     write(&report, &args.out)?;
     eprintln!("written to {}", args.out.display());
@@ -107,20 +117,44 @@ fn measure_systems(args: &Args, names: &[String], report: &mut Report) -> anyhow
     report.systems = field.systems();
     for scenario in contest::chosen(names)? {
         let contestants = field.contestants(scenario, &settings);
-        let (before, mut written) = (report.series.len(), Ok(()));
-        let begins = |round: usize, system: &str| {
-            eprintln!("{} {}/{}: {system}", scenario.name, round + 1, args.pairs);
-        };
-        // After each round, because a run is long and may be cut off.
-        interleave(scenario.name, &contestants, args.pairs, begins, |series| {
-            report.series.truncate(before);
-            report.series.extend_from_slice(series);
-            report.outcomes = goals::judge(report);
-            written = write(report, &args.out);
-        });
-        written?;
-        println!("\n{}", report.scenario_table(scenario.name));
+        run(args, scenario.name, &contestants, report, |report| report.outcomes = goals::judge(report))?;
     }
+    Ok(())
+}
+
+fn measure_cluster(args: &Args, report: &mut Report) -> anyhow::Result<()> {
+    machine::pin(&Site::here().generator)?;
+    let settings = cluster::settings(args.full, args.event_bytes);
+    let field = cluster::Field::new(&args.only);
+    report.systems.extend(field.systems());
+    for scenario in cluster::scenarios() {
+        let contestants = field.contestants(scenario, &settings);
+        run(args, scenario.name, &contestants, report, |report| report.ratios = cluster::ratios(report))?;
+    }
+    println!("{}", report.ratio_table());
+    Ok(())
+}
+
+fn run(
+    args: &Args,
+    scenario: &str,
+    contestants: &[Contestant<'_>],
+    report: &mut Report,
+    judge: fn(&mut Report),
+) -> anyhow::Result<()> {
+    let (before, mut written) = (report.series.len(), Ok(()));
+    let begins = |round: usize, system: &str| {
+        eprintln!("{scenario} {}/{}: {system}", round + 1, args.pairs);
+    };
+    // After each round, because a run is long and may be cut off.
+    interleave(scenario, contestants, args.pairs, begins, |series| {
+        report.series.truncate(before);
+        report.series.extend_from_slice(series);
+        judge(report);
+        written = write(report, &args.out);
+    });
+    written?;
+    println!("\n{}", report.scenario_table(scenario));
     Ok(())
 }
 

@@ -21,10 +21,11 @@ use newswire_load::trial;
 use newswire_street_tests::binary;
 
 use centrifugo::Centrifugo;
+pub(crate) use installed::version_of;
 use litestar::Litestar;
-use nats::Nats;
+pub(crate) use nats::Nats;
 use nchan::Nchan;
-use redis::Redis;
+pub(crate) use redis::Redis;
 use socketio::{SocketIo, Socketioxide};
 use sockudo::Sockudo;
 

@@ -2,9 +2,11 @@
 //! browsers do; publishers over TCP, as services do. `bench/peers/nats/nats.conf` is its configuration.
 
 use std::cell::Cell;
-use std::io::{Read, Write};
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use memchr::memmem;
@@ -21,24 +23,66 @@ const BINARY: &str = "python/bin/nats-server";
 const STREAM: &str = "EVENTS";
 /// Said before anything else; the answer to `PING` says that all before it was done.
 const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"lang\":\"bench\",\"version\":\"1\",\"protocol\":1}\r\n";
-/// What a stream is: every event once on this machine's disk, as long as there is room.
-const STREAM_CONFIG: &str =
-    r#"{"name":"EVENTS","subjects":["tasks"],"storage":"file","retention":"limits","num_replicas":1}"#;
+/// How long servers may take to agree who leads.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What an acknowledgement of the stream has, and nothing else.
+const ACKNOWLEDGED: &[u8] = b"\"seq\":";
 
-/// NATS with one choice of when JetStream syncs.
-pub(super) struct Nats {
+/// NATS with one choice of when JetStream syncs; one server, or several that each keep every event.
+pub(crate) struct Nats {
     sync_interval: &'static str,
+    servers: usize,
 }
 
 impl Nats {
     /// Every acknowledged publish is synced first: `sync_interval: always`.
-    pub(super) fn synced() -> Self {
-        Self { sync_interval: "always" }
+    pub(crate) fn synced() -> Self {
+        Self { sync_interval: "always", servers: 1 }
     }
 
     /// JetStream's default: synced every two minutes.
-    pub(super) fn by_default() -> Self {
-        Self { sync_interval: "\"2m\"" }
+    pub(crate) fn by_default() -> Self {
+        Self { sync_interval: "\"2m\"", servers: 1 }
+    }
+
+    /// Three servers as one cluster, each of which syncs and keeps everything.
+    pub(crate) fn cluster() -> Self {
+        Self { sync_interval: "always", servers: 3 }
+    }
+
+    /// Starts all servers, with a stream where events are to be kept.
+    ///
+    /// # Errors
+    /// When one does not start, or they do not make the stream.
+    pub(crate) fn start_servers(&self, launch: &Launch<'_>) -> anyhow::Result<Servers> {
+        let addrs = || (0..self.servers).map(|_| free_port()).collect::<anyhow::Result<Vec<SocketAddr>>>();
+        let (publish_addrs, addrs, routes) = (addrs()?, addrs()?, addrs()?);
+        let mut processes = Vec::new();
+        for number in 0..self.servers {
+            let dir = launch.dir.join(format!("n{number}"));
+            std::fs::create_dir(&dir)?;
+            let values = [
+                ("NAME", &*format!("n{number}")),
+                ("PORT", &*publish_addrs[number].port().to_string()),
+                ("WS_PORT", &*addrs[number].port().to_string()),
+                ("DIR", &*dir.display().to_string()),
+                ("SYNC", self.sync_interval),
+                ("CLUSTER", &*cluster(&routes, number)),
+            ];
+            let configuration = installed::write_configuration("nats/nats.conf", &dir, &values)?;
+            let mut command = Command::new(installed::file(BINARY));
+            command.arg("--config").arg(configuration);
+            processes.push(Process::start(command, launch.cores, &dir)?);
+        }
+        for (number, process) in processes.iter_mut().enumerate() {
+            process.wait_for_port(publish_addrs[number])?;
+            process.wait_for_port(addrs[number])?;
+        }
+        let keeps = launch.purpose != Purpose::FanOut;
+        if keeps {
+            create_stream(publish_addrs[0], self.servers)?;
+        }
+        Ok(Servers { processes, addrs, publish_addrs, keeps, publishers: Cell::new(0) })
     }
 
     fn is_default(&self) -> bool {
@@ -48,7 +92,11 @@ impl Nats {
 
 impl Peer for Nats {
     fn name(&self) -> String {
-        if self.is_default() { format!("JetStream{LESS_DURABLE}") } else { "NATS".to_owned() }
+        match (self.is_default(), self.servers) {
+            (true, _) => format!("JetStream{LESS_DURABLE}"),
+            (false, 1) => "NATS".to_owned(),
+            (false, servers) => format!("NATS, {servers} servers"),
+        }
     }
 
     fn version(&self) -> Result<String, String> {
@@ -63,40 +111,57 @@ impl Peer for Nats {
     fn configuration(&self) -> String {
         let sync = self.sync_interval;
         format!(
-            "subscribers over WebSocket; JetStream on files with sync_interval {sync} where events are kept"
+            "subscribers over WebSocket; JetStream on files with sync_interval {sync} where events are kept, servers: {}",
+            self.servers
         )
     }
 
     fn start(&self, launch: &Launch<'_>) -> anyhow::Result<Box<dyn Running>> {
-        let (publish_addr, addr) = (free_port()?, free_port()?);
-        let values = [
-            ("PORT", &*publish_addr.port().to_string()),
-            ("WS_PORT", &*addr.port().to_string()),
-            ("DIR", &*launch.dir.display().to_string()),
-            ("SYNC", self.sync_interval),
-        ];
-        let configuration = installed::write_configuration("nats/nats.conf", launch.dir, &values)?;
-        let mut command = Command::new(installed::file(BINARY));
-        command.arg("--config").arg(configuration);
-        let mut process = launch.serve(command, publish_addr)?;
-        process.wait_for_port(addr)?;
-        let keeps = launch.purpose != Purpose::FanOut;
-        if keeps {
-            create_stream(publish_addr)?;
-        }
-        Ok(Box::new(Instance { process, addr, publish_addr, keeps, publishers: Cell::new(0) }))
+        Ok(Box::new(self.start_servers(launch)?))
     }
 }
 
-/// Asks for the stream that keeps all events, and waits for it.
-fn create_stream(addr: SocketAddr) -> anyhow::Result<()> {
+/// What a configuration says of the others, where there are some.
+fn cluster(routes: &[SocketAddr], number: usize) -> String {
+    if routes.len() == 1 {
+        return String::new();
+    }
+    let mut text = format!("cluster {{ name: bench, listen: \"{}\", routes: [", routes[number]);
+    // Each on a line of its own: that is how the list is divided.
+    for route in routes {
+        let _ = write!(text, "\n\"nats-route://{route}\"");
+    }
+    text + "\n] }"
+}
+
+/// What a stream is: every event on the disks of so many servers, as long as there is room.
+fn stream_config(replicas: usize) -> String {
+    format!(
+        r#"{{"name":"{STREAM}","subjects":["{CHANNEL}"],"storage":"file","retention":"limits","num_replicas":{replicas}}}"#
+    )
+}
+
+/// Asks for the stream that keeps all events until it is there: servers that have just started first choose who leads.
+fn create_stream(addr: SocketAddr, replicas: usize) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match ask_for_stream(addr, &stream_config(replicas)) {
+            Err(_) if replicas > 1 && begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            made => return made,
+        }
+    }
+}
+
+fn ask_for_stream(addr: SocketAddr, config: &str) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect(addr)?;
-    let length = STREAM_CONFIG.len();
+    let length = config.len();
     write!(
         stream,
-        "{CONNECT}SUB _INBOX.s 1\r\nPUB $JS.API.STREAM.CREATE.{STREAM} _INBOX.s {length}\r\n{STREAM_CONFIG}\r\n"
+        "{CONNECT}SUB _INBOX.s 1\r\nPUB $JS.API.STREAM.CREATE.{STREAM} _INBOX.s {length}\r\n{config}\r\n"
     )?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
     while memmem::find(&answer, b"\"did_create\":true").is_none() {
@@ -108,27 +173,37 @@ fn create_stream(addr: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Instance {
-    process: Process,
-    addr: SocketAddr,
-    publish_addr: SocketAddr,
+/// Servers that run; killed when dropped.
+pub(crate) struct Servers {
+    processes: Vec<Process>,
+    /// Where each takes WebSockets, and where plain connections.
+    addrs: Vec<SocketAddr>,
+    pub(crate) publish_addrs: Vec<SocketAddr>,
     /// Whether events go through JetStream.
     keeps: bool,
     /// Publishers so far: each has an inbox of its own.
     publishers: Cell<usize>,
 }
 
-impl Running for Instance {
+impl Running for Servers {
     fn addr(&self) -> SocketAddr {
-        self.addr
+        self.addrs[0]
     }
 
     fn publish_addr(&self) -> SocketAddr {
-        self.publish_addr
+        self.publish_addrs[0]
+    }
+
+    fn nodes(&self) -> Vec<SocketAddr> {
+        self.addrs.clone()
     }
 
     fn process(&self) -> Option<&Process> {
-        Some(&self.process)
+        self.processes.first()
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.processes.iter().flat_map(Process::tree).collect()
     }
 
     fn subscriber(&self, interest: &Interest) -> Box<dyn Subscriber> {
@@ -144,7 +219,7 @@ impl Running for Instance {
     fn publisher(&self) -> Box<dyn Publisher> {
         let nth = self.publishers.get();
         self.publishers.set(nth + 1);
-        Box::new(NatsPublisher { inbox: self.keeps.then(|| format!("_INBOX.p{nth}")) })
+        Box::new(NatsPublisher { inbox: self.keeps.then(|| format!("_INBOX.p{nth}")), unread: Vec::new() })
     }
 
     /// NATS gathers what waits for a connection into one WebSocket message.
@@ -265,6 +340,8 @@ fn last_sequence(message: &[u8]) -> Option<u64> {
 struct NatsPublisher {
     /// Where acknowledgements of the stream come, and to nobody else.
     inbox: Option<String>,
+    /// The end of what came, where an acknowledgement may be cut in two.
+    unread: Vec<u8>,
 }
 
 impl Publisher for NatsPublisher {
@@ -288,7 +365,10 @@ impl Publisher for NatsPublisher {
             out.raw(b"PONG\r\n");
         }
         let ready = memmem::find(message, b"PONG\r\n").is_some();
-        let acknowledged = memmem::find_iter(message, b"\"seq\":").count();
+        self.unread.extend_from_slice(message);
+        let acknowledged = memmem::find_iter(&self.unread, ACKNOWLEDGED).count();
+        let seen = self.unread.len().saturating_sub(ACKNOWLEDGED.len() - 1);
+        self.unread.drain(..seen);
         Ok(Progress { state: if ready { State::Ready } else { State::Waiting }, acknowledged })
     }
 

@@ -20,18 +20,18 @@ const BINARY: &str = "redis-server";
 const ENTRIES: &str = "1000";
 
 /// Redis with one choice of when the append-only file is synced.
-pub(super) struct Redis {
+pub(crate) struct Redis {
     appendfsync: &'static str,
 }
 
 impl Redis {
     /// Synced before anything is answered.
-    pub(super) fn synced() -> Self {
+    pub(crate) fn synced() -> Self {
         Self { appendfsync: "always" }
     }
 
     /// The default: synced every second.
-    pub(super) fn by_default() -> Self {
+    pub(crate) fn by_default() -> Self {
         Self { appendfsync: "everysec" }
     }
 

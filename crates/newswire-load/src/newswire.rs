@@ -163,13 +163,13 @@ impl Running for Instance {
 
     fn publisher(&self) -> Box<dyn Publisher> {
         if self.over_http {
-            let head = format!(
-                "POST /api/v1/events HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n",
-                self.addr
-            );
-            return Box::new(HttpPublisher { head, answers: Answers::default(), waiting: false });
+            return Box::new(HttpPublisher::new(self.addr, 1));
         }
         Box::new(NewswirePublisher { before: None })
+    }
+
+    fn batch_publisher(&self, most: usize) -> Box<dyn Publisher> {
+        Box::new(HttpPublisher::new(self.addr, most))
     }
 
     fn writes(&self) -> anyhow::Result<Option<Writes>> {
@@ -280,11 +280,23 @@ impl Publisher for NewswirePublisher {
     }
 }
 
-/// One event a request, on a connection that is kept alive.
+/// One request after the other, on a connection that is kept alive: a single event, or an array of them.
 struct HttpPublisher {
     head: String,
     answers: Answers,
-    waiting: bool,
+    /// Events of one request.
+    most: usize,
+    /// Those of the request that is not answered yet.
+    waiting: usize,
+    body: Vec<u8>,
+}
+
+impl HttpPublisher {
+    fn new(addr: SocketAddr, most: usize) -> Self {
+        let head =
+            format!("POST /api/v1/events HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\n");
+        Self { head, answers: Answers::default(), most, waiting: 0, body: Vec::new() }
+    }
 }
 
 impl Publisher for HttpPublisher {
@@ -302,23 +314,30 @@ impl Publisher for HttpPublisher {
         while let Some(answer) = self.answers.next_answer()? {
             let refused = answer.status != 200 || memchr::memmem::find(&answer.body, b"\"error\":").is_some();
             ensure!(!refused, "{} {}", answer.status, String::from_utf8_lossy(&answer.body));
-            acknowledged += 1;
-            self.waiting = false;
+            acknowledged += std::mem::take(&mut self.waiting);
         }
         Ok(Progress { state: State::Ready, acknowledged })
     }
 
     fn room(&self) -> usize {
-        usize::from(!self.waiting)
+        if self.waiting == 0 { self.most } else { 0 }
     }
 
     fn publish(&mut self, events: &[Vec<u8>], out: &mut Outgoing<'_>) {
-        for event in events {
-            out.raw(self.head.as_bytes());
-            out.raw(format!("Content-Length: {}\r\n\r\n", event.len()).as_bytes());
-            out.raw(event);
-            self.waiting = true;
+        self.body.clear();
+        if let [event] = events {
+            self.body.extend_from_slice(event);
+        } else {
+            for (nth, event) in events.iter().enumerate() {
+                self.body.push(if nth == 0 { b'[' } else { b',' });
+                self.body.extend_from_slice(event);
+            }
+            self.body.push(b']');
         }
+        out.raw(self.head.as_bytes());
+        out.raw(format!("Content-Length: {}\r\n\r\n", self.body.len()).as_bytes());
+        out.raw(&self.body);
+        self.waiting = events.len();
     }
 }
 
@@ -358,6 +377,27 @@ pub fn addr_of(url: &str) -> anyhow::Result<SocketAddr> {
 mod tests {
     use super::*;
     use crate::event::Mark;
+
+    #[test]
+    fn a_request_has_one_event_or_an_array_and_its_answer_acknowledges_all() {
+        let mut publisher = HttpPublisher::new(SocketAddr::from(([127, 0, 0, 1], 80)), 3);
+        let events: Vec<Vec<u8>> =
+            (0..3).map(|number| EventText::new(200).write(Mark { due_us: 7, number }).to_vec()).collect();
+        for count in [1, 3] {
+            let mut bytes = Vec::new();
+            assert_eq!(publisher.room(), 3);
+            publisher.publish(&events[..count], &mut Outgoing::new(&mut bytes));
+            assert_eq!(publisher.room(), 0, "one request after the other");
+            let text = String::from_utf8(bytes).expect("text");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a request");
+            assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");
+            let whole: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            assert_eq!(whole.as_array().map_or(1, Vec::len), count);
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+            let progress = publisher.message(answer, &mut Outgoing::new(&mut Vec::new()));
+            assert_eq!(progress.expect("a good answer").acknowledged, count);
+        }
+    }
 
     #[test]
     fn a_publish_is_what_the_protocol_reads() {

@@ -105,6 +105,11 @@ pub trait Running {
         self.addr()
     }
 
+    /// Where subscribers connect to each of its nodes, that which publishers connect to first.
+    fn nodes(&self) -> Vec<SocketAddr> {
+        vec![self.addr()]
+    }
+
     /// The process that was started; `None` if somebody else runs it.
     fn process(&self) -> Option<&Process>;
 
@@ -118,6 +123,11 @@ pub trait Running {
 
     /// What one publisher says.
     fn publisher(&self) -> Box<dyn Publisher>;
+
+    /// What a publisher says that has so many events at a time, and is answered for all of them before it has more.
+    fn batch_publisher(&self, _most: usize) -> Box<dyn Publisher> {
+        self.publisher()
+    }
 
     /// The bytes in front of an event's first number, where its payload begins.
     fn marker(&self) -> &'static [u8] {

@@ -34,6 +34,15 @@ pub struct Plain {
     pub note: String,
 }
 
+/// A figure of one system by a figure of another, round by round.
+#[derive(Clone, Debug)]
+pub struct Ratio {
+    /// What by what.
+    pub name: String,
+    /// How much; `None` where one of them is missing.
+    pub measured: Option<Estimate>,
+}
+
 /// Whether something that was aimed at was reached.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -63,6 +72,8 @@ pub struct Report {
     pub series: Vec<Series>,
     /// What was measured in this process.
     pub plain: Vec<Plain>,
+    /// Figures of two systems beside each other.
+    pub ratios: Vec<Ratio>,
     /// What was aimed at.
     pub outcomes: Vec<Outcome>,
 }
@@ -78,6 +89,7 @@ impl Report {
             systems: Vec::new(),
             series: Vec::new(),
             plain: Vec::new(),
+            ratios: Vec::new(),
             outcomes: Vec::new(),
         }
     }
@@ -102,6 +114,7 @@ impl Report {
             text += &self.scenario_table(name);
         }
         text += &self.plain_table();
+        text += &self.ratio_table();
         text += &self.goal_table();
         text.trim_end().to_owned() + "\n"
     }
@@ -114,6 +127,11 @@ impl Report {
             .plain
             .iter()
             .map(|plain| json!({"name": plain.name, "value": plain.value, "unit": plain.unit, "note": plain.note}))
+            .collect();
+        let ratios: Vec<Value> = self
+            .ratios
+            .iter()
+            .map(|ratio| json!({"name": ratio.name, "measured": ratio.measured.as_ref().map(estimate_json)}))
             .collect();
         let outcomes: Vec<Value> = self
             .outcomes
@@ -135,6 +153,7 @@ impl Report {
             "systems": systems,
             "series": series,
             "figures": plain,
+            "ratios": ratios,
             "goals": outcomes,
         })
     }
@@ -160,7 +179,11 @@ impl Report {
 
     /// One scenario as a table: a row a system, a column a figure.
     pub fn scenario_table(&self, name: &str) -> String {
-        let about = scenario::ALL.iter().find(|one| one.name == name).map_or("", |one| one.about);
+        let about = scenario::ALL
+            .iter()
+            .chain(scenario::OF_NODES)
+            .find(|one| one.name == name)
+            .map_or("", |one| one.about);
         let all: Vec<&Series> = self.series.iter().filter(|series| series.scenario == name).collect();
         let figures = figures(&all);
         let mut text = format!("### {name}\n\n{about}\n\n| system |");
@@ -199,6 +222,19 @@ impl Report {
             String::from("### in this process\n\n| figure | value | | |\n| --- | ---: | --- | --- |\n");
         for Plain { name, value, unit, note } in &self.plain {
             let _ = writeln!(text, "| {name} | {} | {unit} | {note} |", shown(*value));
+        }
+        text + "\n"
+    }
+
+    /// Figures of two systems beside each other, as a table.
+    pub fn ratio_table(&self) -> String {
+        if self.ratios.is_empty() {
+            return String::new();
+        }
+        let mut text = String::from("### side by side\n\n| ratio | measured |\n| --- | ---: |\n");
+        for Ratio { name, measured } in &self.ratios {
+            let measured = measured.as_ref().map_or_else(|| "–".to_owned(), shown_estimate);
+            let _ = writeln!(text, "| {name} | {measured} |");
         }
         text + "\n"
     }

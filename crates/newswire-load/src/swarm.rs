@@ -16,6 +16,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::connection::{Connection, Looking, Phase, Role};
+use crate::event::Mark;
 use crate::machine;
 use crate::peer::{Outgoing, Publisher, Running, Subscriber};
 use crate::scan::{Scanner, Tally};
@@ -56,6 +57,17 @@ struct Slot {
     group: Group,
     every: bool,
     stalled: bool,
+    /// `None`: not recorded.
+    arrivals: Option<Vec<Arrival>>,
+}
+
+/// An event that came to one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// What it says of itself.
+    pub mark: Mark,
+    /// When it came, as [`Swarm::now_us`] counts.
+    pub at_us: u64,
 }
 
 /// What is counted over all connections.
@@ -303,6 +315,12 @@ impl Swarm {
         self.counts.latency.replace(Histogram::new_with_bounds(1, 60_000_000, 3).ok()?)
     }
 
+    /// Begins to record every event that comes to this connection anew, and gives those recorded before: 24 bytes an event.
+    pub fn record_arrivals(&mut self, id: usize) -> Vec<Arrival> {
+        let slot = self.slots[id].as_mut();
+        slot.and_then(|slot| slot.arrivals.replace(Vec::new())).unwrap_or_default()
+    }
+
     /// Begins to count the connections aside that have got everything below `number`.
     pub fn aim_at(&mut self, number: u64) {
         (self.counts.target, self.counts.arrived) = (number, 0);
@@ -374,7 +392,15 @@ impl Swarm {
         let id = self.slots.len();
         self.poll.registry().register(&mut stream, Token(id), Interest::READABLE | Interest::WRITABLE)?;
         self.counts.live += u32::from(group == Group::Live && every);
-        self.slots.push(Some(Slot { stream, connection, host: addr, group, every, stalled: false }));
+        self.slots.push(Some(Slot {
+            stream,
+            connection,
+            host: addr,
+            group,
+            every,
+            stalled: false,
+            arrivals: None,
+        }));
         Ok(id)
     }
 }
@@ -450,8 +476,13 @@ impl Slot {
         let (group, every) = (self.group, self.every);
         // One reading of the clock serves all events that one read brought.
         let mut now = None;
+        let arrivals = &mut self.arrivals;
         self.connection.received(looking, bytes, &mut |expected, scanner, mark| {
             counts.received += 1;
+            if let Some(arrivals) = arrivals {
+                let at_us = *now.get_or_insert_with(|| counts.started.elapsed().as_micros() as u64);
+                arrivals.push(Arrival { mark, at_us });
+            }
             match group {
                 Group::Live => counts.live_event(expected, scanner.next(), every, mark.due_us, &mut now),
                 Group::Aside => {

@@ -8,6 +8,7 @@ mod durable;
 mod fan_out;
 mod filtered;
 mod memory;
+mod nodes;
 mod reconnect;
 mod replay;
 mod stage;
@@ -18,10 +19,11 @@ use std::time::Duration;
 use crate::machine;
 use crate::peer::{Abilities, Peer};
 
-pub use durable::durable;
+pub use durable::{durable, durable_batches};
 pub use fan_out::{flood, latency, paced};
 pub use filtered::filtered;
 pub use memory::{connect, memory};
+pub use nodes::nodes;
 pub use reconnect::reconnect;
 pub use replay::replay;
 pub use stall::stall;
@@ -43,6 +45,8 @@ pub struct Settings {
     pub rate: u32,
     /// Publishers that each wait for their acknowledgement.
     pub publishers: usize,
+    /// Events that a publisher of batches waits for at a time.
+    pub batch: usize,
     /// Connections of the large scenarios: filtered, reconnecting.
     pub crowd: usize,
     /// Events that each of the crowd missed while it was away.
@@ -71,6 +75,7 @@ impl Settings {
             window: 1_024,
             rate: 200,
             publishers: 64,
+            batch: 64,
             crowd: most(10_000),
             missed: 1_000,
             idle: vec![most(1_000), most(5_000)],
@@ -238,5 +243,21 @@ pub const ALL: &[Scenario] = &[
         about: "one subscriber catches up with the whole log",
         fits: |can| can.resume,
         run: replay,
+    },
+];
+
+/// Those of systems of several nodes, which have their own contestants.
+pub const OF_NODES: &[Scenario] = &[
+    Scenario {
+        name: "cluster latency",
+        about: "events at a fixed rate to one node, a subscriber on it and one on another",
+        fits: |can| can.durable,
+        run: nodes,
+    },
+    Scenario {
+        name: "cluster publish",
+        about: "publishers that each wait until their event, or their batch of events, is acknowledged",
+        fits: |can| can.durable,
+        run: durable_batches,
     },
 ];

@@ -1,5 +1,6 @@
 //! What every scenario stands on: a started system, its swarm, one publisher and the events it sends.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -45,10 +46,20 @@ impl Stage {
 
     /// Connects subscribers that want everything from the next event on.
     pub(crate) fn subscribe(&mut self, count: usize, group: Group) -> anyhow::Result<Range<usize>> {
+        self.subscribe_at(self.running.addr(), count, group)
+    }
+
+    /// As [`Stage::subscribe`], on one node of several.
+    pub(crate) fn subscribe_at(
+        &mut self,
+        addr: SocketAddr,
+        count: usize,
+        group: Group,
+    ) -> anyhow::Result<Range<usize>> {
         let joining = Joining { group, next: self.source.next, every: true };
         let running = &self.running;
         let subscribers = (0..count).map(|_| running.subscriber(&Interest::Everything));
-        self.swarm.subscribe(running.addr(), joining, subscribers)
+        self.swarm.subscribe(addr, joining, subscribers)
     }
 
     /// Publishes as fast as the slowest live subscriber receives, this many events ahead of it.
