@@ -418,6 +418,12 @@ pub trait EventLog: LogView + Send + Sync + 'static {
         usize::MAX
     }
 
+    /// Fewer events than this are stored sooner by appends one after the other than by one of them all. 0 where one append
+    /// is always the better choice.
+    fn gathers_from(&self) -> usize {
+        0
+    }
+
     /// What people call that which keeps the log: `embedded`, `memory`, or the name of an engine.
     fn engine(&self) -> &'static str;
 

@@ -105,7 +105,10 @@ impl Feed {
         let mut span = self.inner.traces.publish(origin);
         let mut results = Vec::with_capacity(drafts.size_hint().0);
         let mut waiting = Chunk::default();
-        let max_events = self.inner.log.max_append_events();
+        // Nobody is promised that these are stored as one piece.
+        let few = drafts.size_hint().1.is_some_and(|most| most < self.inner.log.gathers_from());
+        let max_events = if few { 1 } else { self.inner.log.max_append_events() };
+        let mut refused = None;
         for draft in drafts {
             let admitted = draft.and_then(|draft| {
                 span.saw(&draft);
@@ -117,7 +120,13 @@ impl Feed {
                     // Stands until the log answers, which it does for every event of an append.
                     results.push(Err(ErrorCode::Unavailable.into()));
                     if waiting.is_full(max_events) {
-                        self.store(std::mem::take(&mut waiting), &mut results, &mut span).await;
+                        let chunk = std::mem::take(&mut waiting);
+                        if let Some(refusal) = &refused {
+                            // Without the one before it none of those behind it: they are in order. Nor does each wait in vain.
+                            chunk.refuse(refusal, &mut results);
+                        } else {
+                            refused = self.store(chunk, &mut results, &mut span).await.filter(|_| few);
+                        }
                     }
                 }
                 Err(refusal) => results.push(Err(refusal)),
@@ -148,24 +157,29 @@ impl Feed {
         Ok(event_id)
     }
 
-    /// Appends one chunk and writes each answer to its place in `results`.
-    async fn store(&self, chunk: Chunk, results: &mut [Result<Published, Refusal>], span: &mut Publish) {
+    /// Appends one chunk and writes each answer to its place in `results`. Gives what all of it was refused with.
+    async fn store(
+        &self,
+        mut chunk: Chunk,
+        results: &mut [Result<Published, Refusal>],
+        span: &mut Publish,
+    ) -> Option<Refusal> {
         if chunk.events.is_empty() {
-            return;
+            return None;
         }
-        let (events, mut commit) = span.commit(chunk.events);
+        let (events, mut commit) = span.commit(std::mem::take(&mut chunk.events));
         match self.inner.log.append(events).await {
             Ok(appended) => {
                 for ((place, event_id), outcome) in chunk.answers.into_iter().zip(appended) {
                     results[place] = answer(outcome, event_id);
                 }
+                None
             }
             Err(error) => {
                 commit.failed(&error);
                 let refusal = refusal(&error);
-                for (place, _) in chunk.answers {
-                    results[place] = Err(refusal.clone());
-                }
+                chunk.refuse(&refusal, results);
+                Some(refusal)
             }
         }
     }
@@ -195,6 +209,12 @@ impl Chunk {
     /// Whether a log that takes so many events at once should get it now.
     fn is_full(&self, max_events: usize) -> bool {
         self.events.len() >= MAX_APPEND_EVENTS.min(max_events) || self.events.bytes() >= MAX_APPEND_BYTES
+    }
+
+    fn refuse(self, refusal: &Refusal, results: &mut [Result<Published, Refusal>]) {
+        for (place, _) in self.answers {
+            results[place] = Err(refusal.clone());
+        }
     }
 }
 

@@ -113,6 +113,10 @@ impl Sequencer for JetStream {
         batch::MAX_BATCH
     }
 
+    fn gathers_from(&self) -> usize {
+        batch::worthwhile(self.inner.options.replicas, self.inner.options.storage)
+    }
+
     fn place(
         &self,
         last: u64,

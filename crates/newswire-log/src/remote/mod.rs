@@ -366,6 +366,10 @@ impl EventLog for RemoteLog {
         self.node.engine.max_messages()
     }
 
+    fn gathers_from(&self) -> usize {
+        self.node.engine.gathers_from()
+    }
+
     fn engine(&self) -> &'static str {
         self.node.engine.name()
     }

@@ -40,6 +40,11 @@ pub trait Sequencer: Send + Sync + 'static {
     /// The most messages that one append may have.
     fn max_messages(&self) -> usize;
 
+    /// Fewer messages than this are stored sooner one after the other than as one piece. 0 where a piece costs nothing more.
+    fn gathers_from(&self) -> usize {
+        0
+    }
+
     /// Every message beyond `after` that the engine holds, and then every one that comes, by offset. Offsets that were
     /// removed, or never used, are left out. Resolves once the engine has agreed to send.
     fn follow(&self, after: u64) -> BoxFuture<'static, Result<Following, SequenceError>>;
