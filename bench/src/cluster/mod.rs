@@ -20,7 +20,7 @@ use newswire_street_tests::binary;
 use self::nodes::Nodes;
 use self::redis_benchmark::RedisBenchmark;
 use crate::contest::OURS;
-use crate::peers::Nats;
+use crate::peers::{Nats, Redis};
 
 /// The scenarios, by the names that [`OF_NODES`] gives them.
 const LATENCY: &str = "cluster latency";
@@ -54,6 +54,7 @@ impl Field {
                 (Box::new(Nats::synced()), Nodes::over(Nats::synced())),
                 (Box::new(Nats::by_default()), Nodes::over(Nats::by_default())),
                 (Box::new(Nats::cluster()), Nodes::over(Nats::cluster())),
+                (Box::new(Redis::synced()), Nodes::over(Redis::synced())),
             ],
             redis_benchmark: RedisBenchmark,
             only: only.iter().map(|word| word.to_lowercase()).collect(),
