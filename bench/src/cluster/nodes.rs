@@ -1,6 +1,7 @@
 //! Two nodes of Newswire over an engine, as one system.
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use newswire_load::newswire::Newswire;
 use newswire_load::peer::{
@@ -16,6 +17,9 @@ pub(super) const PREFIX: &str = "Newswire on ";
 
 /// An engine that can keep the log of several nodes.
 pub(super) trait Engine: Peer {
+    /// What `log.backend` calls it.
+    fn backend(&self) -> &'static str;
+
     /// Starts it, and says with which settings a node finds it.
     ///
     /// # Errors
@@ -24,11 +28,15 @@ pub(super) trait Engine: Peer {
 }
 
 impl Engine for Nats {
+    fn backend(&self) -> &'static str {
+        "jetstream"
+    }
+
     fn serve(&self, launch: &Launch<'_>) -> anyhow::Result<(Box<dyn Running>, Vec<String>)> {
         let servers = self.start_servers(launch)?;
         let urls: Vec<String> = servers.publish_addrs.iter().map(|addr| format!("nats://{addr}")).collect();
         let settings = vec![
-            "log.backend=jetstream".to_owned(),
+            format!("log.backend={}", self.backend()),
             format!("jetstream.servers={}", urls.join(",")),
             format!("jetstream.replicas={}", urls.len()),
         ];
@@ -37,10 +45,14 @@ impl Engine for Nats {
 }
 
 impl Engine for Redis {
+    fn backend(&self) -> &'static str {
+        "redis"
+    }
+
     fn serve(&self, launch: &Launch<'_>) -> anyhow::Result<(Box<dyn Running>, Vec<String>)> {
         let server = self.start(launch)?;
         let url = format!("redis.url=redis://{}", server.addr());
-        Ok((server, vec!["log.backend=redis".to_owned(), url]))
+        Ok((server, vec![format!("log.backend={}", self.backend()), url]))
     }
 }
 
@@ -62,6 +74,12 @@ impl Peer for Nodes {
 
     fn version(&self) -> Result<String, String> {
         self.engine.version()?;
+        let backend = self.engine.backend();
+        let output = Command::new(binary::newswire()).args(["serve", "--print-config-docs"]).output();
+        let docs = output.map_err(|error| error.to_string())?.stdout;
+        if !String::from_utf8_lossy(&docs).contains(&format!("- `{backend}`:")) {
+            return Err(format!("this server has no log.backend = \"{backend}\""));
+        }
         Newswire::new(binary::newswire()).version()
     }
 
@@ -137,5 +155,22 @@ impl Running for Instance {
 
     fn writes(&self) -> anyhow::Result<Option<Writes>> {
         self.first().writes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use newswire_load::trial;
+
+    use super::*;
+
+    #[test]
+    fn nodes_do_what_one_does() {
+        for nodes in [Nodes::over(Nats::synced()), Nodes::over(Redis::synced())] {
+            match nodes.version() {
+                Err(why) => eprintln!("{} was not tried: {why}", nodes.name()),
+                Ok(_) => trial::run(&nodes).expect("every part of the trial"),
+            }
+        }
     }
 }

@@ -394,6 +394,7 @@ mod tests {
     fn nats_does_what_it_says_it_can() {
         installed::try_out(&Nats::synced());
         installed::try_out(&Nats::by_default());
+        installed::try_out(&Nats::cluster());
     }
 
     #[test]
