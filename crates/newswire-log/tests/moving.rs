@@ -94,7 +94,12 @@ struct To {
 
 impl To {
     async fn try_node(&self, dir: &Path) -> Result<RemoteLog, RemoteError> {
-        let options = RemoteOptions { dir: dir.join("copies"), copy: unbounded(), patience: PATIENCE };
+        let options = RemoteOptions {
+            dir: dir.join("copies"),
+            copy: unbounded(),
+            patience: PATIENCE,
+            start_patience: PATIENCE,
+        };
         RemoteLog::open(self.engine.clone(), self.meta.clone(), options).await
     }
 

@@ -10,7 +10,7 @@ use newswire_log::testing::events::{event, numbered, read_all, request, selector
 use newswire_log::testing::{MemoryEngine, log_suite};
 use newswire_log::{
     AppendError, Appended, Clock, EmbeddedOptions, EventLog, LogHealth, ManualClock, MemoryMeta, NewEvents,
-    RemoteLog, RemoteOptions, RetentionOptions, SystemClock,
+    RemoteError, RemoteLog, RemoteOptions, RetentionOptions, SystemClock,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -19,6 +19,9 @@ use tokio::runtime::Runtime;
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 });
+
+/// How long publishers, subscribers and nodes that start wait for the engine.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An engine and what stands beside it.
 struct Deployment {
@@ -34,10 +37,14 @@ impl Deployment {
     }
 
     fn node(&self, dir: &TempDir) -> RemoteLog {
+        self.try_node(dir, PATIENCE).unwrap()
+    }
+
+    fn try_node(&self, dir: &TempDir, start_patience: Duration) -> Result<RemoteLog, RemoteError> {
         let copy = EmbeddedOptions { retention: RetentionOptions::unbounded(), ..EmbeddedOptions::default() };
         let options =
-            RemoteOptions { dir: dir.path().join("copies"), copy, patience: Duration::from_secs(5) };
-        RUNTIME.block_on(RemoteLog::open(Arc::new(self.engine.clone()), self.meta.clone(), options)).unwrap()
+            RemoteOptions { dir: dir.path().join("copies"), copy, patience: PATIENCE, start_patience };
+        RUNTIME.block_on(RemoteLog::open(Arc::new(self.engine.clone()), self.meta.clone(), options))
     }
 }
 
@@ -87,7 +94,7 @@ fn it_is_a_log_like_any_other() {
             retention: setup.retention.clone(),
             ..EmbeddedOptions::default()
         };
-        let options = RemoteOptions { dir, copy, patience: Duration::from_secs(5) };
+        let options = RemoteOptions { dir, copy, patience: PATIENCE, start_patience: PATIENCE };
         Box::new(RUNTIME.block_on(RemoteLog::open(Arc::new(engine), meta, options)).unwrap())
     });
 }
@@ -124,6 +131,22 @@ fn a_node_that_comes_back_fetches_what_it_missed() {
     let back = deployment.node(dirs[1].as_ref().unwrap());
     assert_eq!((back.epoch(), back.tail()), (epoch, 3001), "before it is served");
     assert_eq!(shown(&back), shown(&stays));
+}
+
+#[test]
+fn a_node_that_starts_rides_out_an_engine_that_is_away_for_a_moment() {
+    let (deployment, dir) = (Deployment::new(true), tempfile::tempdir().unwrap());
+    store(&deployment.node(&dir), 1);
+    deployment.engine.set_down(true);
+    let refused = deployment.try_node(&dir, Duration::from_millis(100)).err();
+    assert!(matches!(refused, Some(RemoteError::Engine(_))), "its patience has an end: {refused:?}");
+    let engine = deployment.engine.clone();
+    let back = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        engine.set_down(false);
+    });
+    assert_eq!(shown(&deployment.node(&dir)).len(), 1);
+    back.join().unwrap();
 }
 
 #[test]

@@ -263,7 +263,7 @@ pub async fn fetch(
     }
     let copy =
         EmbeddedOptions { retention: RetentionOptions::unbounded(), dedup, ..EmbeddedOptions::default() };
-    let options = RemoteOptions { dir: dir.to_owned(), copy, patience };
+    let options = RemoteOptions { dir: dir.to_owned(), copy, patience, start_patience: patience };
     let log = RemoteLog::open(engine, meta, options).await?;
     let dir = log.dir();
     blocking(move || log.close()).await?;

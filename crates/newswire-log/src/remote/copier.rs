@@ -17,7 +17,7 @@ use super::waiters::Copied;
 use super::{Node, Progress, RemoteError};
 use crate::embedded::OpenError;
 use crate::event_log::{AppendError, Appended, EventLog, LogHealth, NewEvents, Place, TrimError};
-use crate::meta::Meta;
+use crate::meta::{Meta, MetaError};
 
 /// Messages that are copied with one write, if so many are there.
 const CHUNK: usize = 1024;
@@ -54,8 +54,45 @@ impl From<Interrupted> for RemoteError {
     }
 }
 
-/// The copy a node starts with: what it has, and all that the engine has beyond.
+impl Interrupted {
+    /// It may be over the next time, without anybody's doing.
+    fn may_end(&self) -> bool {
+        let engine = |error: &SequenceError| {
+            matches!(error, SequenceError::Unreachable { .. } | SequenceError::Unanswered { .. })
+        };
+        match self {
+            Self::Engine(error) | Self::Disagreement(Disagreement::Engine(error)) => engine(error),
+            Self::Disagreement(error) => {
+                matches!(error, Disagreement::Meta(MetaError::Storage { .. }) | Disagreement::Contended)
+            }
+            Self::Ended | Self::Recheck => true,
+            Self::Copy(_) | Self::Open(_) | Self::Begin(_) => false,
+        }
+    }
+}
+
+/// The copy a node starts with: what it has, and all that the engine has beyond. What may end by itself is tried again for
+/// as long as `patience`; what was fetched before is not fetched again.
 pub(super) async fn first_copy(
+    engine: &dyn Sequencer,
+    meta: &dyn Meta,
+    copies: &Copies,
+    patience: Duration,
+) -> Result<Copy, Interrupted> {
+    let (began, mut backoff) = (Instant::now(), BACKOFF.0);
+    loop {
+        match try_first_copy(engine, meta, copies).await {
+            Err(why) if why.may_end() && began.elapsed() + backoff < patience => {
+                tracing::warn!(engine = engine.name(), reason = %why, "the log cannot be followed yet; it is tried again");
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF.1);
+            }
+            ended => return ended,
+        }
+    }
+}
+
+async fn try_first_copy(
     engine: &dyn Sequencer,
     meta: &dyn Meta,
     copies: &Copies,

@@ -70,6 +70,8 @@ pub struct RemoteOptions {
     pub copy: EmbeddedOptions,
     /// How long a publisher waits for the copy behind the engine, and a subscriber for what another node showed.
     pub patience: Duration,
+    /// How long [`RemoteLog::open`] tries again what may end by itself: an engine that has no leader right now, or restarts.
+    pub start_patience: Duration,
 }
 
 /// Why a node did not start.
@@ -136,9 +138,9 @@ impl RemoteLog {
         meta: Arc<dyn Meta>,
         options: RemoteOptions,
     ) -> Result<Self, RemoteError> {
-        let RemoteOptions { dir, copy, patience } = options;
+        let RemoteOptions { dir, copy, patience, start_patience } = options;
         let copies = Copies::in_dir(dir, copy);
-        let copy = copier::first_copy(engine.as_ref(), meta.as_ref(), &copies).await?;
+        let copy = copier::first_copy(engine.as_ref(), meta.as_ref(), &copies, start_patience).await?;
         let node = Arc::new(Node {
             engine,
             meta,

@@ -14,7 +14,7 @@ use newswire_log::{Meta, Sequencer, SystemClock};
 use crate::config::{self, Backend, Config, JetStreamConfig};
 
 /// How long a node that starts tries to reach an engine that may start beside it, and the pause between two attempts.
-const START_PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const START_PATIENCE: Duration = Duration::from_secs(20);
 const START_PAUSE: Duration = Duration::from_millis(500);
 
 /// What keeps the log, and what keeps the small state beside it.

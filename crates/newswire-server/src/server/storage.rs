@@ -83,6 +83,7 @@ async fn open_remote(config: &Config, observer: Arc<dyn Observer>) -> anyhow::Re
         dir: config.data_dir.join(COPIES),
         copy: embedded_options(config, false, observer),
         patience: config.log.engine_timeout,
+        start_patience: engine::START_PATIENCE,
     };
     let log = RemoteLog::open(engine, Arc::clone(&meta), options).await.map_err(|error| match error {
         RemoteError::Copy(error) => explain(error),
