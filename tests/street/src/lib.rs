@@ -18,6 +18,7 @@ pub mod data;
 pub mod deflated;
 pub mod deployment;
 pub mod documents;
+pub mod engines;
 pub mod half_open;
 pub mod haproxy;
 pub mod history;
@@ -36,6 +37,7 @@ pub mod tools;
 
 pub use authority::Authority;
 pub use browser::Browser;
+pub use engines::EngineServer;
 pub use http::{Answer, Http};
 pub use nats::{NatsCluster, NatsOptions, NatsServer};
 pub use raw::{Ending, Frame, Raw};

@@ -2,21 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use newswire_street_tests::nats::NatsServer;
-use newswire_street_tests::{Heard, Server, ServerOptions, Socket, eventually};
+use newswire_street_tests::{EngineServer, Heard, NatsServer, RedisServer, Server, Socket, eventually};
 use serde_json::{Value, json};
 
 use crate::support::*;
 
-fn node(home: &tempfile::TempDir, nats: &NatsServer) -> ServerOptions {
-    let options = options(home).set("log.backend", "jetstream");
-    options.set("jetstream.servers", format!("nats://{}", nats.addr))
+fn nodes(engine: &EngineServer) -> (tempfile::TempDir, [Server; 2]) {
+    let home = tempfile::tempdir().unwrap();
+    let nodes = [(); 2].map(|()| engine.node(options(&home), "newswire").start());
+    (home, nodes)
 }
 
-fn nodes() -> (NatsServer, tempfile::TempDir, [Server; 2]) {
-    let (nats, home) = (NatsServer::start(), tempfile::tempdir().unwrap());
-    let nodes = [(); 2].map(|()| node(&home, &nats).start());
-    (nats, home, nodes)
+fn nats() -> EngineServer {
+    EngineServer::Nats(NatsServer::start())
+}
+
+fn redis() -> EngineServer {
+    EngineServer::Redis(RedisServer::start())
 }
 
 fn task(id: &str) -> Value {
@@ -25,7 +27,16 @@ fn task(id: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_of_one_node_is_good_on_another_and_once() {
-    let (_nats, _home, [one, other]) = nodes();
+    ticket_counts_once(nats()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_of_one_node_is_good_on_another_and_once_on_redis() {
+    ticket_counts_once(redis()).await;
+}
+
+async fn ticket_counts_once(engine: EngineServer) {
+    let (_home, [one, other]) = nodes(&engine);
     let sarah = good("sarah", "observer");
     let answer = post_as(&one, &sarah, "/api/v1/auth/ws-ticket", &json!({})).await.data();
     let ticket = answer["ticket"].as_str().unwrap();
@@ -42,7 +53,16 @@ async fn a_ticket_of_one_node_is_good_on_another_and_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_on_one_node_closes_what_is_open_on_all_within_a_second() {
-    let (_nats, _home, [one, other]) = nodes();
+    revocation_counts_everywhere(nats()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_on_one_node_closes_what_is_open_on_all_within_a_second_on_redis() {
+    revocation_counts_everywhere(redis()).await;
+}
+
+async fn revocation_counts_everywhere(engine: EngineServer) {
+    let (_home, [one, other]) = nodes(&engine);
     let (sarah, boss) = (good("sarah", "observer"), good("boss", "admin"));
     let mut hers = [socket_as(&one, &sarah).await, socket_as(&other, &sarah).await];
     let mut his = socket_as(&other, &boss).await;
@@ -63,7 +83,16 @@ async fn a_revocation_on_one_node_closes_what_is_open_on_all_within_a_second() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_resume_on_another_node_and_publish_again_there() {
-    let (mut nats, _home, [one, other]) = nodes();
+    clients_move(nats()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_resume_on_another_node_and_publish_again_there_on_redis() {
+    clients_move(redis()).await;
+}
+
+async fn clients_move(mut engine: EngineServer) {
+    let (_home, [one, other]) = nodes(&engine);
     let boss = good("boss", "admin");
     let mut socket = socket_as(&one, &boss).await;
     socket.subscribe(&["tasks"]).await;
@@ -82,15 +111,15 @@ async fn clients_resume_on_another_node_and_publish_again_there() {
     let ask = json!({"action": "subscribe", "channels": ["tasks"], "after": last, "epoch": epoch});
     assert_eq!(resumed.ask(&ask).await["recovered"], true);
     // The servers go away for a while: health says so, subscribers stay, and publishers may send again.
-    nats.kill();
+    engine.daemon().kill();
     eventually("health says so", async || {
         let health = get_as(&one, &boss, "/api/v1/health").await.json();
-        (health["data"]["bus"] == json!({"engine": "jetstream", "status": "behind"})).then_some(())
+        (health["data"]["bus"] == json!({"engine": engine.name(), "status": "behind"})).then_some(())
     })
     .await;
     let refused = publish_as(&one, &boss, &task("d")).await;
     assert_eq!(refused.problem(503), "storage_unavailable");
-    nats.restart();
+    engine.restart();
     let stored = eventually("it is there again", async || {
         let answer = publish_as(&other, &boss, &task("d")).await;
         (answer.status == 200).then(|| answer.data()["results"][0]["offset"].clone())
