@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use newswire_street_tests::daemon::{Daemon, free_port};
 use newswire_street_tests::deployment::{Deployment, LETTERS, file, replaced};
@@ -257,7 +258,7 @@ fn is_healthy(node: SocketAddr) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_over_three_servers_behind_the_load_balancer_serve_through_restarts() {
     let deployment = Deployment::new();
-    let (_nats, mut nodes) = tokio::task::block_in_place(|| {
+    let (mut nats, mut nodes) = tokio::task::block_in_place(|| {
         let nats = deployment.start_nats();
         (nats, [(); 3].map(|()| deployment.node().start()))
     });
@@ -309,6 +310,20 @@ async fn three_nodes_over_three_servers_behind_the_load_balancer_serve_through_r
     };
     eventually("everything is shown", async || (shown().len() >= expected.len()).then_some(())).await;
     assert_eq!(shown(), expected, "each once, in order; {:?}", tail.errors());
+
+    // Without the servers no node is ready, and what there is can be read all the same.
+    tokio::task::block_in_place(|| nats.servers.iter_mut().for_each(|server| server.kill()));
+    for node in &nodes {
+        eventually("the node says so", async || {
+            (node.http().get("/health/ready").await.status == 503).then_some(())
+        })
+        .await;
+    }
+    // Until the balancer knows.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let output = tokio::task::block_in_place(|| clients::run(&[&["export"][..], &reach].concat()));
+    let (good, text) = said(&output);
+    assert!(good && expected.iter().all(|id| text.contains(id.as_str())), "{text}");
 
     // Nor is anybody let in without a token.
     assert_eq!(nodes[0].http().get("/events").await.status, 401);

@@ -72,7 +72,11 @@ async fn ask(shared: &Shared, publisher: u64, events: &[Value], random: &mut fas
         Err(_) => Err(Answer::Unknown("no answer in time".to_owned())),
         Ok(Err(error)) => Err(Answer::Unknown(error.to_string())),
         Ok(Ok(answer)) if answer.status == 200 => Ok(answer.data()["results"].clone()),
-        Ok(Ok(answer)) => Err(Answer::Error(format!("{} {}", answer.status, answer.json()["code"]))),
+        // A load balancer has words of its own.
+        Ok(Ok(answer)) => {
+            let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            Err(Answer::Error(format!("{} {}", answer.status, problem["code"])))
+        }
     };
     let mut all = true;
     for (index, event) in events.iter().enumerate() {
