@@ -79,10 +79,14 @@ impl Redis {
     fn explained(&self, error: &SequenceError) -> RedisError {
         let url = &self.inner.options.url;
         let server = url.rsplit('@').next().unwrap_or(url).to_owned();
-        let reason = error.to_string();
         match error {
-            SequenceError::Refused { .. } => RedisError::Refused { server, reason },
-            _ => RedisError::Connect { server, reason },
+            SequenceError::Refused { reason, .. } => {
+                RedisError::Refused { server, reason: reason.to_string() }
+            }
+            SequenceError::Unreachable { reason, .. } => {
+                RedisError::Connect { server, reason: reason.to_string() }
+            }
+            _ => RedisError::Connect { server, reason: error.to_string() },
         }
     }
 }

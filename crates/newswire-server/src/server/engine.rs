@@ -28,12 +28,12 @@ pub(crate) async fn connect(config: &Config) -> anyhow::Result<Engine> {
     match config.log.backend {
         Backend::JetStream => {
             let options = jetstream_options(config)?;
-            patiently(async || open_jetstream(options.clone()).await, is_not_ready).await
+            patiently(async || open_jetstream(options.clone()).await, is_not_ready, "jetstream.servers").await
         }
         Backend::Redis => {
             let options = redis_options(config)?;
             let is_not_there = |error: &RedisError| matches!(error, RedisError::Connect { .. });
-            patiently(async || open_redis(options.clone()).await, is_not_there).await
+            patiently(async || open_redis(options.clone()).await, is_not_there, "redis.url").await
         }
         Backend::Embedded | Backend::Memory => unreachable!("these are no engines"),
     }
@@ -48,18 +48,32 @@ pub(crate) fn described(config: &Config) -> String {
     }
 }
 
-/// Servers that start with us need a while to serve, or to choose a leader: what may end by itself is tried again.
+/// Servers that start with us need a while to serve, or to choose a leader: what may end by itself is tried again. `key` says
+/// where they are.
 async fn patiently<E: std::error::Error + Send + Sync + 'static>(
     open: impl AsyncFn() -> Result<Engine, E>,
     may_end: impl Fn(&E) -> bool,
+    key: &str,
 ) -> anyhow::Result<Engine> {
     let until = Instant::now() + START_PATIENCE;
+    let mut said = String::new();
     loop {
         match open().await {
             Ok(engine) => return Ok(engine),
             Err(error) if may_end(&error) && Instant::now() < until => {
-                tracing::warn!(%error, "the engine is not ready; it is tried again");
+                let text = error.to_string();
+                if said != text {
+                    tracing::warn!(
+                        error = text,
+                        "the engine is not ready; it is tried again for {START_PATIENCE:?}"
+                    );
+                    said = text;
+                }
                 tokio::time::sleep(START_PAUSE).await;
+            }
+            Err(error) if may_end(&error) => {
+                let tried = START_PATIENCE.as_secs();
+                anyhow::bail!("{error}; tried for {tried} s. Start it, or say with `{key}` where it is");
             }
             Err(error) => return Err(error.into()),
         }
