@@ -150,6 +150,25 @@ fn a_node_that_starts_rides_out_an_engine_that_is_away_for_a_moment() {
 }
 
 #[test]
+fn an_engine_that_has_not_caught_up_with_itself_is_not_taken_at_its_word() {
+    let (deployment, dirs) = (Deployment::new(true), [tempfile::tempdir(), tempfile::tempdir()]);
+    let [one, other] = dirs.each_ref().map(|dir| deployment.node(dir.as_ref().unwrap()));
+    store(&one, 1);
+    eventually("both show it", || other.tail() == 2);
+    deployment.engine.know_until(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| store(&one, 2));
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(250));
+            deployment.engine.know_until(u64::MAX);
+        });
+        // Somebody has seen it already.
+        assert!(RUNTIME.block_on(other.settle(Some(other.epoch()), 2)));
+        assert_eq!(other.tail(), 3, "so it is waited for");
+    });
+}
+
+#[test]
 fn a_lost_answer_is_no_success_and_the_repeat_finds_the_first() {
     let (deployment, dir) = (Deployment::new(true), tempfile::tempdir().unwrap());
     let node = deployment.node(&dir);

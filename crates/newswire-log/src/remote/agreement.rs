@@ -22,9 +22,14 @@ const MOVING: &str = "log/moving";
 /// How often another node may come in between before it is given up for this time.
 const ATTEMPTS: usize = 8;
 
-/// Pauses between looks at an engine that seems to have lost something.
-const CONFIRM: [Duration; 3] =
-    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1000)];
+/// Pauses between looks at an engine that seems to have lost something: one of its servers that has just become the leader
+/// may answer before it has caught up with itself.
+pub(super) const CONFIRM: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1000),
+    Duration::from_millis(2000),
+];
 
 /// What stands there, as JSON.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,8 +175,7 @@ fn read(value: &[u8]) -> Result<(Epoch, String), Disagreement> {
     Ok((epoch, record.incarnation))
 }
 
-/// Whether the engine has lost what the node has. It is asked several times: one of its servers that has just become the
-/// leader may answer before it has caught up with itself.
+/// Whether the engine has lost what the node has. It is asked several times, see [`CONFIRM`].
 async fn has_lost(engine: &dyn Sequencer, extent: &Extent, copy: &Copy) -> Result<bool, Disagreement> {
     let mut extent = extent.clone();
     for pause in CONFIRM {

@@ -234,24 +234,42 @@ impl Node {
         if is_here() {
             return true;
         }
-        let asked = timeout(self.patience, async {
-            let Ok(_turn) = self.questions.acquire().await else { return false };
+        let asking = async {
             let mut progress = self.progress.subscribe();
-            let Ok(current) = agreement::current_epoch(self.meta.as_ref()).await else { return false };
+            let current = self.question(agreement::current_epoch(self.meta.as_ref())).await?;
             if current.is_some_and(|current| current != self.shown().epoch()) {
                 // Another node was the first to see it.
                 self.recheck.notify_one();
             }
             if epoch.is_some() && epoch != current {
                 // Of an epoch that is over; or never was.
-                return progress.wait_for(|_| current == Some(self.shown().epoch())).await.is_ok();
+                return progress.wait_for(|_| current == Some(self.shown().epoch())).await.ok().map(drop);
             }
-            let Ok(extent) = self.engine.extent().await else { return false };
-            let target = offset.min(extent.last);
+            let target = self.end_before(offset).await?;
             let arrived = |now: &Progress| current == Some(self.shown().epoch()) && now.position >= target;
-            progress.wait_for(arrived).await.is_ok()
-        });
-        asked.await.unwrap_or(false)
+            progress.wait_for(arrived).await.ok().map(drop)
+        };
+        let patience = self.patience + agreement::CONFIRM.iter().sum::<Duration>();
+        timeout(patience, asking).await.is_ok_and(|settled| settled.is_some())
+    }
+
+    /// `offset`, or the engine's last one if that comes before; that it does, it has to say several times.
+    async fn end_before(&self, offset: u64) -> Option<u64> {
+        let mut last = self.question(self.engine.extent()).await?.last;
+        for pause in agreement::CONFIRM {
+            if last >= offset || self.progress.borrow().position >= offset {
+                return Some(offset);
+            }
+            tokio::time::sleep(pause).await;
+            last = self.question(self.engine.extent()).await?.last;
+        }
+        Some(last.min(offset))
+    }
+
+    /// Asks when it is its turn; `None` where that came to nothing.
+    async fn question<T, E>(&self, question: impl Future<Output = Result<T, E>>) -> Option<T> {
+        let _turn = self.questions.acquire().await.ok()?;
+        question.await.ok()
     }
 }
 

@@ -40,6 +40,8 @@ struct State {
     is_down: bool,
     /// So many appends are stored, but not answered.
     unanswered: usize,
+    /// Nothing beyond this offset is told to anybody.
+    known: u64,
 }
 
 fn unreachable() -> SequenceError {
@@ -59,6 +61,7 @@ impl MemoryEngine {
             cuts: 0,
             is_down: false,
             unanswered: 0,
+            known: u64::MAX,
         };
         let inner = Inner { state: Mutex::new(state), changes: watch::Sender::new(0), clock };
         Self { inner: Arc::new(inner) }
@@ -82,6 +85,12 @@ impl MemoryEngine {
     /// Stores so many of the next appends without an answer.
     pub fn swallow_answers(&self, appends: usize) {
         self.change(|state| state.unanswered = appends);
+    }
+
+    /// Tells nobody of what it stores beyond an offset, as a server that has just become the leader and has not caught up with
+    /// itself.
+    pub fn know_until(&self, offset: u64) {
+        self.change(|state| state.known = offset);
     }
 
     /// Loses everything beyond an offset, as an engine does that had not synced it.
@@ -176,7 +185,8 @@ impl Follower {
                     self.is_over = true;
                     return Some((Err(unreachable()), self));
                 }
-                if let Some((offset, next)) = state.messages.range(self.after + 1..).next() {
+                let next = state.messages.range(self.after + 1..).next();
+                if let Some((offset, next)) = next.filter(|(offset, _)| **offset <= state.known) {
                     self.after = *offset;
                     let next = next.clone();
                     drop(state);
@@ -267,7 +277,7 @@ impl Sequencer for MemoryEngine {
                 return Err(unreachable());
             }
             let incarnation = state.incarnation.to_string();
-            Ok(Extent { incarnation, first: state.first, last: state.last })
+            Ok(Extent { incarnation, first: state.first, last: state.last.min(state.known) })
         })
     }
 
