@@ -52,21 +52,22 @@ fn config(home: &TempDir, server: &EngineServer, log: &str) -> PathBuf {
 
 #[tokio::test]
 async fn a_log_moves_to_several_nodes_and_back_and_nobody_notices() {
-    moves_there_and_back(EngineServer::Nats(NatsServer::start()), "stream other of JetStream").await;
+    let engines = [(); 2].map(|()| EngineServer::Nats(NatsServer::start()));
+    moves_there_and_back(&engines, "stream other of JetStream").await;
 }
 
 #[tokio::test]
 async fn a_log_moves_to_several_nodes_on_redis_and_back_and_nobody_notices() {
-    let described = "the stream of Redis with the prefix other";
-    moves_there_and_back(EngineServer::Redis(RedisServer::start()), described).await;
+    let engines = [(); 2].map(|()| EngineServer::Redis(RedisServer::start()));
+    moves_there_and_back(&engines, "the stream of Redis with the prefix other").await;
 }
 
 /// `other` is how people are told of the log `other`.
-async fn moves_there_and_back(engine: EngineServer, other: &str) {
+async fn moves_there_and_back([engine, another]: &[EngineServer; 2], other: &str) {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("files");
     let (before, epoch) = original(&dir).await;
-    let (to, elsewhere) = (config(&home, &engine, "node"), config(&home, &engine, "other"));
+    let (to, elsewhere) = (config(&home, engine, "node"), config(&home, engine, "other"));
     let node = engine.node(ServerOptions::default().data_dir(home.path().join("node")), "node");
 
     let (code, said) = copied(&dir, &to, &[]);
@@ -113,6 +114,11 @@ async fn moves_there_and_back(engine: EngineServer, other: &str) {
 
     let (code, said) = copied(&dir, &back, &[]);
     assert!(code == Some(1) && said.contains("is not empty"), "{code:?} {said}");
+    let away = tempfile::tempdir().unwrap();
+    let (code, said) = copied(&to, &config(&away, another, "node"), &[]);
+    assert_eq!(code, Some(0), "to another server, under the same name: {said}");
+    let (code, said) = copied(&to, &to, &[]);
+    assert!(code == Some(1) && said.contains("both sides are the same"), "{code:?} {said}");
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { from, to, verify_only } = args;
     let (from, to) = (Side::read(&from)?, Side::read(&to)?);
-    anyhow::ensure!(from.shown() != to.shown(), "both sides are the same: {}", from.shown());
+    anyhow::ensure!(from.place() != to.place(), "both sides are the same: {}", from.shown());
     let (compared, revocations) = if verify_only {
         let source = files(&from, &to).await?;
         let compared = compare(&source, &to).await.map_err(explain)?;
@@ -120,6 +120,14 @@ impl Side {
         match self {
             Self::Files(dir) => dir.display().to_string(),
             Self::Engine(config) => engine::described(config),
+        }
+    }
+
+    /// Where it is, to tell two of the same name apart.
+    fn place(&self) -> String {
+        match self {
+            Self::Files(dir) => dir.display().to_string(),
+            Self::Engine(config) => engine::place(config),
         }
     }
 

@@ -48,6 +48,15 @@ pub(crate) fn described(config: &Config) -> String {
     }
 }
 
+/// Where it is, and under which name there.
+pub(crate) fn place(config: &Config) -> String {
+    match config.log.backend {
+        Backend::JetStream => format!("{} {}", config.jetstream.servers.join(","), config.jetstream.stream),
+        Backend::Redis => format!("{} {}", config.redis.url, config.redis.prefix),
+        Backend::Embedded | Backend::Memory => unreachable!("these are no engines"),
+    }
+}
+
 /// Servers that start with us need a while to serve, or to choose a leader: what may end by itself is tried again. `key` says
 /// where they are.
 async fn patiently<E: std::error::Error + Send + Sync + 'static>(
