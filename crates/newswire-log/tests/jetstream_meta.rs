@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use newswire_log::jetstream::{JetStream, JetStreamError, JetStreamMeta, JetStreamOptions};
 use newswire_log::{Change, Expect, Meta, SystemClock};
-use newswire_street_tests::{NatsCluster, NatsServer};
+use newswire_street_tests::{NatsCluster, NatsServer, within};
 
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -47,6 +47,20 @@ async fn nodes_of_a_cluster_share_it() {
     let lease = a.acquire("epoch", "a", LIMIT).await.expect("it answers");
     assert!(lease.is_some());
     assert_eq!(b.acquire("epoch", "b", LIMIT).await, Ok(None));
+}
+
+/// A minute beyond what was asked for, as clocks differ.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_is_removed_by_the_server() {
+    let server = NatsServer::start();
+    let meta = open(vec![server.url()], 1).await;
+    let ttl = Some(Duration::from_secs(1));
+    let version = meta.put("ticket", text("1"), Expect::Absent, ttl).await.expect("it is stored");
+    assert_eq!(server.first_of("KV_newswire-meta"), Some(version));
+    within(Duration::from_secs(100), "the server removes it", async || {
+        server.first_of("KV_newswire-meta").filter(|first| *first > version)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

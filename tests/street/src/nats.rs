@@ -166,11 +166,19 @@ impl NatsServer {
 
     /// The name of the server that leads a stream, as this one knows it.
     pub fn leader_of(&self, stream: &str) -> Option<String> {
+        Some(self.detail_of(stream)?["cluster"]["leader"].as_str()?.to_owned())
+    }
+
+    /// The oldest message that a stream still holds.
+    pub fn first_of(&self, stream: &str) -> Option<u64> {
+        self.detail_of(stream)?["state"]["first_seq"].as_u64()
+    }
+
+    fn detail_of(&self, stream: &str) -> Option<Value> {
         let all = self.ask("/jsz?accounts=true&streams=true")?;
         let accounts = all["account_details"].as_array()?.iter();
         let mut streams = accounts.filter_map(|account| account["stream_detail"].as_array()).flatten();
-        let found = streams.find(|found| found["name"] == stream)?;
-        Some(found["cluster"]["leader"].as_str()?.to_owned())
+        streams.find(|found| found["name"] == stream).cloned()
     }
 
     /// What the server tells those who watch over it.
