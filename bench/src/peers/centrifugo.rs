@@ -12,7 +12,8 @@ use newswire_load::peer::{
     Abilities, Interest, Launch, Outgoing, Peer, Progress, Publisher, Purpose, Running, State, Subscriber,
     Transport,
 };
-use newswire_load::process::{Process, free_port};
+use newswire_load::process::Process;
+use newswire_street_tests::daemon::free_port;
 use serde_json::{Value, json};
 
 use super::installed;
@@ -46,7 +47,7 @@ impl Peer for Centrifugo {
     }
 
     fn start(&self, launch: &Launch<'_>) -> anyhow::Result<Box<dyn Running>> {
-        let addr = free_port()?;
+        let addr = free_port();
         let recovers = launch.purpose == Purpose::Resume;
         let values = [
             ("PORT", &*addr.port().to_string()),

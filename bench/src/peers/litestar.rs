@@ -7,7 +7,8 @@ use newswire_load::event::CHANNEL;
 use newswire_load::peer::{
     Abilities, Interest, Launch, Outgoing, Peer, Progress, Publisher, Running, State, Subscriber, Transport,
 };
-use newswire_load::process::{Process, free_port};
+use newswire_load::process::Process;
+use newswire_street_tests::daemon::free_port;
 
 use super::installed;
 
@@ -55,7 +56,7 @@ impl Peer for Litestar {
     }
 
     fn start(&self, launch: &Launch<'_>) -> anyhow::Result<Box<dyn Running>> {
-        let addr = free_port()?;
+        let addr = free_port();
         let mut command = Command::new(installed::file(PYTHON));
         command.current_dir(installed::configuration("litestar")).env("PYTHONDONTWRITEBYTECODE", "1");
         command.args(["-m", "uvicorn", "app:app", "--host", "127.0.0.1", "--port", &addr.port().to_string()]);

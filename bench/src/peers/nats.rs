@@ -15,7 +15,8 @@ use newswire_load::peer::{
     Abilities, Interest, Launch, Outgoing, Peer, Progress, Publisher, Purpose, Running, State, Subscriber,
     Transport,
 };
-use newswire_load::process::{Process, free_port};
+use newswire_load::process::Process;
+use newswire_street_tests::daemon::free_port;
 
 use super::{LESS_DURABLE, installed};
 
@@ -55,8 +56,8 @@ impl Nats {
     /// # Errors
     /// When one does not start, or they do not make the stream.
     pub(crate) fn start_servers(&self, launch: &Launch<'_>) -> anyhow::Result<Servers> {
-        let addrs = || (0..self.servers).map(|_| free_port()).collect::<anyhow::Result<Vec<SocketAddr>>>();
-        let (publish_addrs, addrs, routes) = (addrs()?, addrs()?, addrs()?);
+        let addrs = || -> Vec<SocketAddr> { (0..self.servers).map(|_| free_port()).collect() };
+        let (publish_addrs, addrs, routes) = (addrs(), addrs(), addrs());
         let mut processes = Vec::new();
         for number in 0..self.servers {
             let dir = launch.dir.join(format!("n{number}"));

@@ -9,7 +9,8 @@ use newswire_load::event::CHANNEL;
 use newswire_load::peer::{
     Abilities, Interest, Launch, Outgoing, Peer, Progress, Publisher, Running, State, Subscriber, Transport,
 };
-use newswire_load::process::{Process, free_port};
+use newswire_load::process::Process;
+use newswire_street_tests::daemon::free_port;
 
 use super::installed;
 
@@ -50,7 +51,7 @@ impl Peer for Nchan {
     }
 
     fn start(&self, launch: &Launch<'_>) -> anyhow::Result<Box<dyn Running>> {
-        let addr = free_port()?;
+        let addr = free_port();
         let modules = modules().context("the module is not installed")?;
         let values = [
             ("PORT", &*addr.port().to_string()),

@@ -10,7 +10,8 @@ use newswire_load::peer::{
     Abilities, Interest, Launch, Outgoing, Peer, Progress, Publisher, Purpose, Running, State, Subscriber,
     Transport,
 };
-use newswire_load::process::{Process, free_port};
+use newswire_load::process::Process;
+use newswire_street_tests::daemon::free_port;
 
 use super::resp::Reader;
 use super::{LESS_DURABLE, installed};
@@ -63,7 +64,7 @@ impl Peer for Redis {
     }
 
     fn start(&self, launch: &Launch<'_>) -> anyhow::Result<Box<dyn Running>> {
-        let addr = free_port()?;
+        let addr = free_port();
         let mut command = Command::new(BINARY);
         command.arg(installed::configuration("redis/redis.conf"));
         command.args(["--port", &addr.port().to_string(), "--appendfsync", self.appendfsync]);

@@ -10,7 +10,8 @@ use newswire_load::peer::{
     Abilities, Interest, Launch, Outgoing, Peer, Progress, Publisher, Purpose, Running, State, Subscriber,
     Transport,
 };
-use newswire_load::process::{Process, free_port};
+use newswire_load::process::Process;
+use newswire_street_tests::daemon::free_port;
 
 use super::installed;
 
@@ -83,7 +84,7 @@ fn start(
     option: Option<&str>,
     launch: &Launch<'_>,
 ) -> anyhow::Result<Box<dyn Running>> {
-    let addr = free_port()?;
+    let addr = free_port();
     command.arg(addr.port().to_string()).args(option);
     let process = launch.serve(command, addr)?;
     Ok(Box::new(Instance { process, addr }))

@@ -1,9 +1,11 @@
 //! A server of somebody else's that tests start, break and start again: one process over a directory of its own.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -120,8 +122,18 @@ impl Drop for Daemon {
     }
 }
 
-/// A port that nobody uses. A server needs it before it starts, to be found again after a restart.
+/// A port of 127.0.0.1 that nobody uses, and that this process was not given before: nobody listens there yet. A server needs
+/// it before it starts, to be found again after a restart, or because it cannot choose one itself.
+///
+/// # Panics
+/// When there is none.
 pub fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("a bound socket has an address");
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(addr.port()) {
+            return addr;
+        }
+    }
 }
