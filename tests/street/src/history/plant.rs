@@ -54,7 +54,15 @@ pub fn plant(records: &mut Vec<Record>, fault: Fault, random: &mut fastrand::Rng
         }
         return Some(line);
     }
-    let line = *random.choice(&provable(records))?;
+    let mut lines = provable(records);
+    if fault == Fault::Reorder {
+        // The last delivery of a subscriber has no next one.
+        random.shuffle(&mut lines);
+        let (line, next) = lines.into_iter().find_map(|line| Some((line, next_delivery(records, line)?)))?;
+        records.swap(line, next);
+        return Some(line);
+    }
+    let line = *random.choice(&lines)?;
     let Record::Event { subscriber, offset, epoch, .. } = records[line].clone() else { return None };
     match fault {
         Fault::Loss => drop(records.remove(line)),
@@ -73,12 +81,6 @@ pub fn plant(records: &mut Vec<Record>, fault: Fault, random: &mut fastrand::Rng
             }
             records.insert(end, again);
             return Some(end);
-        }
-        Fault::Reorder => {
-            let next = (line + 1..records.len()).find(|&next| {
-                matches!(&records[next], Record::Event { subscriber: other, .. } if *other == subscriber)
-            })?;
-            records.swap(line, next);
         }
         Fault::WrongOffset => {
             if let Record::Event { offset, .. } = &mut records[line] {
@@ -114,9 +116,17 @@ pub fn plant(records: &mut Vec<Record>, fault: Fault, random: &mut fastrand::Rng
             };
             records[line] = gap;
         }
-        Fault::WrongAnswer => unreachable!("done above"),
+        Fault::WrongAnswer | Fault::Reorder => unreachable!("done above"),
     }
     Some(line)
+}
+
+/// The delivery that the same subscriber has behind the one in this line.
+fn next_delivery(records: &[Record], line: usize) -> Option<usize> {
+    let Record::Event { subscriber, .. } = &records[line] else { return None };
+    let is_theirs =
+        |record: &Record| matches!(record, Record::Event { subscriber: other, .. } if other == subscriber);
+    Some(line + 1 + records[line + 1..].iter().position(is_theirs)?)
 }
 
 /// Deliveries that another line confirms: an answer, or another subscriber's.
